@@ -1,0 +1,34 @@
+"""visavis: prepare faces, train a recogniser, prove how good it is, ship it. Names load on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from visavis.card import ModelCard as ModelCard
+    from visavis.deploy.embedders import load_embedder as load_embedder
+    from visavis.errors import VisavisError as VisavisError
+    from visavis.types import Embedder as Embedder
+    from visavis.vision.preprocessing import PreprocessSpec as PreprocessSpec
+
+_HOMES = {
+    "Embedder": "visavis.types",
+    "ModelCard": "visavis.card",
+    "PreprocessSpec": "visavis.vision.preprocessing",
+    "VisavisError": "visavis.errors",
+    "load_embedder": "visavis.deploy.embedders",
+}
+__all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'visavis' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,84 @@
+"""The command line: one file per verb, imported only when its verb is typed; the only room that prints."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+# verb: (module, one line). A module offers configure(parser) and run(args) -> exit status.
+VERBS = {
+    "quickstart": ("quickstart", "synthetic faces -> train -> evaluate -> export -> report, in one command"),
+    "synth": ("synth", "write generated faces, one folder per identity"),
+    "prepare": ("prepare", "detect and align the faces of a folder per identity"),
+    "convert": ("convert", "from any data format of the field to any other"),
+    "validate": ("validate", "count, find damaged files, duplicates and identity leaks"),
+    "train": ("train", "train a recipe"),
+    "evaluate": ("evaluate", "run a protocol on a model"),
+    "compare": ("compare", "paired test of two evaluations"),
+    "import": ("import_", "turn published weights into a model folder"),
+    "export": ("export", "write ONNX, OpenVINO or MINDIR, checked against the weights"),
+    "embed": ("embed", "write the embeddings of pictures as .npz"),
+    "verify": ("verify", "one picture against another"),
+    "enroll": ("enroll", "add a subject to a gallery"),
+    "identify": ("identify", "find who is on a picture"),
+    "forget": ("forget", "erase a subject from a gallery"),
+    "serve": ("serve", "a service and a page over a gallery"),
+    "bench": ("bench", "time a model in every runtime of this machine"),
+    "doctor": ("doctor", "what this machine offers and what is missing"),
+    "recipes": ("recipes", "list the recipes or print one"),
+}
+
+
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The parser; only the named verb's module is imported."""
+    parser = argparse.ArgumentParser(prog="visavis", description="Deep face recognition: prepare, train, prove, ship.")
+    parser.add_argument("--debug", action="store_true", help="show a traceback for errors of any kind")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (module, line) in VERBS.items():
+        sub = verbs.add_parser(
+            name, help=line, description=line[0].upper() + line[1:] + ".", formatter_class=argparse.RawTextHelpFormatter
+        )
+        if name == verb:
+            importlib.import_module(f"visavis.cli.{module}").configure(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns 0 on success, 1 when a check failed, 2 on bad input, 130 after Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in argv if not word.startswith("-")), None)
+    from visavis.errors import VisavisError, unknown_name
+
+    if verb is not None and verb not in VERBS:
+        return _complain(unknown_name("verb", verb, VERBS))
+    args, rest = build_parser(verb).parse_known_args(argv)
+    module = importlib.import_module(f"visavis.cli.{VERBS[args.verb][0]}")
+    if rest and not getattr(module, "TAKES_REST", False):
+        known = [word for word in rest if word.startswith("-")] or rest
+        return _complain(f"visavis {args.verb} does not know {' '.join(known)}; see: visavis {args.verb} --help")
+    args.rest = rest
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return module.run(args) or 0
+    except VisavisError as error:
+        if args.debug:
+            raise
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        return _complain("stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        if args.debug:
+            raise
+        return _complain(f"{error.filename}: {error.strerror}")
+
+
+def _complain(message: str, status: int = 2) -> int:
+    print(f"visavis: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,34 @@
+"""What can go wrong for a user, one class per kind; each message says what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VisavisError(Exception):
+    """Base of every error that is the input's fault; the command line prints it in one line and exits with 2."""
+
+
+class DataError(VisavisError):
+    """A picture, list or data set cannot be read or does not hold what it should."""
+
+
+class RecipeError(VisavisError):
+    """A recipe or an option has an unknown key or an impossible value."""
+
+
+class ModelFormatError(VisavisError):
+    """A checkpoint, model folder or ONNX file is damaged, foreign or contradicts its card."""
+
+
+class ProtocolError(VisavisError):
+    """An evaluation protocol and the data or scores given to it do not fit."""
+
+
+def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:
+    """Say that `got` is no `kind`, which name is nearest and which there are."""
+    names = sorted(valid)
+    nearest = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
+    return f"unknown {kind} {got!r}{hint} valid: {', '.join(names)}"

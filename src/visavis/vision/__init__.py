@@ -1,0 +1,1 @@
+"""Pictures, alignment, preprocessing and detection."""

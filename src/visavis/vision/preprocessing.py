@@ -1,0 +1,107 @@
+"""PreprocessSpec: what a network's pictures must look like. It travels with the weights; no caller passes it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from visavis.errors import DataError, ModelFormatError
+from visavis.types import ByteArray
+from visavis.vision.alignment import TEMPLATES, get_template
+from visavis.vision.images import resize
+
+Channels = Literal["RGB", "BGR"]
+Flip = Literal["none", "sum", "concat"]
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """A network's input: x = (pixel − mean) / std by channel, of a `size` = (height, width) crop on `template`.
+
+    `mean` and `std` are in pixel units (0–255) and in the order of `channels`. `flip` says how the embedding of the
+    mirrored picture joins that of the picture: not at all, added before normalisation, or concatenated.
+    """
+
+    size: tuple[int, int] = (112, 112)
+    template: str = "arcface"
+    channels: Channels = "RGB"
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    flip: Flip = "none"
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or not all(isinstance(v, int) and 8 <= v <= 1024 for v in self.size):
+            raise ModelFormatError(f"preprocess size must be two whole numbers in [8, 1024], got {self.size}")
+        get_template(self.template)
+        if self.channels not in get_args(Channels) or self.flip not in get_args(Flip):
+            raise ModelFormatError(
+                f"preprocess wants channels RGB or BGR and flip none, sum or concat, got {self.channels}, {self.flip}"
+            )
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not np.isfinite(values).all():
+                raise ModelFormatError(f"preprocess {name} must be three finite numbers, got {values}")
+        if min(self.std) <= 0:
+            raise ModelFormatError(f"preprocess std must be positive, got {self.std}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a model card."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PreprocessSpec:
+        """Read a model card's values.
+
+        Raises:
+            ModelFormatError: a key is missing or unknown, or a value impossible.
+        """
+        expected = set(cls.__dataclass_fields__)
+        if not isinstance(values, dict) or set(values) != expected:
+            got = sorted(values) if isinstance(values, dict) else type(values).__name__
+            raise ModelFormatError(f"preprocess wants the keys {sorted(expected)}, got {got}")
+        try:
+            return cls(
+                size=tuple(values["size"]),  # type: ignore[arg-type]
+                template=str(values["template"]),
+                channels=values["channels"],
+                mean=tuple(float(v) for v in values["mean"]),  # type: ignore[arg-type]
+                std=tuple(float(v) for v in values["std"]),  # type: ignore[arg-type]
+                flip=values["flip"],
+            )
+        except (TypeError, ValueError, DataError) as error:
+            raise ModelFormatError(f"preprocess holds an impossible value: {error}") from error
+
+
+def fit_crop(crop: ByteArray, spec: PreprocessSpec) -> ByteArray:
+    """Bring one aligned uint8 (H, W, 3) crop to a network's size: as it is, or from a full ArcFace frame.
+
+    A square crop on the ArcFace template holds every other template as its centre columns: those are cut out and
+    shrunk to `spec.size`. Anything else is refused, since stretching would move the landmarks.
+
+    Raises:
+        DataError: the crop's shape is neither the network's nor an ArcFace frame's.
+    """
+    height, width = crop.shape[:2]
+    if (height, width) == spec.size:
+        return crop
+    frame = TEMPLATES[spec.template].size
+    if height == width:
+        columns = round(width * frame[1] / 112)
+        left = (width - columns) // 2
+        return resize(np.ascontiguousarray(crop[:, left : left + columns]), spec.size)
+    if height * frame[1] == width * frame[0]:
+        return resize(crop, spec.size)
+    raise DataError(
+        f"the network wants {spec.size[0]}×{spec.size[1]} crops on the {spec.template} template (or square ArcFace "
+        f"crops), got {height}×{width}; align the pictures first: visavis prepare SRC DST"
+    )
+
+
+def fit_crops(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
+    """`fit_crop` over a batch (N, H, W, 3)."""
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[-1] != 3:
+        raise DataError(f"crops must be uint8 (N, H, W, 3) RGB, got {crops.dtype} {crops.shape}")
+    if crops.shape[1:3] == spec.size or not len(crops):
+        return crops
+    return np.stack([fit_crop(crop, spec) for crop in crops])
