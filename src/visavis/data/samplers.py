@@ -1,0 +1,203 @@
+"""Which pictures form which batch: a pure function of (seed, step, rank, world), so that resuming needs no state.
+
+Every rank computes the same order from the seed and takes its own part of each global batch. The parts are disjoint
+and, put together in rank order, are the batch one process with the global batch size would take: how many ranks share
+the work does not change what is learned from when.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.errors import DataError, RecipeError
+from visavis.types import IntArray
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise RecipeError(f"{name} must be at least 1, got {value}")
+    return value
+
+
+class Sampler(ABC):
+    """Batches of picture indices without end: step s belongs to epoch s // batches_per_epoch."""
+
+    def __init__(self, labels: npt.ArrayLike, *, seed: int, rank: int, world: int) -> None:
+        self.labels: IntArray = np.asarray(labels)
+        if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer) or not len(self.labels):
+            raise DataError(
+                f"a sampler wants a non-empty vector of whole-number labels, got shape {self.labels.shape} "
+                f"of {self.labels.dtype}"
+            )
+        if not 0 <= rank < _positive("world", world):
+            raise RecipeError(f"rank must lie in [0, {world}) for a world of {world}, got {rank}")
+        if seed < 0:
+            raise RecipeError(f"seed must be 0 or more, got {seed}")
+        self.seed, self.rank, self.world = seed, rank, world
+        self._order: tuple[int, IntArray] = (-1, np.empty(0, np.int64))
+
+    @property
+    @abstractmethod
+    def batches_per_epoch(self) -> int:
+        """Steps one pass takes; the same on every rank."""
+
+    @abstractmethod
+    def _batch(self, epoch: int, index: int) -> IntArray:
+        """The part this rank takes of batch `index` of `epoch`."""
+
+    def __len__(self) -> int:
+        return self.batches_per_epoch
+
+    def batch(self, step: int) -> IntArray:
+        """Picture indices (B,) int64 this rank trains on at `step` (0, 1, 2 ... across epochs)."""
+        if step < 0:
+            raise RecipeError(f"step must be 0 or more, got {step}")
+        return self._batch(*divmod(step, self.batches_per_epoch))
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[IntArray]:
+        """Yield the batches of epoch `number`, from its batch `start` on."""
+        for index in range(start, self.batches_per_epoch):
+            yield self._batch(number, index)
+
+    def _permutation(self, epoch: int, length: int) -> IntArray:
+        """The epoch's order of `length` things, kept until another epoch is asked for."""
+        cached, order = self._order
+        if cached != epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(length)
+            self._order = (epoch, order)
+        return order
+
+
+@final
+class Shuffled(Sampler):
+    """Every picture once per epoch, in an order drawn anew for each epoch.
+
+    Args:
+        labels: (N,) whole numbers; only their count matters here.
+        batch_size: pictures per rank and step; the global batch is `batch_size * world`.
+        seed: 0 or more; with it the order of every epoch is fixed.
+        drop_last: leave out the N mod (batch_size * world) pictures that do not fill a global batch (others every
+            epoch). Without it the last batch is shared out as evenly as can be: ranks may get unequal parts, even none.
+        rank: number of this process, 0 ... world - 1.
+        world: number of processes.
+
+    Raises:
+        DataError: fewer pictures than one global batch while `drop_last`.
+        RecipeError: a size below 1, or a rank outside the world.
+    """
+
+    def __init__(
+        self,
+        labels: npt.ArrayLike,
+        *,
+        batch_size: int,
+        seed: int,
+        drop_last: bool = True,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        super().__init__(labels, seed=seed, rank=rank, world=world)
+        self.batch_size = _positive("batch_size", batch_size)
+        self.drop_last = drop_last
+        self._global = batch_size * world
+        if drop_last and len(self.labels) < self._global:
+            raise DataError(
+                f"expected at least one batch of {batch_size} pictures for each of {world} rank(s), got "
+                f"{len(self.labels)} pictures: lower the batch size to {len(self.labels) // world} or add pictures"
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """⌊N / global batch⌋ with `drop_last`, ⌈N / global batch⌉ without."""
+        n = len(self.labels)
+        return n // self._global if self.drop_last else -(-n // self._global)
+
+    def _batch(self, epoch: int, index: int) -> IntArray:
+        order = self._permutation(epoch, len(self.labels))
+        whole = order[index * self._global : (index + 1) * self._global]
+        begin, end = (len(whole) * r // self.world for r in (self.rank, self.rank + 1))
+        return whole[begin:end].copy()
+
+
+@final
+class PxK(Sampler):
+    """P identities with K pictures each per rank and step: what mining triplets in a batch needs (row M2).
+
+    Identities are shuffled per pass and all are visited; each visit draws K of its pictures without putting back.
+    Differs from the reference: the last batch of a pass is filled up from the start of the same pass instead of the
+    next one, so that no batch ever holds an identity twice (there, a picture could become its own positive).
+
+    Args:
+        labels: (N,) identity of each picture, any whole numbers.
+        classes_per_batch: P, identities per rank and step; the global batch has P * world.
+        images_per_class: K.
+        seed: 0 or more.
+        repeat: draw again from an identity with fewer than K pictures until it has K; else it gives what it has.
+        min_images: identities with fewer pictures are left out; `left_out` counts them. 2 leaves out those that can
+            form no genuine pair.
+        rank: number of this process, 0 ... world - 1.
+        world: number of processes.
+
+    Raises:
+        DataError: fewer identities (with `min_images` pictures) than P * world.
+        RecipeError: a size below 1, or a rank outside the world.
+    """
+
+    def __init__(
+        self,
+        labels: npt.ArrayLike,
+        *,
+        classes_per_batch: int,
+        images_per_class: int,
+        seed: int,
+        repeat: bool = False,
+        min_images: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        super().__init__(labels, seed=seed, rank=rank, world=world)
+        self.classes_per_batch = _positive("classes_per_batch", classes_per_batch)
+        self.images_per_class = _positive("images_per_class", images_per_class)
+        self.repeat = repeat
+        _, counts = np.unique(self.labels, return_counts=True)
+        ends = np.cumsum(counts)
+        keep = counts >= _positive("min_images", min_images)
+        self._by_class: IntArray = np.argsort(self.labels, kind="stable")
+        self._begin, self._end = (ends - counts)[keep], ends[keep]
+        self.num_classes = int(keep.sum())
+        self.left_out = len(keep) - self.num_classes
+        self._global = classes_per_batch * world
+        if self.num_classes < self._global:
+            left = f" ({self.left_out} more have fewer than {min_images} pictures)" if self.left_out else ""
+            raise DataError(
+                f"expected at least {self._global} identities for {classes_per_batch} per batch on {world} rank(s), "
+                f"got {self.num_classes}{left}: lower classes_per_batch to {self.num_classes // world}"
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """⌈identities / (P * world)⌉: every identity at least once."""
+        return -(-self.num_classes // self._global)
+
+    def _batch(self, epoch: int, index: int) -> IntArray:
+        order = self._permutation(epoch, self.num_classes)
+        places = np.arange(index * self._global, (index + 1) * self._global) % self.num_classes
+        # One stream per batch, drawn by every rank from its start: the same pictures whatever the world's size.
+        rng = np.random.default_rng((self.seed, epoch, index))
+        last = (self.rank + 1) * self.classes_per_batch
+        drawn = [self._draw(rng, chosen) for chosen in order[places[:last]]]
+        return np.concatenate(drawn[self.rank * self.classes_per_batch :])
+
+    def _draw(self, rng: np.random.Generator, chosen: int) -> IntArray:
+        begin, end = int(self._begin[chosen]), int(self._end[chosen])
+        k, n = self.images_per_class, end - begin
+        picked = rng.choice(n, min(k, n), replace=False)
+        if self.repeat and n < k:
+            # Whole rounds first, so that no picture comes more than once oftener than another.
+            picked = np.concatenate([picked, *(rng.permutation(n) for _ in range(-(-k // n) - 1))])[:k]
+        return self._by_class[begin + picked]
