@@ -18,8 +18,6 @@ MAX_PIXELS = 64_000_000
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 _JPEG = b"\xff\xd8\xff"
-_ADOBE = b"Adobe"
-_EXIF = b"Exif\x00\x00"
 
 
 def is_image_path(path: str | os.PathLike[str]) -> bool:
@@ -42,7 +40,7 @@ def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) 
     width, height = image.size
     if width * height > max_pixels:
         raise DataError(f"{name}: {width}×{height} pixels exceed the limit of {max_pixels:,}; shrink the picture first")
-    if data[:3] == _JPEG and image.mode in ("RGB", "L") and _EXIF not in data[:4096] and _is_whole_jpeg(data):
+    if data[:3] == _JPEG and image.mode in ("RGB", "L") and not image.info.get("exif") and _is_whole_jpeg(data):
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if bgr is not None:
             return _bytes(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
@@ -54,7 +52,9 @@ def _open(data: bytes, name: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=_FORMATS)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name}: {error}; shrink the picture first") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         head = data[:8].hex(" ")
         raise DataError(
             f"{name}: expected a JPEG, PNG, BMP, WebP, PPM, TIFF or GIF picture, got {len(data)} bytes starting {head}"
@@ -76,7 +76,8 @@ def _decode_with_pillow(image: Image.Image, name: str) -> ByteArray:
             image = ImageOps.exif_transpose(image)
             if image.mode in ("I;16", "I;16B", "I;16L", "I"):
                 grey = np.asarray(image, np.float64)
-                image = Image.fromarray((grey / max(1.0, grey.max() / 255.0)).astype(np.uint8))
+                white = 65_535.0 if image.mode != "I" else max(65_535.0, grey.max())  # 16 bits, or more of them
+                image = Image.fromarray((grey.clip(0) * 255 / white + 0.5).astype(np.uint8))
             if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
                 rgba = image.convert("RGBA")
                 white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

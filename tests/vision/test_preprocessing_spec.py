@@ -1,0 +1,100 @@
+"""PreprocessSpec: what it accepts, and crops brought to a network's size or refused."""
+
+import numpy as np
+import pytest
+
+from visavis.errors import DataError, ModelFormatError
+from visavis.vision.alignment import align, template_points
+from visavis.vision.preprocessing import PreprocessSpec, fit_crop, fit_crops
+
+
+def test_round_trip_through_a_card():
+    spec = PreprocessSpec((112, 96), "sphereface", "BGR", (1.0, 2.0, 3.0), (128.0, 128.0, 128.0), "concat")
+    assert PreprocessSpec.from_dict(spec.to_dict()) == spec
+    loaded = PreprocessSpec.from_dict({**spec.to_dict(), "size": [112, 96], "mean": [1, 2, 3]})
+    assert loaded == spec
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": [112]},
+        {"size": [112, 4]},
+        {"size": [112, 2000]},
+        {"size": 5},
+        {"size": [112.5, 112]},
+        {"size": None},
+        {"template": "nose"},
+        {"channels": "GRB"},
+        {"channels": []},
+        {"flip": True},
+        {"mean": [1, 2]},
+        {"mean": "abc"},
+        {"mean": [float("nan")] * 3},
+        {"std": [1, 0, 1]},
+        {"std": [1, -1, 1]},
+        {"std": [None] * 3},
+    ],
+)
+def test_impossible_values(change):
+    with pytest.raises(ModelFormatError, match="preprocess"):
+        PreprocessSpec.from_dict({**PreprocessSpec().to_dict(), **change})
+
+
+@pytest.mark.parametrize("values", [{}, {"size": [112, 112]}, {**PreprocessSpec().to_dict(), "extra": 1}, [], None])
+def test_missing_and_unknown_keys(values):
+    with pytest.raises(ModelFormatError, match="wants the keys"):
+        PreprocessSpec.from_dict(values)
+
+
+def test_the_right_size_is_returned_untouched():
+    crop = np.zeros((112, 96, 3), np.uint8)
+    assert fit_crop(crop, PreprocessSpec((112, 96), "sphereface")) is crop
+
+
+def test_a_square_crop_gives_its_centre_columns():
+    crop = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
+    assert np.array_equal(fit_crop(crop, PreprocessSpec((112, 96), "sphereface")), crop[:, 8:104])
+
+
+def test_centre_columns_are_the_sphereface_crop():
+    """Cutting an ArcFace crop and aligning to SphereFace's template see the same pixels."""
+    face = np.random.default_rng(1).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    landmarks = template_points("arcface", (112, 112)) * 1.2 + 20
+    cut = fit_crop(align(face, landmarks), PreprocessSpec((112, 96), "sphereface"))
+    direct = align(face, landmarks, template="sphereface")
+    assert np.abs(cut.astype(int) - direct).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(56, 56), (64, 64), (56, 48), (112, 96)])
+def test_landmarks_stay_on_the_template_after_fitting(size):
+    """A dot at the template's nose of a 224 crop is at the template's nose of the fitted one."""
+    template = "arcface" if size[0] == size[1] else "sphereface"
+    nose = template_points("arcface", (224, 224))[2]
+    y, x = np.mgrid[0:224, 0:224]
+    dot = 255 * np.exp(-((x - nose[0]) ** 2 + (y - nose[1]) ** 2) / (2 * 8.0**2))
+    crop = fit_crop(np.dstack([dot.astype(np.uint8)] * 3), PreprocessSpec(size, template))
+    assert crop.shape[:2] == size
+    weight = crop[..., 0].astype(float)
+    v, u = np.mgrid[0 : size[0], 0 : size[1]]
+    centre = np.array([(weight * u).sum(), (weight * v).sum()]) / weight.sum()
+    assert np.abs(centre - template_points(template, size)[2]).max() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(250, 200), (112, 100), (96, 112), (1, 2)])
+def test_stretching_is_refused(shape):
+    with pytest.raises(DataError, match="visavis prepare"):
+        fit_crop(np.zeros((*shape, 3), np.uint8), PreprocessSpec())
+
+
+def test_batches():
+    spec = PreprocessSpec((56, 56))
+    crops = np.random.default_rng(2).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+    fitted = fit_crops(crops, spec)
+    assert fitted.shape == (3, 56, 56, 3)
+    assert np.array_equal(fitted[1], fit_crop(crops[1], spec))
+    assert len(fit_crops(crops[:0], spec)) == 0
+    with pytest.raises(DataError, match="uint8"):
+        fit_crops(crops.astype(np.float32), spec)
+    with pytest.raises(DataError, match="uint8"):
+        fit_crops(crops[0], spec)
