@@ -1,0 +1,227 @@
+"""Everything of size batch × classes: the cosines, their reduction over the classes, and the exact gradient.
+
+The classes are walked in chunks. Normalised centres are never written down: 1/‖w‖ multiplies the chunk of logits on
+the way forward and the chunk of logit gradients on the way back, and the part of the gradient along w is removed
+with the row sums of gradient × cosine, which need no pass over the centres of their own:
+
+    cos = (x̂ Wᵀ) r,  r = 1/‖w‖;   given g = ∂L/∂cos:   ∂L/∂x̂ = (g r) W,   ∂L/∂w = r gᵀx̂ − r² (Σ_i g cos) w
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
+
+EPSILON = 1e-12  # smallest norm divided by, as in torch.nn.functional.normalize
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to walk the classes: what does not depend on the values.
+
+    Attributes:
+        chunk: classes per step.
+        keep: bytes of cosines that may be kept for the gradient; beyond, they are computed again.
+        sub_centres: rows of the weight per class; the largest cosine counts.
+        normalised: divide by the norms of the centres.
+        reduction: "softmax": log Σ exp z_j; "sigmoid": Σ log(1 + exp z_j).
+        negatives: η(cosine, threshold), or None for the identity.
+        total: also sum the logits.
+        reduce: sums a tensor over the ranks in place; None on one rank.
+    """
+
+    chunk: int
+    keep: int = 64 << 20
+    sub_centres: int = 1
+    normalised: bool = True
+    reduction: Literal["softmax", "sigmoid"] = "softmax"
+    negatives: Callable[[Tensor, Tensor], Tensor] | None = None
+    total: bool = False
+    reduce: Callable[[Tensor], Any] | None = None
+
+
+def inverse_norms(weight: Tensor) -> Tensor:
+    """1/‖w‖ of every row, in at least float32."""
+    return torch.linalg.vector_norm(weight, dim=1, dtype=wide(weight.dtype)).clamp_min_(EPSILON).reciprocal_()
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The type to reduce in: float32, or float64 for float64."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def cosines(unit: Tensor, weight: Tensor, bias: Tensor | None, *, sub_centres: int, normalised: bool) -> Tensor:
+    """Cosines (or inner products plus bias) of a batch with every row of `weight`, best sub-centre of each class."""
+    cosine = _raw_cosines(unit, weight, bias, normalised)[0]
+    return cosine if sub_centres == 1 else cosine.unflatten(1, (-1, sub_centres)).amax(2)
+
+
+def target_cosines(
+    unit: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, *, sub_centres: int, normalised: bool
+) -> Tensor:
+    """The cosine of each sample with its own class (B,); 0 where the label is not a class of `weight`."""
+    classes = weight.shape[0] // sub_centres
+    rows = labels.clamp(0, classes - 1)
+    own = weight.view(classes, sub_centres, -1)[rows]
+    cosine = torch.einsum("bd,bkd->bk", unit.to(own.dtype), own).to(wide(own.dtype))
+    if normalised:
+        cosine *= inverse_norms(own.flatten(0, 1)).view_as(cosine)
+    if bias is not None:
+        cosine += bias[rows, None]
+    return torch.where((labels >= 0) & (labels < classes), cosine.amax(1), 0.0)
+
+
+def _raw_cosines(unit: Tensor, weight: Tensor, bias: Tensor | None, normalised: bool) -> tuple[Tensor, Tensor | None]:
+    cosine = (unit.to(weight.dtype) @ weight.t()).to(wide(weight.dtype))
+    inverse = inverse_norms(weight) if normalised else None
+    if inverse is not None:
+        cosine *= inverse
+    if bias is not None:
+        cosine += bias
+    return cosine, inverse
+
+
+class Stream(torch.autograd.Function):
+    """(x̂, W, b, s, o, target, threshold, labels, plan) -> target (B,), reduced (B,), total (B,), top (B,).
+
+    `target` is given (it was needed to choose the threshold) and returned, so that its gradient comes back here and
+    joins the same two products as everyone else's. `reduced` reduces z_j = s·η(cos_j) + o over j ≠ y, `total` sums z_j
+    over them if the plan asks for it, `top` is the largest cosine among them (no gradient).
+    """
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,
+        unit: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        scale: Tensor,
+        offset: Tensor,
+        target: Tensor,
+        threshold: Tensor,
+        labels: Tensor,
+        plan: Plan,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Walk the chunks once, keeping a running maximum and a running sum per sample."""
+        chunks = _chunks(labels, len(weight) // plan.sub_centres, plan)
+        keep = len(unit) * len(weight) * target.element_size() <= plan.keep
+        held: list[tuple[Tensor, Tensor | None]] = []
+        low = torch.finfo(target.dtype).min
+        peak, top = torch.full_like(target, low), torch.full_like(target, low)
+        mass, total = torch.zeros_like(target), torch.zeros_like(target)
+        for part, rows, columns in chunks:
+            raw, inverse = _raw_cosines(unit, weight[part], None if bias is None else bias[part], plan.normalised)
+            held.append((raw if keep else target, inverse))
+            cosine = raw if plan.sub_centres == 1 else raw.unflatten(1, (-1, plan.sub_centres)).amax(2)
+            mapped = cosine if plan.negatives is None else plan.negatives(cosine, threshold[:, None])
+            z = mapped * scale[:, None]
+            if plan.reduction == "sigmoid":
+                z += offset[:, None]
+            if plan.total:
+                z[rows, columns] = 0.0
+                total += z.sum(1)
+            z[rows, columns] = -torch.inf
+            highest = torch.maximum(peak, z.amax(1))
+            if plan.reduction == "sigmoid":
+                mass += softplus(z, threshold=50.0).sum(1)
+            else:
+                mass = mass * (peak - highest).exp() + z.sub_(highest[:, None]).exp_().sum(1)
+            if plan.negatives is not None:
+                top = torch.maximum(top, cosine.index_put((rows, columns), top.new_tensor(low)).amax(1))
+            peak = highest
+        if plan.negatives is None:
+            top = (peak - offset) / scale if plan.reduction == "sigmoid" else peak / scale
+        reduced = mass if plan.reduction == "sigmoid" else peak + mass.log()
+        ctx.save_for_backward(unit, weight, bias, scale, offset, threshold, reduced)
+        ctx.plan, ctx.chunks, ctx.held, ctx.keep = plan, chunks, held, keep
+        ctx.mark_non_differentiable(top)
+        return target.clone(), reduced, total, top
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, g_target: Tensor, g_reduced: Tensor, g_total: Tensor, _: Tensor
+    ) -> tuple[Any, ...]:
+        """Walk the chunks again: probabilities, then two products per chunk."""
+        unit, weight, bias, scale, offset, threshold, reduced = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        need_scale, need_offset = ctx.needs_input_grad[3], ctx.needs_input_grad[4]
+        reduced = reduced.clamp_min(torch.finfo(reduced.dtype).min)  # no negatives here: −∞ would give ∞ − ∞
+        unit_low = unit.to(weight.dtype)
+        g_unit = torch.zeros_like(reduced[:, None].expand(-1, unit.shape[1]))
+        g_weight = torch.empty_like(weight)
+        g_bias = None if bias is None else torch.empty_like(bias)
+        g_scale, g_offset = torch.zeros_like(scale), torch.zeros_like(offset)
+        for (part, rows, columns), (raw, inverse) in zip(ctx.chunks, ctx.held, strict=True):
+            centres = weight[part]
+            if not ctx.keep:
+                raw = (unit_low @ centres.t()).to(reduced.dtype)
+                raw = raw if inverse is None else raw.mul_(inverse)
+                raw = raw if bias is None else raw.add_(bias[part])
+            cosine, best = raw, None
+            if plan.sub_centres > 1:
+                cosine, best = raw.unflatten(1, (-1, plan.sub_centres)).max(2, keepdim=True)
+                cosine = cosine.squeeze(2)
+            mapped, leaf = cosine, None
+            if plan.negatives is not None:
+                with torch.enable_grad():
+                    leaf = cosine.detach().requires_grad_()
+                    mapped = plan.negatives(leaf, threshold[:, None])
+            g = mapped.detach() * scale[:, None]
+            g = g.add_(offset[:, None]).sigmoid_() if plan.reduction == "sigmoid" else g.sub_(reduced[:, None]).exp_()
+            if need_scale or need_offset:
+                g *= g_reduced[:, None]
+                g = g.add_(g_total[:, None]) if plan.total else g
+                g[rows, columns] = 0.0
+                g_offset += g.sum(1)
+                g_scale += (g * mapped.detach()).sum(1)
+                g *= scale[:, None]
+            else:
+                g *= (g_reduced * scale)[:, None]
+                g = g.add_((g_total * scale)[:, None]) if plan.total else g
+            if leaf is not None:
+                g[rows, columns] = 0.0
+                (g,) = torch.autograd.grad(mapped, leaf, g)
+            g[rows, columns] = g_target[rows]
+            if best is not None:
+                g = (
+                    torch.zeros_like(raw)
+                    .unflatten(1, (-1, plan.sub_centres))
+                    .scatter_(2, best, g[:, :, None])
+                    .flatten(1)
+                )
+            if g_bias is not None:
+                g_bias[part] = g.sum(0)
+            if inverse is None:
+                torch.mm(g.to(weight.dtype).t(), unit_low, out=g_weight[part])
+            else:
+                along = (g * raw).sum(0).mul_(inverse).mul_(inverse).neg_()
+                g *= inverse
+                torch.mul(centres, along[:, None].to(weight.dtype), out=g_weight[part])
+                g_weight[part].addmm_(g.to(weight.dtype).t(), unit_low)
+            g_unit += g.to(weight.dtype) @ centres
+        if plan.reduce is not None:
+            for gradient in (g_unit, g_scale, g_offset):
+                plan.reduce(gradient)
+        return g_unit.to(unit.dtype), g_weight, g_bias, g_scale, g_offset, None, None, None, None
+
+
+def _chunks(labels: Tensor, classes: int, plan: Plan) -> list[tuple[slice, Tensor, Tensor]]:
+    """Rows of the weight of each chunk, with the samples whose class is in it and where in the chunk it is."""
+    order = labels.argsort()
+    bounds = torch.arange(0, classes + plan.chunk, plan.chunk, device=labels.device)
+    cuts = torch.searchsorted(labels[order], bounds).tolist()
+    found = []
+    for index, start in enumerate(range(0, classes, plan.chunk)):
+        rows = order[cuts[index] : cuts[index + 1]]
+        stop = min(start + plan.chunk, classes)
+        if stop < start + plan.chunk:
+            rows = rows[labels[rows] < classes]
+        found.append((slice(start * plan.sub_centres, stop * plan.sub_centres), rows, labels[rows] - start))
+    return found
