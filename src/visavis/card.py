@@ -132,7 +132,7 @@ def find_model(path: str | os.PathLike[str]) -> Path:
     given = Path(path)
     if given.is_file() and given.suffix in (".onnx", ".xml"):
         return given
-    for folder in (given, given / "best", given / "model"):
+    for folder in (given, given / "best", given / "last", given / "model"):
         if (folder / CARD).is_file():
             return folder
     what = (

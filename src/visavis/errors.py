@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MOST_NAMES = 30
+
 
 class VisavisError(Exception):
     """Base of every error that is the input's fault; the command line prints it in one line and exits with 2."""
@@ -27,8 +29,10 @@ class ProtocolError(VisavisError):
 
 
 def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:
-    """Say that `got` is no `kind`, which name is nearest and which there are."""
+    """Say that `got` is no `kind`, which name is nearest and which there are (the nearest few where there are many)."""
     names = sorted(valid)
-    nearest = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(got, names, n=_MOST_NAMES, cutoff=0.3)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
-    return f"unknown {kind} {got!r}{hint} valid: {', '.join(names)}"
+    listed = names if len(names) <= _MOST_NAMES else nearest or names[:_MOST_NAMES]
+    more = f" ... ({len(names)} in all)" if len(listed) < len(names) else ""
+    return f"unknown {kind} {got!r}{hint} valid: {', '.join(listed)}{more}"

@@ -40,7 +40,11 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (module, line) in VERBS.items():
         sub = verbs.add_parser(
-            name, help=line, description=line[0].upper() + line[1:] + ".", formatter_class=argparse.RawTextHelpFormatter
+            name,
+            help=line,
+            description=line[0].upper() + line[1:] + ".",
+            formatter_class=argparse.RawTextHelpFormatter,
+            allow_abbrev=False,
         )
         if name == verb:
             importlib.import_module(f"visavis.cli.{module}").configure(sub)

@@ -1,0 +1,53 @@
+"""`visavis train RECIPE`: train a recipe into a run folder, or resume one."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+TAKES_REST = True
+EPILOG = """Any field of a recipe can be set: --SECTION.FIELD VALUE, e.g. --optimizer.lr 0.05 --head.args.margin 0.4
+Several processes: torchrun --nproc-per-node 2 -m visavis train RECIPE ...
+List the recipes: visavis recipes"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a recipe's name or a .yaml file")
+    parser.add_argument("--data", metavar="SRC", help="pictures to train on, in place of the recipe's data.source")
+    parser.add_argument("--out", metavar="RUN", help="the run folder (default: runs/NAME-TIME)")
+    parser.add_argument("--init", metavar="MODEL", help="start from this model's backbone")
+    parser.add_argument("--resume", metavar="RUN", help="continue a run from its last checkpoint")
+    parser.add_argument("--html", action="store_true", help="also write report.html with the curves and the pairs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and print what came of it."""
+    from visavis.cli.progress import training_progress
+    from visavis.errors import RecipeError
+    from visavis.train.recipe import load_recipe
+
+    if bool(args.resume) == bool(args.recipe):
+        raise RecipeError("expected either a RECIPE or --resume RUN; the recipes: visavis recipes")
+    if args.resume and (args.rest or args.data or args.init):
+        raise RecipeError("a resumed run keeps its recipe; start a new one to change it")
+    if args.resume:
+        from visavis.train.loop import resume_recipe
+
+        recipe, out = resume_recipe(args.resume), Path(args.resume)
+    else:
+        data = [f"--data.source={args.data}"] if args.data else []
+        init = [f"--init={args.init}"] if args.init else []
+        recipe = load_recipe(args.recipe, [*data, *init, *args.rest])
+        out = Path(args.out or f"runs/{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    from visavis.train.loop import train
+
+    with training_progress() as progress:
+        result = train(recipe, out, resume=bool(args.resume), observer=progress)
+    print(f"{result.steps} steps at {result.images_per_second:.0f} images/s, {result.skipped_steps} skipped")
+    if result.verification:
+        print(f"accuracy {100 * result.verification.accuracy:.2f} % on {len(result.verification.genuine)} pairs")
+    print(f"model: {result.model}")
+    return 0

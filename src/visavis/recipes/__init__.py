@@ -1,0 +1,1 @@
+"""Recipes: one YAML file is one reproducible run."""

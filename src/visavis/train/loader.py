@@ -1,0 +1,98 @@
+"""Batches for the loop: sampled, augmented and copied ahead of need by threads, the same whatever their number."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visavis.data.augmentation import Augmentation
+from visavis.data.samplers import Sampler
+from visavis.train.pictures import Pictures
+from visavis.vision.preprocessing import PreprocessSpec
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pixels uint8 (B, H, W, 3) in the network's size, still RGB, and labels (B,)."""
+
+    pixels: Tensor
+    labels: Tensor
+
+
+class Loader:
+    """Batch number i is a pure function of (seed, i, rank): resuming at step i needs no state of its own.
+
+    Args:
+        pictures: what to take from.
+        sampler: which indices form batch i.
+        augmentation: changes each picture.
+        spec: the network's input.
+        seed: of the augmentation.
+        workers: threads that prepare batches (OpenCV works outside the interpreter's lock); 0 prepares in place.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        sampler: Sampler,
+        augmentation: Augmentation,
+        spec: PreprocessSpec,
+        *,
+        seed: int,
+        workers: int = 2,
+    ) -> None:
+        self.pictures, self.sampler, self.augmentation, self.spec = pictures, sampler, augmentation, spec
+        self.seed, self.workers = seed, workers
+
+    def batch(self, number: int) -> Batch:
+        """Prepare batch `number`."""
+        indices = self.sampler.batch(number)
+        rng = np.random.default_rng((self.seed, number, self.sampler.rank, 0xA46))
+        pixels = self.augmentation(self.pictures.take(indices), rng, size=self.spec.size)
+        return Batch(torch.from_numpy(pixels), torch.from_numpy(self.pictures.labels[indices].astype(np.int64)))
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Batches `start`, `start` + 1, ... without end."""
+        number = start
+        if not self.workers:
+            while True:
+                yield self.batch(number)
+                number += 1
+        pool = ThreadPoolExecutor(self.workers, "loader")
+        ahead: deque[Future[Batch]] = deque()
+        try:
+            while True:
+                while len(ahead) < 2 * self.workers:
+                    ahead.append(pool.submit(self.batch, number))
+                    number += 1
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+            pool.shutdown(wait=True)
+
+
+class Normaliser:
+    """(pixel − mean) / std into one reused channels-last buffer on the device: (B, H, W, 3) uint8 → (B, 3, H, W)."""
+
+    def __init__(self, spec: PreprocessSpec, device: torch.device, *, channels_last: bool = True) -> None:
+        self.device = device
+        self.reverse = spec.channels == "BGR"
+        self.mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
+        self.scale = 1 / torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.buffer = torch.empty(0)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Normalise; the result is valid until the next call."""
+        planes = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        if self.buffer.shape != planes.shape:
+            self.buffer = torch.empty(planes.shape, device=self.device, memory_format=self.format)
+        self.buffer.copy_(planes.flip(1) if self.reverse else planes)
+        return self.buffer.sub_(self.mean).mul_(self.scale)

@@ -1,0 +1,339 @@
+"""The training loop, top to bottom: one function a stranger can read, one state it saves and resumes bit for bit."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from visavis import __version__
+from visavis.backbones import build_backbone
+from visavis.backbones.models import TorchEmbedder, load_model, save_model
+from visavis.card import ModelCard
+from visavis.data.augmentation import Augmentation
+from visavis.data.samplers import PxK, Sampler, Shuffled
+from visavis.errors import DataError, RecipeError, VisavisError
+from visavis.evaluate.verification import Verification
+from visavis.train.checkpoint import load_checkpoint, save_checkpoint
+from visavis.train.device import autocast, choose_device, describe_device, rng_state, set_rng_state
+from visavis.train.judge import Judge, open_judge
+from visavis.train.loader import Loader, Normaliser
+from visavis.train.logbook import Logbook, Observer
+from visavis.train.objective import Objective, is_finite
+from visavis.train.optim import ExponentialMovingAverage, build_optimizer, set_learning_rate
+from visavis.train.pictures import Pictures, open_pictures
+from visavis.train.recipe import Recipe, parse_recipe
+from visavis.train.schedule import build_schedule
+from visavis.vision.preprocessing import PreprocessSpec
+
+log = logging.getLogger(__name__)
+RECIPE = "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training: its folder, its best model's folder and the last verification, if there was one."""
+
+    folder: Path
+    model: Path
+    steps: int
+    skipped_steps: int
+    images_per_second: float
+    verification: Verification | None
+
+
+def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Observer | None = None) -> Run:
+    """Train `recipe` into the run folder `out`.
+
+    Written there: `recipe.yaml`, `metrics.jsonl`, `log.txt`, `best/` (a model folder), `last/checkpoint.pt`. With
+    `resume` the run continues from that checkpoint and, on the same machine, ends in the same bits as an
+    uninterrupted one. Ctrl-C and SIGTERM stop after the current step, with a checkpoint.
+
+    Raises:
+        RecipeError: an impossible setting. DataError: unusable pictures, or a folder that cannot be written.
+        KeyboardInterrupt: stopped by the user, after the checkpoint was written.
+    """
+    out, observer = Path(out), observer or Observer()
+    _claim(out, recipe, resume)
+    state = load_checkpoint(out) if resume else None
+    book = Logbook(out, resume_from=state["step"] if state else None)
+    try:
+        return _train(recipe, out, state, book, observer)
+    except VisavisError as error:
+        log.error("%s", error)
+        raise
+    finally:
+        book.close()
+
+
+def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logbook, observer: Observer) -> Run:
+    loop = recipe.loop
+    device = choose_device(loop.device)
+    if loop.threads:
+        torch.set_num_threads(loop.threads)
+    torch.manual_seed(recipe.seed)
+    log.info("visavis %s, torch %s on %s, %s", __version__, torch.__version__, describe_device(device), loop.precision)
+
+    # What is trained, on what.
+    network, spec, card = build_network(recipe)
+    pictures, about = open_pictures(recipe.data, advance=observer.preparing)
+    judge = open_judge(recipe, spec, advance=observer.preparing)
+    sampler = build_sampler(recipe, pictures)
+    loader = Loader(
+        pictures, sampler, Augmentation(**vars(recipe.augment)), spec, seed=recipe.seed, workers=recipe.data.workers
+    )
+    normalise = Normaliser(spec, device, channels_last=loop.channels_last)
+    network = network.to(device, memory_format=torch.channels_last if loop.channels_last else torch.contiguous_format)
+    objective = Objective(recipe, num_classes=pictures.num_classes, dim=card.embedding_dim).to(device)
+
+    # How it is trained.
+    per_epoch = max(1, sampler.batches_per_epoch // loop.accumulate)
+    total = loop.steps or max(1, round(loop.epochs * per_epoch))
+    images_per_step = loop.batch_size * loop.accumulate
+    lr = recipe.optimizer.lr * (images_per_step / recipe.optimizer.lr_per if recipe.optimizer.lr_per else 1.0)
+    optimizer = build_optimizer(network, [objective], recipe.optimizer, lr=lr)
+    schedule = build_schedule(recipe.schedule, total=total, per_epoch=per_epoch)
+    ema = ExponentialMovingAverage(network, loop.ema) if loop.ema else None
+    scaler = torch.amp.GradScaler(device.type, enabled=loop.precision == "fp16")
+    forward = torch.compile(network) if loop.compile else network
+    card = card.with_changes(training_data=recipe.training_data or describe_data(about))
+    log.info("%d pictures of %d identities; %d steps of %d pictures (%.1f epochs), learning rate %g",
+             len(pictures), pictures.num_classes, total, images_per_step, total / per_epoch, lr)  # fmt: skip
+
+    # Where it stands.
+    step, skipped, in_a_row, best = 0, 0, 0, -1.0
+    if state:
+        step, skipped, best = state["step"], state["skipped"], state["best"]
+        network.load_state_dict(state["network"])
+        objective.load_state_dict(state["objective"])
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        if ema:
+            ema.load_state_dict(state["ema"])
+        set_rng_state(state["rng"])
+        log.info("resumed at step %d of %d", step, total)
+
+    def notes() -> dict[str, Any]:
+        return {"step": step, "images_seen": step * images_per_step, "machine": platform.machine()}
+
+    def checkpoint() -> None:
+        with _averaged(network, ema):
+            save_model(out / "last", network, card.with_changes(notes=notes()))
+        save_checkpoint(
+            out,
+            {
+                "step": step,
+                "skipped": skipped,
+                "best": best,
+                "recipe": recipe.to_yaml(),
+                "network": network.state_dict(),
+                "objective": objective.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scaler": scaler.state_dict(),
+                "ema": ema.state_dict() if ema else {},
+                "rng": rng_state(device),
+            },
+        )
+
+    def judge_now() -> Verification | None:
+        nonlocal best
+        with _averaged(network, ema):
+            verification = judge(TorchEmbedder(network, spec, device=device, batch_size=128)) if judge else None
+            if verification is None or verification.accuracy > best:
+                best = verification.accuracy if verification else best
+                save_model(out / "best", network, card.with_changes(notes=notes()))
+        network.train()
+        if verification:
+            figures = {"accuracy": verification.accuracy, "auc": verification.auc, "eer": verification.eer}
+            record = {"step": step, "eval": figures}
+            book.write(record)
+            observer.logged(record)
+            log.info("step %d: accuracy %.4f, EER %.4f on %d pairs", step, verification.accuracy, verification.eer,
+                     len(verification.genuine))  # fmt: skip
+        return verification
+
+    network.train()
+    observer.started(step, total)
+    batches = loader.batches(step * loop.accumulate)
+    verification = None
+    begun, since, first, images = time.monotonic(), time.monotonic(), step, 0
+    with _interruptible() as interrupted:
+        while step < total:
+            factor = schedule(step)
+            rate = set_learning_rate(optimizer, factor)
+            frozen = step < loop.freeze_backbone_steps
+            loss = torch.zeros((), device=device)
+            for _ in range(loop.accumulate):
+                batch = next(batches)
+                with autocast(device, loop.precision):
+                    embeddings = forward(normalise(batch.pixels))
+                embeddings = embeddings.detach() if frozen else embeddings
+                part = objective(embeddings.float(), batch.labels.to(device)) / loop.accumulate
+                scaler.scale(part).backward()
+                loss += part.detach()
+                images += len(batch.labels)
+            scaler.unscale_(optimizer)
+            norm = nn.utils.clip_grad_norm_(
+                [*network.parameters(), *objective.parameters()], recipe.optimizer.clip_norm or float("inf")
+            )
+            if is_finite(loss, norm):
+                scaler.step(optimizer)
+                in_a_row = 0
+                if ema:
+                    ema.update(network)
+            else:
+                skipped, in_a_row = skipped + 1, in_a_row + 1
+                log.warning("step %d skipped: loss %s, gradient norm %s", step, loss.item(), norm.item())
+                if in_a_row >= loop.max_skipped_steps:
+                    raise RecipeError(
+                        f"{in_a_row} steps in a row had no finite loss; lower optimizer.lr (now {rate:g}), set "
+                        f"optimizer.clip_norm or use loop.precision fp32. The last good state is in {out}"
+                    )
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            observer.stepped(step)
+            if step % loop.log_every == 0 or step == total:
+                now = time.monotonic()
+                speed, since, images = images / (now - since), now, 0
+                record = {"step": step, "loss": loss.item(), "lr": rate, "images_per_second": speed,
+                          "gradient_norm": norm.item(), "skipped": skipped, **_plain(objective.last)}  # fmt: skip
+                book.write(record)
+                observer.logged(record)
+            wants_judging = recipe.evaluate.every and step % recipe.evaluate.every == 0
+            if wants_judging or step == total:
+                verification = judge_now()
+                since = time.monotonic()
+            if step % loop.checkpoint_every == 0 or step == total or interrupted():
+                checkpoint()
+            if interrupted():
+                log.info("stopped at step %d of %d; continue with: visavis train --resume %s", step, total, out)
+                raise KeyboardInterrupt
+    batches.close()  # type: ignore[attr-defined]
+    speed = (step - first) * images_per_step / max(1e-9, time.monotonic() - begun)
+    return Run(out, out / "best", step, skipped, speed, verification)
+
+
+def build_network(recipe: Recipe) -> tuple[nn.Module, PreprocessSpec, ModelCard]:
+    """The network to train, its input and a card for it; with `init` all three come from that model.
+
+    Preprocessing travels with the weights: what the recipe says of backbone and preprocess gives way to the card.
+    """
+    if recipe.init:
+        network, card = load_model(recipe.init)
+        log.info("started from %s (%s, %d-d)", recipe.init, card.backbone, card.embedding_dim)
+        card = card.with_changes(
+            name=recipe.name, license=recipe.license, thresholds={}, evaluations={}, exports={}, source=recipe.init
+        )
+        return network, card.preprocess, card
+    spec = recipe.preprocess.spec()
+    wanted = recipe.backbone
+    network = build_backbone(wanted.name, size=spec.size, dim=wanted.dim, **wanted.args)
+    card = ModelCard(
+        name=recipe.name,
+        backbone=wanted.name,
+        backbone_args=wanted.args,
+        embedding_dim=wanted.dim,
+        preprocess=spec,
+        license=recipe.license,
+        source=f"visavis {__version__}, recipe {recipe.name}, seed {recipe.seed}",
+    )
+    return network, spec, card
+
+
+def build_sampler(recipe: Recipe, pictures: Pictures, *, rank: int = 0, world: int = 1) -> Sampler:
+    """The sampler a recipe names."""
+    batch, data = recipe.loop.batch_size, recipe.data
+    if data.sampler == "shuffled":
+        return Shuffled(pictures.labels, batch_size=batch, seed=recipe.seed, rank=rank, world=world)
+    if batch % data.images_per_class:
+        raise RecipeError(
+            f"loop.batch_size must be a multiple of data.images_per_class for the pxk sampler, "
+            f"got {batch} and {data.images_per_class}"
+        )
+    return PxK(
+        pictures.labels,
+        classes_per_batch=batch // data.images_per_class,
+        images_per_class=data.images_per_class,
+        seed=recipe.seed,
+        rank=rank,
+        world=world,
+    )
+
+
+def resume_recipe(run: str | Path) -> Recipe:
+    """The recipe a run was started with."""
+    state = load_checkpoint(Path(run))
+    import yaml
+
+    try:
+        return parse_recipe(yaml.safe_load(state["recipe"]), name=f"{run}: recipe in the checkpoint")
+    except (KeyError, yaml.YAMLError) as error:
+        raise RecipeError(f"{run}: the checkpoint holds no readable recipe") from error
+
+
+def describe_data(about: dict[str, object]) -> str:
+    """One line for the model card."""
+    return ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items())
+
+
+def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
+    """Make the run folder, refusing to write over another run."""
+    if not resume and (out / RECIPE).exists():
+        raise DataError(f"{out} already holds a run; give another --out, or continue it: visavis train --resume {out}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            (out / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{out}: cannot write the run folder ({error.strerror})") from error
+
+
+def _plain(values: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
+
+
+@contextmanager
+def _averaged(network: nn.Module, ema: ExponentialMovingAverage | None) -> Iterator[None]:
+    """The network with its averaged weights, for as long as the block lasts."""
+    if ema is None:
+        yield
+        return
+    own = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(ema.values)
+    try:
+        yield
+    finally:
+        network.load_state_dict(own)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Any]:
+    """Turn Ctrl-C and SIGTERM into a flag the loop reads between steps; a second Ctrl-C stops at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        log.info("stopping after this step (again to stop at once)")
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever runs us handles signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,72 @@
+"""What a run minimises: a classification head, a triplet loss, or their weighted sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from visavis.errors import RecipeError, unknown_name
+from visavis.heads import HEADS, build_head
+from visavis.heads.margin_softmax import MarginSoftmax
+from visavis.train.recipe import Recipe
+from visavis.triplets import MINERS
+
+
+class Objective(nn.Module):
+    """loss = w_h · L_head(x, y) + w_t · L_triplet(x, y), from raw embeddings x (B, D) and labels y (B,).
+
+    `last` holds the parts of the latest loss for the logbook.
+    """
+
+    def __init__(self, recipe: Recipe, *, num_classes: int, dim: int) -> None:
+        super().__init__()
+        wanted = recipe.head
+        self.head_weight, self.triplet_weight = wanted.weight, recipe.triplet.weight
+        self.head: MarginSoftmax | None = None
+        if wanted.name != "none":
+            if wanted.name not in HEADS:
+                raise RecipeError(unknown_name("head", wanted.name, [*HEADS, "none"]))
+            self.head = MarginSoftmax(
+                build_head(wanted.name, **wanted.args),
+                num_classes=num_classes,
+                dim=dim,
+                sample_rate=wanted.sample_rate,
+                sub_centres=wanted.sub_centres,
+                label_smoothing=wanted.label_smoothing,
+            )
+        self.triplet = _triplet(recipe) if self.triplet_weight else None
+        self.last: dict[str, Any] = {}
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        self.last = {}
+        loss = embeddings.new_zeros(())
+        if self.head is not None:
+            loss = loss + self.head_weight * self.head(embeddings, labels)
+            self.last |= {name: value for name, value in self.head.last.items() if name != "loss"}
+        if self.triplet is not None:
+            part = self.triplet(embeddings, labels)
+            self.last |= self.triplet.last
+            loss = loss + self.triplet_weight * part
+        return loss
+
+
+def _triplet(recipe: Recipe) -> Any:
+    if recipe.triplet.miner not in MINERS:
+        raise RecipeError(unknown_name("miner", recipe.triplet.miner, MINERS))
+    from visavis.triplets.loss import TripletObjective
+
+    return TripletObjective(
+        miner=recipe.triplet.miner,
+        miner_args=recipe.triplet.miner_args,
+        margin=recipe.triplet.margin,
+        soft_margin=recipe.triplet.soft_margin,
+        seed=recipe.seed,
+    )
+
+
+def is_finite(loss: Tensor, norm: Tensor) -> bool:
+    """Whether a step may be taken: neither the loss nor the gradient's norm is NaN or infinite."""
+    return bool(torch.isfinite(loss) & torch.isfinite(norm))

@@ -1,0 +1,191 @@
+"""Training pictures by index: decoded once into memory when they fit the budget, otherwise as they are asked for."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from visavis.data.sources import Source, open_source
+from visavis.data.synthetic import generate
+from visavis.errors import DataError
+from visavis.train.recipe import DataRecipe
+from visavis.types import ByteArray, IntArray
+from visavis.vision.images import resize
+
+log = logging.getLogger(__name__)
+Advance = Callable[[int, int], None]  # (done, total) of a long preparation
+
+
+class Pictures(ABC):
+    """Aligned uint8 pictures of one size with labels 0..C−1."""
+
+    labels: IntArray
+    num_classes: int
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def take(self, indices: IntArray) -> ByteArray:
+        """The pictures (B, H, W, 3) at `indices`; safe to call from several threads."""
+
+
+@final
+class InMemory(Pictures):
+    """Pictures held as one uint8 array (N, H, W, 3)."""
+
+    def __init__(self, array: ByteArray, labels: IntArray) -> None:
+        self.array, self.labels = array, labels
+        self.num_classes = int(labels.max()) + 1
+        self.size = (array.shape[1], array.shape[2])
+
+    def take(self, indices: IntArray) -> ByteArray:
+        return self.array[indices]
+
+
+@final
+class OnDemand(Pictures):
+    """Pictures decoded from a source each time."""
+
+    def __init__(self, source: Source, size: tuple[int, int]) -> None:
+        self.source, self.size = source, size
+        self.labels = source.labels
+        self.num_classes = len(source.identities)
+
+    def take(self, indices: IntArray) -> ByteArray:
+        return np.stack([_sized(self.source, int(i), self.size) for i in indices])
+
+
+def _sized(source: Source, index: int, size: tuple[int, int]) -> ByteArray:
+    picture = source.image(index)
+    height, width = picture.shape[:2]
+    if height * size[1] != width * size[0]:
+        raise DataError(
+            f"{source.names[index]}: expected an aligned picture like the first, {size[0]}×{size[1]}, "
+            f"got {height}×{width}; align them first: visavis prepare SRC DST"
+        )
+    return resize(picture, size)
+
+
+def open_pictures(recipe: DataRecipe, *, advance: Advance | None = None) -> tuple[Pictures, dict[str, object]]:
+    """The training pictures of a recipe and a description of them for the model card and the log.
+
+    Raises:
+        DataError: nothing there, a single identity, or a damaged picture (named).
+    """
+    parts: list[Pictures] = []
+    about: dict[str, object] = {}
+    if recipe.source:
+        source = open_source(recipe.source)
+        if recipe.identities:
+            source = source.only(_names(recipe.identities))
+        source, dropped = _frequent(source, recipe.min_images)
+        about = {
+            "source": str(recipe.source),
+            "identities": len(source.identities),
+            "pictures": len(source),
+            "dropped_identities": dropped,
+            "skipped_files": len(source.skipped),
+        }
+        for name, reason in source.skipped[:20]:
+            log.warning("skipped %s: %s", name, reason)
+        if not len(source):
+            raise DataError(f"{recipe.source}: no identity has {recipe.min_images} pictures; lower data.min_images")
+        parts.append(_load(source, recipe, advance))
+    synthetic = recipe.synthetic
+    if synthetic.identities:
+        people = range(synthetic.first_identity, synthetic.first_identity + synthetic.identities)
+        pictures, labels, _ = generate(
+            synthetic.seed,
+            people,
+            synthetic.images_per_identity,
+            size=parts[0].size[0] if parts else 112,
+            difficulty=synthetic.difficulty,
+            workers=recipe.workers,
+            progress=advance,
+        )
+        parts.append(InMemory(pictures, labels))
+        about["synthetic_identities"], about["synthetic_pictures"] = synthetic.identities, len(labels)
+    together = parts[0] if len(parts) == 1 else _join(parts)
+    if together.num_classes < 2:
+        raise DataError(f"{recipe.source}: training wants pictures of at least 2 identities, got 1")
+    return together, about
+
+
+def _names(path: str) -> list[str]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read the identity list ({error})") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _frequent(source: Source, least: int) -> tuple[Source, int]:
+    counts = np.bincount(source.labels, minlength=len(source.identities))
+    kept = [name for name, count in zip(source.identities, counts, strict=True) if count >= least]
+    dropped = len(source.identities) - len(kept)
+    if dropped and kept:
+        log.info("%d identities with fewer than %d pictures are left out", dropped, least)
+    if not kept:
+        raise DataError(f"{source.path}: no identity has {least} pictures; lower data.min_images")
+    return (source.only(kept) if dropped else source), dropped
+
+
+def _load(source: Source, recipe: DataRecipe, advance: Advance | None) -> Pictures:
+    size = source.image(0).shape[:2]
+    size = (int(size[0]), int(size[1]))
+    needed = len(source) * size[0] * size[1] * 3
+    if needed > recipe.cache_gb * 1e9:
+        log.info("%d pictures need %.1f GB decoded (data.cache_gb %.1f): decoding as they are needed",
+                 len(source), needed / 1e9, recipe.cache_gb)  # fmt: skip
+        return OnDemand(source, size)
+    array = np.empty((len(source), *size, 3), np.uint8)
+
+    def fill(block: range) -> int:
+        for i in block:
+            array[i] = _sized(source, i, size)
+        return len(block)
+
+    blocks = [range(start, min(start + 256, len(source))) for start in range(0, len(source), 256)]
+    done = 0
+    with ThreadPoolExecutor(max(1, recipe.workers)) as pool:
+        for count in pool.map(fill, blocks):
+            done += count
+            if advance:
+                advance(done, len(source))
+    pictures = InMemory(array, source.labels)
+    pictures.num_classes = len(source.identities)
+    return pictures
+
+
+@final
+class _Joined(Pictures):
+    """Several sets one after the other, with classes of their own each."""
+
+    def __init__(self, parts: list[Pictures]) -> None:
+        self.parts, self.size = parts, parts[0].size
+        firsts = np.cumsum([0, *(part.num_classes for part in parts)])
+        self.labels = np.concatenate([part.labels + first for part, first in zip(parts, firsts[:-1], strict=True)])
+        self.num_classes = int(firsts[-1])
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def take(self, indices: IntArray) -> ByteArray:
+        out = np.empty((len(indices), *self.size, 3), np.uint8)
+        of = np.searchsorted(self.starts, indices, side="right") - 1
+        for number, part in enumerate(self.parts):
+            chosen = of == number
+            out[chosen] = part.take(indices[chosen] - self.starts[number])
+        return out
+
+
+def _join(parts: list[Pictures]) -> Pictures:
+    if len({part.size for part in parts}) > 1:
+        raise DataError(f"training sets must have pictures of one size, got {[part.size for part in parts]}")
+    return _Joined(parts)

@@ -1,0 +1,331 @@
+"""A recipe: everything that decides a training run, typed; YAML in, YAML out, unknown keys refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from visavis.errors import ModelFormatError, RecipeError, unknown_name
+from visavis.vision.preprocessing import PreprocessSpec
+
+RECIPES = "visavis.recipes"
+
+
+@dataclass
+class SyntheticRecipe:
+    """Generated identities, added to `data.source` or used alone when there is none."""
+
+    identities: int = 0
+    images_per_identity: int = 16
+    first_identity: int = 0
+    seed: int = 0
+    difficulty: float = 1.0
+
+
+@dataclass
+class DataRecipe:
+    """What to train on and in which order.
+
+    `identities` is a file naming the identities to use, one a line; `min_images` drops rarer ones (they are counted).
+    `cache_gb` bounds the memory decoded pictures may take; larger sets are decoded as they are needed.
+    """
+
+    source: str = ""
+    identities: str = ""
+    min_images: int = 1
+    synthetic: SyntheticRecipe = field(default_factory=SyntheticRecipe)
+    sampler: Literal["shuffled", "pxk"] = "shuffled"
+    images_per_class: int = 5
+    workers: int = 2
+    cache_gb: float = 2.0
+
+
+@dataclass
+class PreprocessRecipe:
+    """The network's input; becomes the model card's PreprocessSpec (mean and std in pixel units)."""
+
+    size: list[int] = field(default_factory=lambda: [112, 112])
+    template: str = "arcface"
+    channels: Literal["RGB", "BGR"] = "RGB"
+    mean: list[float] = field(default_factory=lambda: [127.5, 127.5, 127.5])
+    std: list[float] = field(default_factory=lambda: [127.5, 127.5, 127.5])
+    flip: Literal["none", "sum", "concat"] = "none"
+
+    def spec(self) -> PreprocessSpec:
+        """The frozen spec of the model card."""
+        return PreprocessSpec.from_dict(dataclasses.asdict(self))
+
+
+@dataclass
+class AugmentRecipe:
+    """Random changes of each training picture; every field at 0 leaves it as it is.
+
+    `flip`, `grey`, `erase`, `low_resolution` and `blur` are probabilities; `shift` and `scale` are fractions of the
+    side, `rotate` degrees, `brightness`, `contrast` and `saturation` the largest relative change.
+    """
+
+    flip: float = 0.5
+    shift: float = 0.0
+    scale: float = 0.0
+    rotate: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    grey: float = 0.0
+    erase: float = 0.0
+    erase_area: float = 0.3
+    low_resolution: float = 0.0
+    lowest_resolution: float = 0.3
+    blur: float = 0.0
+
+
+@dataclass
+class BackboneRecipe:
+    """The network: a name in BACKBONES or `module:callable`, its embedding dimension and further arguments."""
+
+    name: str = "small"
+    dim: int = 128
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class HeadRecipe:
+    """The classification loss: a name in HEADS (or `none`), its arguments and what margin_softmax does with it."""
+
+    name: str = "arcface"
+    args: dict[str, Any] = field(default_factory=dict)
+    sample_rate: float = 1.0
+    sub_centres: int = 1
+    label_smoothing: float = 0.0
+    weight: float = 1.0
+
+
+@dataclass
+class TripletRecipe:
+    """The triplet loss; `weight` 0 leaves it out. See visavis.triplets for miners and pools."""
+
+    weight: float = 0.0
+    margin: float = 0.25
+    miner: str = "batch_random"
+    miner_args: dict[str, Any] = field(default_factory=dict)
+    pool: Literal["online", "semi-online", "offline"] = "online"
+    pool_batches: int = 10
+    soft_margin: bool = False
+
+
+@dataclass
+class OptimizerRecipe:
+    """The optimiser. `lr` is used as it is unless `lr_per` is set: then it is scaled by global batch / `lr_per`."""
+
+    name: str = "sgd"
+    lr: float = 0.1
+    lr_per: int = 0
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    weight_decay: float = 5e-4
+    decay_norms_and_biases: bool = True
+    head_lr_scale: float = 1.0
+    layer_decay: float = 1.0
+    clip_norm: float = 0.0
+
+
+@dataclass
+class ScheduleRecipe:
+    """The learning rate over the run: a name in SCHEDULES, a warm-up and the schedule's own arguments."""
+
+    name: str = "cosine"
+    warmup_steps: int = 0
+    warmup: Literal["linear", "constant"] = "linear"
+    warmup_start: float = 0.0
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class LoopRecipe:
+    """How long and how: optimiser steps, or `epochs` where `steps` is 0; `batch_size` is per device and micro-batch."""
+
+    batch_size: int = 64
+    steps: int = 0
+    epochs: float = 0.0
+    accumulate: int = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: float = 0.0
+    channels_last: bool = True
+    compile: bool = False
+    device: str = "auto"
+    threads: int = 0
+    freeze_backbone_steps: int = 0
+    log_every: int = 20
+    checkpoint_every: int = 1000
+    max_skipped_steps: int = 25
+
+
+@dataclass
+class EvaluateRecipe:
+    """Verification during training: every `every` steps (0: at the end only) on `pairs` of `source`.
+
+    With no source, `synthetic_identities` generated people the training never saw are compared; 0: no evaluation.
+    """
+
+    source: str = ""
+    pairs: str = ""
+    every: int = 0
+    synthetic_identities: int = 0
+    synthetic_images: int = 8
+    synthetic_pairs: int = 3000
+    synthetic_folds: int = 10
+
+
+@dataclass
+class Recipe:
+    """One reproducible training run."""
+
+    name: str = "unnamed"
+    seed: int = 0
+    init: str = ""
+    license: str = "not stated"
+    training_data: str = ""
+    data: DataRecipe = field(default_factory=DataRecipe)
+    preprocess: PreprocessRecipe = field(default_factory=PreprocessRecipe)
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    backbone: BackboneRecipe = field(default_factory=BackboneRecipe)
+    head: HeadRecipe = field(default_factory=HeadRecipe)
+    triplet: TripletRecipe = field(default_factory=TripletRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    loop: LoopRecipe = field(default_factory=LoopRecipe)
+    evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, every field written out."""
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False, allow_unicode=True)
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes that come with visavis."""
+    return sorted(p.name.removesuffix(".yaml") for p in resources.files(RECIPES).iterdir() if p.name.endswith(".yaml"))
+
+
+def recipe_text(name_or_path: str) -> str:
+    """The YAML of a recipe, by its name or a path.
+
+    Raises:
+        RecipeError: neither.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot read the recipe ({error})") from error
+    if name_or_path not in recipe_names():
+        raise RecipeError(unknown_name("recipe", name_or_path, recipe_names()) + "; or give a .yaml file")
+    return resources.files(RECIPES).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `--section.field value` overrides.
+
+    Raises:
+        RecipeError: not YAML, an unknown key (the nearest valid one is named) or a value of the wrong type.
+    """
+    text = recipe_text(name_or_path)
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{name_or_path}: not YAML: {' '.join(str(error).split())}") from error
+    return parse_recipe(values, overrides, name=name_or_path)
+
+
+def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "recipe") -> Recipe:
+    """Check plain values and overrides against the types of `Recipe`; see `load_recipe`."""
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{name}: expected sections like 'optimizer:', got {type(values).__name__}")
+    _check_keys(Recipe, values, name, "")
+    _check_flags(overrides)
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, default_env=False)
+    parser.add_class_arguments(Recipe, fail_untyped=True)
+    try:
+        parsed = parser.parse_args(list(overrides), namespace=parser.parse_object(dict(values)))
+        recipe = Recipe(**{f.name: v for f in dataclasses.fields(Recipe) for v in [_get(parser, parsed, f.name)]})
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(f"{name}: {' '.join(str(error).split())}") from error
+    _check_values(recipe, name)
+    return recipe
+
+
+def _get(parser: Any, parsed: Any, key: str) -> Any:
+    return parser.instantiate_classes(parsed)[key]
+
+
+def _sections(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def _check_keys(cls: type, values: Mapping[str, Any], name: str, prefix: str) -> None:
+    sections = _sections(cls)
+    for key, value in values.items():
+        if key not in sections:
+            every = [prefix + k for k in sections] if prefix else _all_keys(Recipe)
+            raise RecipeError(f"{name}: {unknown_name('key', prefix + str(key), every)}")
+        if dataclasses.is_dataclass(sections[key]):
+            if not isinstance(value, Mapping):
+                raise RecipeError(f"{name}: {prefix}{key} is a section with keys, got {value!r}")
+            _check_keys(typing.cast(type, sections[key]), value, name, f"{prefix}{key}.")
+
+
+def _all_keys(cls: type, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, kind in _sections(cls).items():
+        keys += _all_keys(kind, f"{prefix}{key}.") if dataclasses.is_dataclass(kind) else [prefix + key]
+    return keys
+
+
+def _check_flags(overrides: Sequence[str]) -> None:
+    keys = _all_keys(Recipe)
+    for word in overrides:
+        if word.startswith("--"):
+            key = word[2:].split("=")[0]
+            base = next((k for k in keys if key == k or key.startswith(k + ".")), None)
+            if base is None:
+                raise RecipeError(unknown_name("option", key, keys))
+
+
+def _check_values(recipe: Recipe, name: str) -> None:
+    """Ranges that no type can say."""
+    loop, optimizer = recipe.loop, recipe.optimizer
+    wrong = [
+        ("loop.batch_size must be at least 2 (batch norm)", loop.batch_size < 2),
+        ("loop.steps and loop.epochs must not be negative", loop.steps < 0 or loop.epochs < 0),
+        ("one of loop.steps and loop.epochs must be set", loop.steps == 0 and loop.epochs == 0),
+        ("loop.accumulate must be at least 1", loop.accumulate < 1),
+        ("loop.ema must lie in [0, 1)", not 0 <= loop.ema < 1),
+        ("optimizer.lr must be positive", not optimizer.lr > 0),
+        ("optimizer.weight_decay must not be negative", optimizer.weight_decay < 0),
+        ("head.sample_rate must lie in (0, 1]", not 0 < recipe.head.sample_rate <= 1),
+        ("one of head and triplet is needed", recipe.head.name == "none" and recipe.triplet.weight == 0),
+        ("data.source or data.synthetic.identities is needed", not recipe.data.source and _no_synthetic(recipe)),
+    ]
+    for message, is_wrong in wrong:
+        if is_wrong:
+            raise RecipeError(f"{name}: {message}")
+    try:
+        recipe.preprocess.spec()
+    except ModelFormatError as error:
+        raise RecipeError(f"{name}: {error}") from error
+
+
+def _no_synthetic(recipe: Recipe) -> bool:
+    return recipe.data.synthetic.identities < 1
