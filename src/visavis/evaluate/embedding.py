@@ -1,0 +1,137 @@
+"""Every picture of a protocol embedded once, in batches; what cannot be read is a failure to acquire, listed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.errors import ProtocolError, VisavisError
+from visavis.evaluate.cache import EmbeddingCache
+from visavis.types import ByteArray, Embedder
+
+Images = Mapping[str, ByteArray] | Callable[[str], ByteArray]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embeddings (N, D) of `names`, unit rows; a row of NaN could not be acquired, `failed` says why."""
+
+    names: tuple[str, ...]
+    vectors: npt.NDArray[np.float32]
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    cached: int = 0
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def embed_images(
+    embedder: Embedder,
+    names: Sequence[str],
+    images: Images,
+    *,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+    cache: EmbeddingCache | None = None,
+) -> Embedded:
+    """Embed each of `names` once; memory holds one batch of pictures per picture shape.
+
+    Args:
+        images: maps a name to its aligned crop, uint8 (H, W, 3) RGB: a mapping or a function.
+        progress: called with (pictures done, pictures in all).
+        cache: embeddings by content digest; what it holds is not computed again.
+
+    Raises:
+        ProtocolError: not one picture could be embedded.
+    """
+    started = time.perf_counter()
+    run = _Run(embedder, np.full((len(names), embedder.dim), np.nan, np.float32), cache)
+    waiting: dict[tuple[int, ...], list[tuple[int, ByteArray, bytes]]] = {}
+    for index, (crop, reason) in enumerate(_read(names, images)):
+        if crop is None:
+            run.failed[index] = reason
+        elif not run.recall(index, crop):
+            batch = waiting.setdefault(crop.shape, [])
+            batch.append((index, crop, run.key))
+            if len(batch) == batch_size:
+                run.embed(waiting.pop(crop.shape))
+        if progress is not None:
+            progress(index + 1, len(names))
+    for batch in waiting.values():
+        run.embed(batch)
+    if cache is not None:
+        cache.flush()
+    if len(run.failed) == len(names):
+        first = next(iter(run.failed.items()), (0, "the list is empty"))
+        where = f"; the first, {names[first[0]]}: {first[1]}" if names else ""
+        raise ProtocolError(f"expected pictures to embed, could not use any of {len(names)}{where}")
+    failed = {names[i]: reason for i, reason in sorted(run.failed.items())}
+    return Embedded(tuple(names), run.vectors, failed, time.perf_counter() - started, run.cached)
+
+
+def _read(names: Sequence[str], images: Images) -> Iterator[tuple[ByteArray | None, str]]:
+    """Each picture, or why it cannot be had."""
+    get = images.__getitem__ if isinstance(images, Mapping) else images
+    for name in names:
+        try:
+            crop = np.asarray(get(name))
+        except KeyError:
+            yield None, "not among the pictures given"
+        except (VisavisError, OSError) as error:
+            yield None, str(error) or type(error).__name__
+        else:
+            if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3:
+                yield None, f"expected a uint8 (H, W, 3) RGB crop, got {crop.dtype} {crop.shape}"
+            else:
+                yield crop, ""
+
+
+class _Run:
+    """The state of one pass over the pictures."""
+
+    def __init__(self, embedder: Embedder, vectors: npt.NDArray[np.float32], cache: EmbeddingCache | None) -> None:
+        self.embedder, self.vectors, self.cache = embedder, vectors, cache
+        self.failed: dict[int, str] = {}
+        self.key = b""
+        self.cached = 0
+        self.embedded = 0
+
+    def recall(self, index: int, crop: ByteArray) -> bool:
+        """Fill in a cached embedding."""
+        if self.cache is None:
+            return False
+        self.key = self.cache.key(crop)
+        known = self.cache.get(self.key)
+        if known is None:
+            return False
+        self.vectors[index] = known
+        self.cached += 1
+        return True
+
+    def embed(self, batch: list[tuple[int, ByteArray, bytes]]) -> None:
+        """Embed pictures of one shape."""
+        rows = [index for index, _, _ in batch]
+        try:
+            found = np.asarray(self.embedder.embed(np.stack([crop for _, crop, _ in batch])))
+        except VisavisError as error:
+            if not self.embedded + self.cached:
+                raise  # the first batch: the whole set does not fit the model, not one odd picture
+            self.failed.update(dict.fromkeys(rows, str(error)))
+            return
+        if found.shape != (len(rows), self.embedder.dim):
+            raise ProtocolError(f"expected embeddings {(len(rows), self.embedder.dim)} of the model, got {found.shape}")
+        good = np.asarray(np.isfinite(found).all(axis=1))
+        self.embedded += int(good.sum())
+        for row, ok, vector, (_, _, key) in zip(rows, good, found, batch, strict=True):
+            if not ok:
+                self.failed[row] = "the model gave an embedding that is not finite"
+                continue
+            self.vectors[row] = vector
+            if self.cache is not None:
+                self.cache.put(key, vector)

@@ -1,0 +1,69 @@
+"""Where figures were made: machine, versions, time; and what is known of the model."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import visavis
+
+_LIBRARIES = ("numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch")
+
+
+def environment() -> dict[str, Any]:
+    """Machine, operating system, versions and the time."""
+    versions = {"visavis": visavis.__version__, "python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return {
+        "machine": {
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "system": f"{platform.system()} {platform.release()}",
+            "architecture": platform.machine(),
+        },
+        "versions": versions,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv and sys.argv[0] else "",
+    }
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe_model(embedder: object) -> dict[str, Any]:
+    """What an embedder tells of itself: its card, if it has one, and its dimension."""
+    card = getattr(embedder, "card", None)
+    about: dict[str, Any] = {"name": getattr(card, "name", type(embedder).__name__)}
+    about["embedding_dim"] = int(getattr(embedder, "dim", 0))
+    spec = getattr(embedder, "spec", None)
+    if spec is not None and is_dataclass(spec) and not isinstance(spec, type):
+        about["preprocess"] = asdict(spec)
+    if card is not None and is_dataclass(card) and not isinstance(card, type):
+        about["card"] = {k: v for k, v in asdict(card).items() if k not in ("evaluations", "exports")}
+    return about
+
+
+def model_key(embedder: object) -> str | None:
+    """What an embedding cache may know a model by: weights digest, preprocessing and flip; None if unknown."""
+    card, spec = getattr(embedder, "card", None), getattr(embedder, "spec", None)
+    digest = getattr(embedder, "digest", None) or getattr(card, "weights_digest", "")
+    spec = spec or getattr(card, "preprocess", None)
+    return f"{digest}|{type(embedder).__name__}|{spec!r}" if digest and spec is not None else None

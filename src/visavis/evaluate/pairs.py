@@ -1,0 +1,186 @@
+"""The pair protocols (LFW, CFP, AgeDB, CALFW, CPLFW, XQLFW): same person or not, in folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from visavis.evaluate.curves import ErrorCurve, rate_name
+from visavis.evaluate.embedding import Embedded
+from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
+from visavis.evaluate.report import Plot, Series
+from visavis.evaluate.statistics import bootstrap_subjects
+from visavis.evaluate.tables import Table, number, percent, percent_range
+from visavis.evaluate.verification import Verification, pair_similarities, verify_scores
+from visavis.types import IntArray, Pairs
+
+_MISTAKES = 12
+
+
+@dataclass(frozen=True)
+class PairProtocol(EvaluationProtocol):
+    """Verification of a list of pairs. `subjects` (images,) numbers who is on each picture; −1 where unknown."""
+
+    pairs: Pairs
+    subjects: IntArray
+    name: str = "pairs"
+
+    @property
+    def images(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The pictures of the list, each once."""
+        return self.pairs.images
+
+    @classmethod
+    def of(cls, pairs: Pairs, *, name: str = "pairs") -> PairProtocol:
+        """A protocol that takes the folder of each picture as its subject."""
+        return cls(pairs, subjects_of(pairs.images), name)
+
+    def describe(self) -> dict[str, Any]:
+        """Counts of pictures, pairs, folds and subjects."""
+        known = self.subjects[self.subjects >= 0]
+        return {
+            "images": len(self.images),
+            "folds_in_list": len(np.unique(self.pairs.fold)),
+            "subjects": len(np.unique(known)),
+        }
+
+    def score(self, embedded: Embedded, settings: Settings) -> Scores:
+        """Cosine similarity of each pair, with all that judging needs."""
+        pairs = self.pairs
+        return {
+            "similarity": pair_similarities(embedded.vectors, pairs.reference, pairs.probe),
+            "genuine": pairs.genuine,
+            "fold": pairs.fold,
+            "reference": pairs.reference,
+            "probe": pairs.probe,
+            "reference_subject": self.subjects[pairs.reference],
+            "probe_subject": self.subjects[pairs.probe],
+        }
+
+    def judge(self, scores: Scores, settings: Settings) -> Outcome:
+        """Every exact figure, Wilson intervals over pairs and bootstrap intervals over subjects."""
+        found = verify_scores(scores["similarity"], scores["genuine"], scores["fold"], fmrs=settings.fmrs)
+        results = found.to_dict()
+        results.update(_subject_intervals(found, scores, settings))
+        tables = (headline(results, f"Verification of {len(found.genuine):,} pairs"),)
+        return Outcome(results, tables, verification_plots(found.curve, found.threshold), _mistakes(found, scores))
+
+
+def subjects_of(images: tuple[str, ...]) -> IntArray:
+    """A number per first folder of the image names ("Name/file.jpg"); −1 for names without a folder."""
+    folders = [name.split("/", 1)[0] if "/" in name else "" for name in images]
+    numbers = {folder: i for i, folder in enumerate(dict.fromkeys(f for f in folders if f))}
+    return np.array([numbers.get(f, -1) for f in folders], np.int64)
+
+
+def _subject_intervals(found: Verification, scores: Scores, settings: Settings) -> dict[str, Any]:
+    """Bootstrap over subjects: where one person is in several pairs, Wilson's interval is too narrow."""
+    reference, probe = scores["reference_subject"], scores["probe_subject"]
+    if not settings.bootstrap or found.folds is None or min(reference.min(), probe.min()) < 0:
+        return {"subject_bootstrap": None}
+    correct = found.folds.match == found.genuine
+    fmrs = tuple(f for f in settings.fmrs if found.tmr_at_fmr[rate_name(f)] is not None)
+    similarity = np.where(np.isnan(found.similarities), -np.inf, found.similarities)
+    drawn = bootstrap_subjects(
+        similarity,
+        found.genuine,
+        correct,
+        (reference, probe),
+        fmrs=fmrs,
+        replicates=settings.bootstrap,
+        seed=settings.seed,
+    )
+    return {
+        "subject_bootstrap": {
+            "replicates": settings.bootstrap,
+            "seed": settings.seed,
+            "subjects": len(np.unique(np.concatenate([reference, probe]))),
+            "accuracy_interval": list(drawn.interval(drawn.accuracy)),
+            "tmr_at_fmr_interval": {name: list(drawn.interval(values)) for name, values in drawn.tmr.items()},
+        }
+    }
+
+
+def headline(results: dict[str, Any], title: str) -> Table:
+    """The table every verification prints."""
+    boot = results.get("subject_bootstrap") or {}
+    rows: list[tuple[str, str, str, str]] = []
+    if results["accuracy"] is not None:
+        a = results["accuracy"]
+        spread = f"{100 * a['mean']:.2f} ± {100 * a['std']:.2f} %"
+        rows.append(
+            (
+                f"accuracy, {len(a['folds'])} folds",
+                spread,
+                percent_range(a["interval"]),
+                percent_range(boot.get("accuracy_interval")),
+            )
+        )
+    unsupported = []
+    for name, detail in results["tmr_at_fmr_detail"].items():
+        if detail is None:
+            unsupported.append(name)
+            continue
+        by_subject = boot.get("tmr_at_fmr_interval", {}).get(name)
+        rows.append(
+            (f"TMR at FMR {name}", percent(detail["tmr"]), percent_range(detail["interval"]), percent_range(by_subject))
+        )
+    rows.append(("equal error rate", percent(results["eer"]), "", ""))
+    rows.append(("area under the ROC", number(results["auc"], 5), "", ""))
+    rows.append(("d′", number(results["d_prime"], 3), "", ""))
+    rows.append(("threshold of best accuracy", number(results["threshold"]), "", ""))
+    counts = results["comparisons"]
+    note = f"{counts['genuine']:,} genuine and {counts['impostor']:,} impostor comparisons"
+    if counts["failed_to_acquire"]:
+        note += f"; {counts['failed_to_acquire']:,} with a picture that could not be acquired count as non-matches"
+    if unsupported:
+        note += f"; FMR {', '.join(unsupported)} would allow less than one false match: not supported by this set"
+    return Table(title, ("figure", "value", "95 % (pairs)", "95 % (subjects)"), tuple(rows), note + ".")
+
+
+def verification_plots(curve: ErrorCurve, threshold: float, *, label: str = "model") -> tuple[Plot, ...]:
+    """ROC, DET and the two score distributions."""
+    _, fmr, tmr = curve.roc(points=1500)
+    lowest = 0.5 / len(curve.impostor)
+    log_fmr = np.maximum(fmr, lowest)
+    lowest_fnmr = 0.5 / len(curve.genuine)
+    roc = Plot(
+        "roc", "ROC", "false match rate", "true match rate", (Series(label, log_fmr, tmr, "step"),), ("log", "linear")
+    )
+    det = Plot(
+        "det",
+        "DET",
+        "false match rate",
+        "false non-match rate",
+        (Series(label, np.clip(fmr, lowest, 1 - lowest), np.clip(1 - tmr, lowest_fnmr, 1 - lowest_fnmr)),),
+        ("probit", "probit"),
+    )
+    return roc, det, histogram(curve, threshold)
+
+
+def histogram(curve: ErrorCurve, threshold: float, *, bins: int = 80) -> Plot:
+    """Densities of genuine and impostor similarities with the threshold between them."""
+    acquired = [a[np.isfinite(a)] for a in (curve.genuine, curve.impostor)]
+    ends = [float(a[e]) for a in acquired if len(a) for e in (0, -1)]
+    edges = np.linspace(min(ends, default=-1.0), max(ends, default=1.0) + 1e-9, bins + 1)
+    series = [
+        Series(name, edges, np.append(np.histogram(a, edges)[0] / max(len(a), 1) / np.diff(edges), 0.0), "fill")
+        for name, a in zip(("genuine", "impostor"), acquired, strict=True)
+    ]
+    series.append(Series(f"threshold {threshold:.3f}", np.array([threshold]), np.array([0.0]), "marker"))
+    return Plot("histogram", "Scores", "similarity (cosine)", "density", tuple(series))
+
+
+def _mistakes(found: Verification, scores: Scores) -> tuple[Mistake, ...]:
+    """The wrong decisions farthest from the threshold, both kinds; nearest misses if there are no wrong ones."""
+    similarity = found.similarities.astype(np.float64)
+    margin = np.where(found.genuine, similarity - found.threshold, found.threshold - similarity)
+    chosen = []
+    for kind, group in ((found.genuine, "Taken for different people"), (~found.genuine, "Taken for one person")):
+        indices = np.flatnonzero(kind & np.isfinite(margin) & (margin < 0))
+        for i in indices[np.argsort(margin[indices], kind="stable")][:_MISTAKES]:
+            caption = f"similarity {similarity[i]:.3f}"
+            chosen.append(Mistake(int(scores["reference"][i]), int(scores["probe"][i]), caption, group))
+    return tuple(chosen)

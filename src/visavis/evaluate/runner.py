@@ -1,0 +1,144 @@
+"""evaluate(): one embedder, one protocol, one report."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visavis.card import write_atomically
+from visavis.errors import ProtocolError, VisavisError
+from visavis.evaluate.baseline import PixelEmbedder, baseline_table
+from visavis.evaluate.cache import EmbeddingCache
+from visavis.evaluate.embedding import Embedded, Images, Progress, embed_images
+from visavis.evaluate.environment import describe_model, environment
+from visavis.evaluate.pairs import PairProtocol
+from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
+from visavis.evaluate.report import PicturePair, Report
+from visavis.types import ByteArray, Embedder, Pairs
+from visavis.vision.images import encode
+
+_LISTED_FAILURES = 1000
+
+
+def evaluate(
+    embedder: Embedder,
+    protocol: EvaluationProtocol | Pairs,
+    images: Images,
+    *,
+    settings: Settings | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+    cache: EmbeddingCache | None = None,
+    scores: str | os.PathLike[str] | None = None,
+    model: Mapping[str, Any] | None = None,
+    baseline: bool = False,
+) -> Report:
+    """Judge an embedder by a protocol: every picture is embedded once, scores are saved, then figures are computed.
+
+    Args:
+        embedder: aligned uint8 crops (N, H, W, 3) RGB -> float32 (N, D), unit rows.
+        protocol: an `EvaluationProtocol`, or `Pairs`.
+        images: name -> crop, a mapping or a function; one that raises counts as a failure to acquire.
+        settings: preset, bootstrap, seed, rates.
+        batch_size: pictures per call of the embedder.
+        progress: called with (pictures done, pictures in all).
+        cache: embeddings known by the digest of their picture.
+        scores: an .npz to write the scores to, before any figure is computed.
+        model: more to say of the model in the report (its path, the flip used).
+        baseline: judge the raw pixels by the same protocol, as a row beside the model's.
+
+    Raises:
+        ProtocolError: no picture could be embedded, or protocol and preset do not fit.
+    """
+    settings = settings or Settings()
+    protocol = PairProtocol.of(protocol) if isinstance(protocol, Pairs) else protocol
+    embedded = embed_images(embedder, protocol.images, images, batch_size=batch_size, progress=progress, cache=cache)
+    found = protocol.score(embedded, settings)
+    context: dict[str, Any] = {"data": protocol.describe()}
+    if scores is not None:
+        save_scores(scores, found)
+        context["scores"] = Path(scores).name
+    started = time.perf_counter()
+    outcome = protocol.judge(found, settings)
+    judged = time.perf_counter() - started
+    tables = outcome.tables
+    if baseline:
+        pixels = _pixel_outcome(protocol, images, settings)
+        context["baseline"] = {"raw pixels": dict(pixels.results)}
+        tables = (*tables, baseline_table(outcome.results, pixels.results))
+    context |= {
+        "failures_to_acquire": _failures(embedded),
+        "settings": {"preset": settings.preset, "bootstrap": settings.bootstrap, "seed": settings.seed},
+        "seconds": {"embedding": embedded.seconds, "metrics": judged, "cached_embeddings": embedded.cached},
+        "environment": environment(),
+    }
+    return Report(
+        protocol=protocol.name,
+        model={**describe_model(embedder), **(model or {})},
+        results=outcome.results,
+        tables=tables,
+        plots=outcome.plots,
+        pictures=tuple(_pictures(outcome.mistakes, protocol.images, images)),
+        context=context,
+        scores=found,
+    )
+
+
+def save_scores(path: str | os.PathLike[str], scores: Scores) -> None:
+    """Write a protocol's scores as .npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **scores)  # pyright: ignore[reportArgumentType]
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def load_scores(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read scores; nothing in the file is executed.
+
+    Raises:
+        ProtocolError: missing, damaged or not an .npz of plain arrays.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ProtocolError(f"{os.fspath(path)}: expected the scores (.npz) of an evaluation: {error}") from error
+
+
+def _pixel_outcome(protocol: EvaluationProtocol, images: Images, settings: Settings) -> Outcome:
+    embedded = embed_images(PixelEmbedder(), protocol.images, images)
+    return protocol.judge(protocol.score(embedded, settings), settings)
+
+
+def _failures(embedded: Embedded) -> dict[str, Any]:
+    listed = dict(list(embedded.failed.items())[:_LISTED_FAILURES])
+    return {
+        "images": len(embedded.failed),
+        "rate": len(embedded.failed) / max(len(embedded), 1),
+        "reasons": listed,
+        "listed": len(listed),
+    }
+
+
+def _pictures(mistakes: tuple[Mistake, ...], names: tuple[str, ...], images: Images) -> list[PicturePair]:
+    """The crops of the most telling comparisons; one that cannot be read twice is left out of the page only."""
+    get = images.__getitem__ if isinstance(images, Mapping) else images
+    pairs = []
+    for mistake in mistakes:
+        try:
+            a, b = (_jpeg(get(names[i])) for i in (mistake.reference, mistake.probe))
+        except (VisavisError, OSError, KeyError):
+            continue
+        caption = f"{names[mistake.reference]} · {names[mistake.probe]} · {mistake.caption}"
+        pairs.append(PicturePair(a, b, caption, mistake.group))
+    return pairs
+
+
+def _jpeg(crop: ByteArray) -> bytes:
+    return encode(np.asarray(crop, np.uint8), ".jpg", quality=85)
