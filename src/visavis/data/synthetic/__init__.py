@@ -1,0 +1,8 @@
+"""Generated faces: deterministic, licence-free, any number of people."""
+
+from __future__ import annotations
+
+from visavis.data.synthetic.identity import FACTORS, Identity, sample_identity
+from visavis.data.synthetic.render import face
+
+__all__ = ["FACTORS", "Identity", "face", "sample_identity"]
