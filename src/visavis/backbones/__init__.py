@@ -6,19 +6,42 @@ import importlib
 import inspect
 import typing
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+from visavis.backbones.deepid import DeepID
+from visavis.backbones.iresnet import IResNet
+from visavis.backbones.massface import MassFaceNet
+from visavis.backbones.mbf import ArcFaceMobileFaceNet
 from visavis.backbones.mobilefacenet import MobileFaceNet
 from visavis.backbones.small import Small
+from visavis.backbones.spherenet import SphereNet
+from visavis.backbones.vit import VisionTransformer
 from visavis.errors import RecipeError, unknown_name
 
 Builder = Callable[..., nn.Module]
 
 BACKBONES: dict[str, Builder] = {
-    "mobilefacenet": MobileFaceNet,
     "small": Small,
+    "mobilefacenet": MobileFaceNet,
+    "massface": MassFaceNet,
+    "mbf": ArcFaceMobileFaceNet,
+    "mbf_large": partial(ArcFaceMobileFaceNet, scale=4, blocks=(2, 8, 12, 4)),
+    "iresnet18": partial(IResNet, 18),
+    "iresnet34": partial(IResNet, 34),
+    "iresnet50": partial(IResNet, 50),
+    "iresnet100": partial(IResNet, 100),
+    "iresnet200": partial(IResNet, 200),
+    "vit_tiny": partial(VisionTransformer, "tiny"),
+    "vit_small": partial(VisionTransformer, "small"),
+    "vit_base": partial(VisionTransformer, "base"),
+    "vit_large": partial(VisionTransformer, "large"),
+    "sphere20": partial(SphereNet, 20),
+    "sphere36": partial(SphereNet, 36),
+    "sphere64": partial(SphereNet, 64),
+    "deepid": DeepID,
 }
 
 

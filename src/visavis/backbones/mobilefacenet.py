@@ -52,6 +52,16 @@ class Bottleneck(nn.Module):
         return x + self.conv(x) if self.adds else self.conv(x)
 
 
+def bottlenecks(channels: int) -> tuple[nn.Sequential, int]:
+    """The trunk of table 1 behind `channels`, and the channels it ends with."""
+    blocks: list[nn.Module] = []
+    for expansion, out, repeats, stride in _BOTTLENECKS:
+        for i in range(repeats):
+            blocks.append(Bottleneck(channels, out, stride=stride if i == 0 else 1, expansion=expansion))
+            channels = out
+    return nn.Sequential(*blocks), channels
+
+
 class MobileFaceNet(nn.Module):
     """MobileFaceNet: inverted residuals under a global depthwise convolution.
 
@@ -72,13 +82,7 @@ class MobileFaceNet(nn.Module):
         self.dim = dim
         self.conv1 = ConvUnit(nn.Conv2d(3, 64, 3, 2, 1, bias=False))
         self.dw_conv1 = ConvUnit(nn.Conv2d(64, 64, 3, 1, 1, groups=64, bias=False))
-        blocks: list[nn.Module] = []
-        channels = 64
-        for expansion, out, repeats, stride in _BOTTLENECKS:
-            for i in range(repeats):
-                blocks.append(Bottleneck(channels, out, stride=stride if i == 0 else 1, expansion=expansion))
-                channels = out
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks, channels = bottlenecks(64)
         self.conv2 = ConvUnit(nn.Conv2d(channels, 512, 1, bias=False))
         self.linear7 = ConvUnit(GlobalDepthwise(512, halved(size, 4)), linear=True)
         self.linear1 = ConvUnit(nn.Conv2d(512, dim, 1, bias=False), linear=True)
