@@ -10,7 +10,6 @@ import numpy as np
 from visavis.data.synthetic.conditions import Conditions
 from visavis.data.synthetic.geometry import BOTTOM, COLUMNS, ROWS, SIDE, TOP, Map
 
-
 _NEAR, _FAR, _STEPS = 132.0, -58.0, 17
 _PER_RADIAN = np.float32((COLUMNS - 1) / (2 * SIDE))
 _PER_MM = np.float32((ROWS - 1) / (BOTTOM - TOP))

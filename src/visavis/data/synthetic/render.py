@@ -13,6 +13,7 @@ from visavis.data.synthetic.conditions import Conditions, sample_conditions
 from visavis.data.synthetic.geometry import Plan, features, plan, point, skull
 from visavis.data.synthetic.identity import Identity, Map, generator, sample_identity
 from visavis.data.synthetic.rays import Pose, cast, rotation, shade, shadow
+from visavis.errors import DataError
 from visavis.types import ByteArray
 from visavis.vision.alignment import estimate_similarity, template_points
 
@@ -50,10 +51,24 @@ def face(seed: int, identity: int, picture: int, *, size: int = 112, difficulty:
 
     Returns:
         uint8 (size, size, 3) RGB on the ArcFace template, up to the error of a detector, and float (5, 2) landmarks.
+
+    Raises:
+        DataError: a number out of range.
     """
+    check_request(seed, identity, picture, size, difficulty)
     rng = generator(seed, identity, picture)
     now = sample_conditions(rng, difficulty)
     return draw(head(seed, identity), now, rng, size)
+
+
+def check_request(seed: int, identity: int, picture: int, size: int, difficulty: float) -> None:
+    """Refuse numbers that no face can be drawn for."""
+    if min(seed, identity, picture) < 0:
+        raise DataError(f"seed, identity and picture count from 0, got {seed}, {identity} and {picture}")
+    if not 16 <= size <= 1024:
+        raise DataError(f"the size of a generated face must lie in [16, 1024] pixels, got {size}")
+    if not 0 <= difficulty <= 3:
+        raise DataError(f"difficulty must lie in [0, 3], got {difficulty}; 1 is the default")
 
 
 def draw(who: Head, now: Conditions, rng: np.random.Generator, size: int) -> tuple[ByteArray, Map]:
