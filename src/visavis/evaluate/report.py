@@ -43,7 +43,7 @@ class PicturePair:
 
     reference: bytes
     probe: bytes
-    caption: str
+    caption: tuple[str, ...]
     group: str = ""
 
 

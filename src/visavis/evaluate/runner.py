@@ -135,9 +135,14 @@ def _pictures(mistakes: tuple[Mistake, ...], names: tuple[str, ...], images: Ima
             a, b = (_jpeg(get(names[i])) for i in (mistake.reference, mistake.probe))
         except (VisavisError, OSError, KeyError):
             continue
-        caption = f"{names[mistake.reference]} · {names[mistake.probe]} · {mistake.caption}"
+        caption = (_stem(names[mistake.reference]), _stem(names[mistake.probe]), mistake.caption)
         pairs.append(PicturePair(a, b, caption, mistake.group))
     return pairs
+
+
+def _stem(name: str) -> str:
+    """What tells a picture apart: LFW's file names repeat their folder's."""
+    return Path(name).stem if Path(name).stem.startswith(Path(name).parent.name) else os.path.splitext(name)[0]
 
 
 def _jpeg(crop: ByteArray) -> bytes:

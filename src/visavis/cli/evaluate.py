@@ -1,0 +1,124 @@
+"""visavis evaluate: run a protocol on a model."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a model folder, a run folder (its best model) or an .onnx file")
+    add("--protocol", metavar="NAME", default="pairs", help="what to run (default: pairs)")
+    add("--data", metavar="SRC", required=True, help="the pictures: a folder per identity, or any format of visavis")
+    add("--pairs", metavar="FILE", help="the pair list (default: SRC/pairs.txt)")
+    add("--preset", metavar="NAME", help="judge as a published system does: deepid, sphereface, massface, arcface")
+    add("--flip", choices=("none", "sum", "concat"), help="how the mirrored picture joins (default: the model card's)")
+    add("--json", metavar="FILE", help="write the figures")
+    add("--html", metavar="FILE", help="write the report as one page")
+    add("--scores", metavar="FILE", help="write the scores (default with --json: beside it, .scores.npz)")
+    add("--markdown", metavar="FILE", help="write the tables in Markdown")
+    add("--latex", metavar="FILE", help="write the tables in LaTeX")
+    add("--cache", metavar="DIR", help="keep embeddings here by the content of their pictures")
+    add("--bootstrap", metavar="N", type=int, default=1000, help="draws of subjects for intervals, 0 = none (1000)")
+    add("--seed", type=int, default=0, help="of the bootstrap (0)")
+    add("--batch-size", metavar="N", type=int, default=64, help="pictures at once (64)")
+    add("--no-baseline", action="store_true", help="leave out the raw-pixel row")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it, print the table, write what was asked for."""
+    from visavis.deploy.embedders import load_embedder
+    from visavis.evaluate.protocol import Settings
+    from visavis.evaluate.protocols import load_protocol
+    from visavis.evaluate.runner import evaluate
+
+    task = load_protocol(args.protocol, args.data, pairs=args.pairs)
+    embedder = load_embedder(args.model, flip=args.flip, batch_size=args.batch_size)
+    with _bar() as progress:
+        report = evaluate(
+            embedder,
+            task.protocol,
+            task.images,
+            settings=Settings(preset=args.preset, bootstrap=args.bootstrap, seed=args.seed),
+            batch_size=args.batch_size,
+            progress=progress,
+            cache=_cache(args.cache, embedder, args.model),
+            scores=_scores_path(args),
+            model=_about(args),
+            baseline=not args.no_baseline,
+        )
+    run_folder = Path(args.model)
+    if (run_folder / "metrics.jsonl").is_file():
+        from visavis.evaluate.training import training_plots
+
+        report = report.with_additions(plots=training_plots(run_folder))
+    print(report)
+    _print_failures(report.context["failures_to_acquire"])
+    _write(args, report)
+    return 0
+
+
+def _bar() -> Any:
+    from visavis.cli.evaluation_progress import embedding_bar
+
+    return embedding_bar()
+
+
+def _about(args: argparse.Namespace) -> dict[str, Any]:
+    """The model's card, whatever runs it, and what was asked of it."""
+    from visavis.card import find_model, read_card
+
+    found = find_model(args.model)
+    about: dict[str, Any] = {"path": str(args.model)}
+    if found.is_dir():
+        card = read_card(found)
+        about["name"] = card.name
+        about["card"] = {k: v for k, v in asdict(card).items() if k not in ("evaluations", "exports")}
+    about["flip"] = args.flip or "as the card says"
+    return about
+
+
+def _cache(folder: str | None, embedder: Any, model: str) -> Any:
+    if folder is None:
+        return None
+    from visavis.card import WEIGHTS, digest_of, find_model
+    from visavis.evaluate.cache import EmbeddingCache
+
+    found = find_model(model)
+    weights = found / WEIGHTS if found.is_dir() else found
+    weights = weights if weights.is_file() else found / "model.onnx"
+    key = f"{digest_of(weights)}|{type(embedder).__name__}|{embedder.spec}|{getattr(embedder, 'flip', '')}"
+    return EmbeddingCache(folder, model=key, dim=embedder.dim)
+
+
+def _scores_path(args: argparse.Namespace) -> Path | None:
+    if args.scores:
+        return Path(args.scores)
+    return Path(args.json).with_suffix(".scores.npz") if args.json else None
+
+
+def _print_failures(failures: dict[str, Any]) -> None:
+    if not failures["images"]:
+        return
+    print(f"\n{failures['images']} pictures could not be acquired; their comparisons count as non-matches:")
+    for name, reason in list(failures["reasons"].items())[:10]:
+        print(f"  {name}: {reason}")
+    if failures["images"] > 10:
+        print("  … all of them are in --json FILE")
+
+
+def _write(args: argparse.Namespace, report: Any) -> None:
+    from visavis.card import write_atomically
+
+    for path, make in (
+        (args.json, report.to_json),
+        (args.html, report.to_html),
+        (args.markdown, report.to_markdown),
+        (args.latex, report.to_latex),
+    ):
+        if path:
+            write_atomically(Path(path), make().encode())
