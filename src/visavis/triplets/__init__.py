@@ -1,1 +1,5 @@
-"""triplets"""
+"""Triplet learning: distances, miners, pools and the loss."""
+
+from visavis.triplets.miners import MINERS, Miner, build_miner
+
+__all__ = ["MINERS", "Miner", "build_miner"]
