@@ -9,7 +9,6 @@ import numpy as np
 
 from visavis.data.pairs import check_pairs, read_pairs
 from visavis.data.sources import open_source
-from visavis.data.synthetic import generate, pairs
 from visavis.errors import DataError
 from visavis.evaluate.verification import Verification, verify_pairs
 from visavis.train.pictures import Advance
@@ -57,6 +56,8 @@ def open_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None 
 
 def synthetic_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None = None) -> Judge:
     """Pairs of generated people that no training set has."""
+    from visavis.data.synthetic import generate, pairs
+
     wanted, synthetic = recipe.evaluate, recipe.data.synthetic
     if synthetic.first_identity + synthetic.identities > HELD_OUT_IDENTITY:
         raise DataError(f"data.synthetic must stay below identity {HELD_OUT_IDENTITY:,}: those above are held out")

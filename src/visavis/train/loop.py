@@ -25,7 +25,7 @@ from visavis.errors import DataError, RecipeError, VisavisError
 from visavis.evaluate.verification import Verification
 from visavis.train.checkpoint import load_checkpoint, save_checkpoint
 from visavis.train.device import autocast, choose_device, describe_device, rng_state, set_rng_state
-from visavis.train.judge import Judge, open_judge
+from visavis.train.judge import open_judge
 from visavis.train.loader import Loader, Normaliser
 from visavis.train.logbook import Logbook, Observer
 from visavis.train.objective import Objective, is_finite

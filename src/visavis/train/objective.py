@@ -32,9 +32,9 @@ class Objective(nn.Module):
                 build_head(wanted.name, **wanted.args),
                 num_classes=num_classes,
                 dim=dim,
-                sample_rate=wanted.sample_rate,
                 sub_centres=wanted.sub_centres,
                 label_smoothing=wanted.label_smoothing,
+                **({"sample_rate": wanted.sample_rate} if wanted.sample_rate < 1 else {}),
             )
         self.triplet = _triplet(recipe) if self.triplet_weight else None
         self.last: dict[str, Any] = {}
@@ -45,7 +45,8 @@ class Objective(nn.Module):
         loss = embeddings.new_zeros(())
         if self.head is not None:
             loss = loss + self.head_weight * self.head(embeddings, labels)
-            self.last |= {name: value for name, value in self.head.last.items() if name != "loss"}
+            if self.head.last is not None:
+                self.last |= {"accuracy": self.head.last.accuracy, "target_cosine": self.head.last.target_cosine}
         if self.triplet is not None:
             part = self.triplet(embeddings, labels)
             self.last |= self.triplet.last

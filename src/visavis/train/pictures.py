@@ -12,7 +12,6 @@ from typing import final
 import numpy as np
 
 from visavis.data.sources import Source, open_source
-from visavis.data.synthetic import generate
 from visavis.errors import DataError
 from visavis.train.recipe import DataRecipe
 from visavis.types import ByteArray, IntArray
@@ -47,6 +46,7 @@ class InMemory(Pictures):
         self.size = (array.shape[1], array.shape[2])
 
     def take(self, indices: IntArray) -> ByteArray:
+        """The pictures (B, H, W, 3) at `indices`."""
         return self.array[indices]
 
 
@@ -60,6 +60,7 @@ class OnDemand(Pictures):
         self.num_classes = len(source.identities)
 
     def take(self, indices: IntArray) -> ByteArray:
+        """The pictures (B, H, W, 3) at `indices`, decoded now."""
         return np.stack([_sized(self.source, int(i), self.size) for i in indices])
 
 
@@ -101,6 +102,8 @@ def open_pictures(recipe: DataRecipe, *, advance: Advance | None = None) -> tupl
         parts.append(_load(source, recipe, advance))
     synthetic = recipe.synthetic
     if synthetic.identities:
+        from visavis.data.synthetic import generate
+
         people = range(synthetic.first_identity, synthetic.first_identity + synthetic.identities)
         pictures, labels, _ = generate(
             synthetic.seed,
@@ -177,6 +180,7 @@ class _Joined(Pictures):
         self.starts = np.cumsum([0, *(len(part) for part in parts)])
 
     def take(self, indices: IntArray) -> ByteArray:
+        """The pictures (B, H, W, 3) at `indices`, each from its part."""
         out = np.empty((len(indices), *self.size, 3), np.uint8)
         of = np.searchsorted(self.starts, indices, side="right") - 1
         for number, part in enumerate(self.parts):

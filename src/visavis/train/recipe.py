@@ -266,7 +266,7 @@ def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "rec
 
 
 def _get(parser: Any, parsed: Any, key: str) -> Any:
-    return parser.instantiate_classes(parsed)[key]
+    return parser.instantiate(parsed)[key]
 
 
 def _sections(cls: type) -> dict[str, Any]:

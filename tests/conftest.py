@@ -1,0 +1,39 @@
+"""Shared fixtures: a tiny folder of picture-like identities, and the real faces beside the repository."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real faces and published weights beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared beside the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def blob_folder(tmp_path_factory):
+    """8 identities x 6 pictures of smooth coloured blobs, one pattern per identity, with a pairs.txt of two folds."""
+    root = tmp_path_factory.mktemp("blobs")
+    rng = np.random.default_rng(0)
+    names = [f"person_{i}" for i in range(8)]
+    for name in names:
+        pattern = rng.uniform(0, 255, (5, 5, 3)).astype(np.float32)
+        (root / "images" / name).mkdir(parents=True)
+        for k in range(1, 7):
+            picture = cv2.resize(pattern + rng.normal(0, 12, (5, 5, 3)).astype(np.float32), (112, 112))
+            picture = np.clip(picture, 0, 255).astype(np.uint8)
+            cv2.imwrite(str(root / "images" / name / f"{name}_{k:04d}.jpg"), picture)
+    lines = ["2\t8"]
+    for fold in (0, 4):
+        own = names[fold : fold + 4]
+        lines += [f"{n}\t{a}\t{b}" for n in own for a, b in ((1, 2), (3, 4))]
+        lines += [f"{own[i]}\t{k}\t{own[(i + 1) % 4]}\t{k}" for i in range(4) for k in (1, 2)]
+    (root / "pairs.txt").write_text("\n".join(lines) + "\n")
+    return root

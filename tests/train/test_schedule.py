@@ -1,0 +1,69 @@
+import math
+
+import pytest
+
+from visavis.errors import RecipeError
+from visavis.train.recipe import ScheduleRecipe
+from visavis.train.schedule import SCHEDULES, build_schedule
+
+
+def build(name, total=100, per_epoch=10, **fields):
+    return build_schedule(ScheduleRecipe(name=name, **fields), total=total, per_epoch=per_epoch)
+
+
+def test_cosine_follows_its_equation():
+    factor = build("cosine", args={"final": 0.1})
+    for step in (0, 25, 50, 100):
+        assert factor(step) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * step / 100)) / 2)
+
+
+def test_multistep_drops_at_its_milestones_in_each_unit():
+    for args in (
+        {"milestones": [0.3, 0.6]},
+        {"milestones": [30, 60], "unit": "step"},
+        {"milestones": [3, 6], "unit": "epoch"},
+    ):
+        factor = build("multistep", args=args)
+        assert [factor(s) for s in (0, 29, 30, 59, 60, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_polynomial_of_power_two_is_arcface_torchs():
+    factor = build("polynomial", args={"power": 2})
+    assert factor(25) == pytest.approx(0.75**2)
+    assert factor(100) == 0
+
+
+def test_linear_warm_up_reaches_the_base_rate_at_its_last_step():
+    factor = build("constant", warmup_steps=4)
+    assert [factor(s) for s in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    held = build("constant", warmup_steps=4, warmup="constant", warmup_start=0.1)
+    assert [held(s) for s in (0, 3, 4)] == pytest.approx([0.1, 0.1, 1])
+
+
+def test_rates_from_a_file_hold_after_the_last_row(tmp_path):
+    path = tmp_path / "rates.txt"
+    path.write_text("# stage 1\n0: 0.01\n5: 0.05  # faster\n\n10: 0.001\n")
+    factor = build("from-file", args={"path": str(path)})
+    assert [factor(s) for s in (0, 49, 50, 99, 100, 10_000)] == [0.01, 0.01, 0.05, 0.05, 0.001, 0.001]
+
+
+@pytest.mark.parametrize("text", ["", "0 0.1\n", "0: a\n", "5: .1\n3: .2\n"])
+def test_a_bad_rate_file_is_refused(tmp_path, text):
+    path = tmp_path / "rates.txt"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=r"rates\.txt"):
+        build("from-file", args={"path": str(path)})
+
+
+def test_unknown_names_and_arguments_name_the_nearest():
+    with pytest.raises(RecipeError, match="did you mean 'cosine'"):
+        build("cosin")
+    with pytest.raises(RecipeError, match="did you mean 'power'"):
+        build("polynomial", args={"powr": 2})
+
+
+@pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"from-file"}))
+def test_every_schedule_stays_finite_and_not_negative(name):
+    factor = build(name)
+    values = [factor(s) for s in range(131)]
+    assert all(math.isfinite(v) and v >= 0 for v in values)
