@@ -36,7 +36,7 @@ class Source(ABC):
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.labels)
 
     @abstractmethod
     def read(self, index: int) -> bytes:
@@ -153,6 +153,7 @@ def read_identities(path: str | os.PathLike[str]) -> tuple[str, ...]:
 _OPENERS: dict[str, tuple[str, str]] = {
     "folder": ("visavis.data.folder", "open_folder"),
     "flat": ("visavis.data.folder", "open_flat"),
+    "record": ("visavis.data.record_source", "open_records"),
 }
 _SUFFIXES = {".rec": "record", ".idx": "record", ".bin": "bin", ".txt": "list", ".csv": "list", ".lst": "list"}
 
@@ -177,7 +178,9 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
     return kind  # type: ignore[return-value]
 
 
-def open_source(path: str | os.PathLike[str], *, kind: Kind | None = None, min_identities: int = 1) -> Source:
+def open_source(
+    path: str | os.PathLike[str], *, kind: Kind | None = None, min_identities: int = 1, skip_damaged: bool = False
+) -> Source:
     """Open labelled pictures in any format.
 
     Args:
@@ -185,6 +188,7 @@ def open_source(path: str | os.PathLike[str], *, kind: Kind | None = None, min_i
             verification set, or a list of `path label` or landmark lines.
         kind: one of `Kind` when the path does not tell it.
         min_identities: training needs 2; a source with fewer is refused.
+        skip_damaged: leave damaged records of a .rec out (listed in `skipped`) instead of refusing the file.
 
     Raises:
         DataError: nothing readable is there, or too few identities.
@@ -193,8 +197,8 @@ def open_source(path: str | os.PathLike[str], *, kind: Kind | None = None, min_i
     if kind not in get_args(Kind) or kind not in _OPENERS:
         raise DataError(unknown_name("kind of source", kind, _OPENERS))
     module, name = _OPENERS[kind]
-    opener: Callable[[Path], Source] = getattr(import_module(module), name)
-    source = opener(Path(path))
+    opener: Callable[..., Source] = getattr(import_module(module), name)
+    source = opener(Path(path), skip_damaged=True) if skip_damaged and kind == "record" else opener(Path(path))
     if len(source.identities) < min_identities:
         raise DataError(
             f"{source.path}: expected at least {min_identities} identities, got {len(source.identities)} "

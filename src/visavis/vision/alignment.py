@@ -11,13 +11,13 @@ import numpy.typing as npt
 from visavis.errors import DataError, unknown_name
 from visavis.types import ByteArray
 
-# Left eye, right eye, nose tip, left and right mouth corner, in pixels of a 112 × 112 crop (insightface, arcface_torch).
+# Left eye, right eye, nose tip, left and right mouth corner, in pixels of a 112 × 112 crop (as in insightface).
 _ARCFACE_POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 
 
 @dataclass(frozen=True)
 class Template:
-    """Where the five landmarks of an aligned face lie: `points` (5, 2), x and y in a frame of `size` = (height, width)."""
+    """Where the five landmarks of an aligned face lie: `points` (5, 2) as x, y in a frame of `size` (height, width)."""
 
     name: str
     size: tuple[int, int]
