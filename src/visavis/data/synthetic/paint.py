@@ -9,8 +9,8 @@ from visavis.data.synthetic.geometry import BOTTOM, COLUMNS, ROWS, TOP, Plan, bu
 from visavis.data.synthetic.identity import Identity, Map, between, smoothstep
 from visavis.types import ByteArray
 
-SCALE = 2  # texels of the colour map per texel of the shape map
-SHAPE = (SCALE * (ROWS - 1) + 1, SCALE * (COLUMNS - 1) + 1)
+SCALE = 1.5  # texels of the colour map per texel of the shape map
+SHAPE = (round(SCALE * (ROWS - 1)) + 1, round(SCALE * (COLUMNS - 1)) + 1)
 
 _SKIN = np.array([[246, 214, 190], [228, 184, 152], [196, 144, 108], [146, 98, 68], [92, 60, 44]], np.float32)
 _HAIR = np.array([[24, 19, 18], [66, 44, 30], [124, 86, 52], [188, 148, 92], [226, 200, 148]], np.float32)

@@ -9,11 +9,12 @@ import numpy as np
 
 from visavis.data.synthetic.conditions import Conditions
 from visavis.data.synthetic.geometry import BOTTOM, COLUMNS, ROWS, SIDE, TOP, Map
+from visavis.types import BoolArray, IntArray
 
-_NEAR, _FAR, _STEPS = 132.0, -58.0, 17
+_NEAR, _FAR, _STEP = 132.0, -58.0, 11.0
 _PER_RADIAN = np.float32((COLUMNS - 1) / (2 * SIDE))
 _PER_MM = np.float32((ROWS - 1) / (BOTTOM - TOP))
-_MIDDLE = np.float32((COLUMNS - 1) / 2)
+_HALF_TURN = np.float32(np.pi * (COLUMNS - 1) / (2 * SIDE) - (COLUMNS - 1) / 2)
 
 
 @dataclass(frozen=True)
@@ -52,90 +53,125 @@ def rotation(yaw: float, pitch: float, roll: float) -> Map:
     return lean @ nod @ turn
 
 
-def lookup(rho: Map, x: Map, y: Map, z: Map) -> tuple[Map, Map, Map, Map]:
-    """Height of points above the surface, their distance from the axis, and their column and row in the map."""
-    radius, angle = cv2.cartToPolar(z, x)
-    angle = np.where(angle > np.pi, angle - np.float32(2 * np.pi), angle)
-    column = angle * _PER_RADIAN + _MIDDLE
+def lookup(rho: Map, away: Map, y: Map, back: Map) -> tuple[Map, Map, Map, Map]:
+    """Height of points above the surface, their distance from the axis, and their column and row in the map.
+
+    `away` is −x and `back` is −z: the angle OpenCV gives for them, in [0, 2π), is θ + π.
+    """
+    radius, angle = cv2.cartToPolar(back, away)
+    column = np.asarray(angle, np.float32)
+    column *= _PER_RADIAN
+    column -= _HALF_TURN
     row = (y - np.float32(TOP)) * _PER_MM
     surface = cv2.remap(rho, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return radius - surface, radius, column, row
+    return np.subtract(radius, surface, dtype=np.float32), np.asarray(radius), column, row
+
+
+@dataclass(frozen=True)
+class Rays:
+    """A point of depth t on a pixel's ray is a + t·b, each as maps of −x, y and −z in the head frame."""
+
+    a: tuple[Map, Map, Map]
+    b: tuple[Map, Map, Map]
+
+    def at(self, t: Map | np.float32) -> tuple[Map, Map, Map]:
+        """The points of depth t."""
+        return self.a[0] + t * self.b[0], self.a[1] + t * self.b[1], self.a[2] + t * self.b[2]
+
+    def only(self, index: tuple[slice, slice] | tuple[IntArray, IntArray]) -> Rays:
+        """Some of the rays, as maps of two dimensions."""
+        a, b = [m[index] for m in self.a], [m[index] for m in self.b]
+        if a[0].ndim == 1:
+            a, b = [m[None] for m in a], [m[None] for m in b]
+        return Rays((a[0], a[1], a[2]), (b[0], b[1], b[2]))
 
 
 def cast(rho: Map, pose: Pose, place: Map, shape: tuple[int, int]) -> Hit:
     """Find what each pixel of a picture of `shape` sees; `place` (2, 3) maps the picture plane to pixels."""
     back = np.linalg.inv(np.vstack([place, [0, 0, 1]]))
-    height, width = shape
-    u, v = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    qx = np.float32(back[0, 0]) * u + np.float32(back[0, 1]) * v + np.float32(back[0, 2])
-    qy = np.float32(back[1, 0]) * u + np.float32(back[1, 1]) * v + np.float32(back[1, 2])
-    inverse = pose.rotation.T.astype(np.float32)
-    near = np.float32(-1 / pose.camera)
-    # A point of depth t on a pixel's ray is a + t·b in the head frame.
-    a = [inverse[k, 0] * qx + inverse[k, 1] * qy for k in range(3)]
-    b = [near * a[k] + inverse[k, 2] for k in range(3)]
-    t = _first_meeting(rho, [m[::2, ::2] for m in a], [m[::2, ::2] for m in b])
-    t = cv2.resize(cv2.dilate(t, np.ones((3, 3), np.uint8)), (width, height), interpolation=cv2.INTER_NEAREST)
-    pixel = np.float32(np.sqrt(abs(np.linalg.det(back[:2, :2]))))
+    pixel = float(np.sqrt(abs(np.linalg.det(back[:2, :2]))))
+    rays = _rays(pose, back.astype(np.float32), shape)
+    t, best = _first_meeting(rho, rays.only((slice(None, None, 2), slice(None, None, 2))))
+    kernel = np.ones((3, 3), np.uint8)
+    t = _enlarge(cv2.dilate(t, kernel), shape)
+    near = _enlarge(cv2.erode(best, kernel), shape) < 6.0 + 2 * pixel
     gap = nearest = np.full(shape, np.float32(1e9))
-    for k in range(5):
-        gap, *_ = lookup(rho, a[0] + t * b[0], a[1] + t * b[1], a[2] + t * b[2])
+    for k in range(4):
+        gap, *_ = lookup(rho, *rays.at(t))
         nearest = np.minimum(nearest, gap)
-        t -= np.clip(np.float32(0.8 if k < 3 else 0.6) * gap, -4, 9)
-    _look_behind(rho, a, b, t, gap, nearest, pixel)
-    x, y, z = (a[k] + t * b[k] for k in range(3))
-    gap, radius, column, row = lookup(rho, x, y, z)
-    coverage = np.clip(1.6 - np.minimum(gap, nearest) / pixel, 0, 1)
+        t = t - np.clip(np.float32(0.85 if k < 2 else 0.65) * gap, -4, 9)
+    _look_behind(rho, rays, t, nearest, (gap > 0.6 * pixel) & near, np.float32(pixel))
+    away, y, back_z = rays.at(t)
+    gap, radius, column, row = lookup(rho, away, y, back_z)
+    coverage = np.clip(1.6 - np.minimum(gap, nearest) / np.float32(pixel), 0, 1)
     radius = np.maximum(radius, 1e-3)
-    return Hit(x, y, z, x / radius, z / radius, column, row, coverage)
+    return Hit(-away, y, -back_z, -away / radius, -back_z / radius, column, row, coverage)
 
 
-def _first_meeting(rho: Map, a: list[Map], b: list[Map]) -> Map:
-    """March from the camera inwards: a depth just before the surface, or where the ray passes it most closely."""
-    step = (_NEAR - _FAR) / _STEPS
-    best = np.full(a[0].shape, np.float32(1e9))
-    found = np.full(a[0].shape, np.float32(_NEAR))
-    for k in range(_STEPS + 1):
-        depth = np.float32(_NEAR - k * step)
-        gap, *_ = lookup(rho, a[0] + depth * b[0], a[1] + depth * b[1], a[2] + depth * b[2])
-        better = (gap < best) & (best > 0)
-        best[better] = gap[better]
-        found[better] = depth
-    return found + np.where(best < 0, np.float32(step), np.float32(0))
+def _rays(pose: Pose, back: Map, shape: tuple[int, int]) -> Rays:
+    height, width = shape
+    u, v = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
+    qx = back[0, 0] * u + back[0, 1] * v + back[0, 2]
+    qy = back[1, 0] * u + back[1, 1] * v + back[1, 2]
+    inverse = pose.rotation.T.astype(np.float32) * np.array([[-1], [1], [-1]], np.float32)
+    a = [inverse[k, 0] * qx + inverse[k, 1] * qy for k in range(3)]
+    b = [np.float32(-1 / pose.camera) * a[k] + inverse[k, 2] for k in range(3)]
+    return Rays((a[0], a[1], a[2]), (b[0], b[1], b[2]))
 
 
-def _look_behind(rho: Map, a: list[Map], b: list[Map], t: Map, gap: Map, nearest: Map, pixel: np.float32) -> None:
+def _enlarge(half: Map, shape: tuple[int, int]) -> Map:
+    return np.asarray(cv2.resize(half, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST))
+
+
+def _first_meeting(rho: Map, rays: Rays) -> tuple[Map, Map]:
+    """March inwards: the depth of the surface, or where the ray passes it most closely; and the least gap."""
+    depths = np.arange(_NEAR, _FAR, -_STEP, dtype=np.float32)
+    gap = _gaps(rho, rays, np.broadcast_to(depths[:, None, None], (len(depths), *rays.a[0].shape)))
+    behind = gap < 0
+    first = np.where(behind.any(0), behind.argmax(0), gap.argmin(0))
+    best = gap.min(0)
+    found = depths[first] + np.where(best < 0, np.float32(0.5 * _STEP), np.float32(0))
+    for _ in range(3):
+        gap, *_ = lookup(rho, *rays.at(found))
+        found -= np.clip(np.float32(0.8) * gap, -4, 4)
+    return found, best
+
+
+def _gaps(rho: Map, rays: Rays, t: Map) -> Map:
+    """Heights above the surface for several depths of every ray at once, (K, H, W)."""
+    flat = (-1, t.shape[-1])
+    gap, *_ = lookup(rho, *(m.reshape(flat) for m in rays.at(t)))
+    return gap.reshape(t.shape)
+
+
+def _look_behind(rho: Map, rays: Rays, t: Map, nearest: Map, which: BoolArray, pixel: np.float32) -> None:
     """Rays that graze an edge (nose, cheek, hair) go on to what lies behind it; `t` and `nearest` are changed."""
-    rows, columns = np.nonzero(gap > 0.6 * pixel)
+    rows, columns = np.nonzero(which)
     if not len(rows):
         return
-    a, b = [m[rows, columns][None] for m in a], [m[rows, columns][None] for m in b]
-    depth = t[rows, columns][None]
-    least, closest = nearest[rows, columns][None], depth.copy()
-    inside = np.zeros(depth.shape, bool)
-    for _ in range(30):
-        gap, *_ = lookup(rho, a[0] + depth * b[0], a[1] + depth * b[1], a[2] + depth * b[2])
-        better = gap < least
-        least, closest = np.where(better, gap, least), np.where(better, depth, closest)
-        inside |= gap <= 0.4 * pixel
-        step = np.where(inside, np.clip(0.7 * gap, -4, 4), np.clip(0.8 * gap, 1.2, 12))
-        depth = depth - step
-        if not (~inside & (depth > _FAR)).any():
-            break
-    for _ in range(2):
-        gap, *_ = lookup(rho, a[0] + depth * b[0], a[1] + depth * b[1], a[2] + depth * b[2])
-        depth = depth - np.clip(0.7 * gap, -4, 4)
-    t[rows, columns] = np.where(inside, depth, closest)
-    nearest[rows, columns] = np.where(inside, 0, least)
+    some = rays.only((rows, columns))
+    steps = np.arange(0, 27, dtype=np.float32)
+    steps = (1.5 * steps + 0.09 * steps**2)[:, None, None]  # 0 to 101 mm, finer where the edge is
+    depth = t[rows, columns][None, None] - steps
+    gap = _gaps(rho, some, depth)
+    inside = gap <= 0.3 * pixel
+    met = inside.any(0)
+    pick = np.where(met, inside.argmax(0), gap.argmin(0))[None]
+    found = np.take_along_axis(depth, pick, 0)[0]
+    for _ in range(4):
+        height, *_ = lookup(rho, *some.at(found))
+        found = np.where(met, found - np.clip(0.8 * height, -4, 4), found)
+    t[rows, columns] = found[0]
+    nearest[rows, columns] = np.where(met, 0, np.minimum(gap.min(0), nearest[rows, columns]))[0]
 
 
 def shadow(rho: Map, hit: Hit, light: Map) -> Map:
     """How much of the key light reaches each pixel, 0–1, with soft borders; marched at half resolution."""
-    x, y, z = (m[::2, ::2] for m in (hit.x, hit.y, hit.z))
-    blocked = np.zeros(x.shape, np.float32)
-    for distance in (5.0, 9.0, 14.0, 20.0, 28.0, 38.0, 52.0, 70.0):
-        gap, *_ = lookup(rho, x + distance * light[0], y + distance * light[1], z + distance * light[2])
-        np.maximum(blocked, gap * np.float32(-1 / (1.0 + 0.09 * distance)), out=blocked)
+    away, y, back = -hit.x[::2, ::2], hit.y[::2, ::2], -hit.z[::2, ::2]
+    far = np.array([5.0, 9.0, 14.0, 20.0, 28.0, 38.0, 52.0, 70.0], np.float32)[:, None, None]
+    path = (away - far * light[0], y + far * light[1], back - far * light[2])
+    gap, *_ = lookup(rho, *(m.reshape(-1, y.shape[1]) for m in path))
+    blocked = (gap.reshape(path[0].shape) * (-1 / (1.0 + 0.09 * far))).max(0)
     free = 1 - np.clip(blocked, 0, np.float32(0.88))
     free = cv2.GaussianBlur(free, (3, 3), 0.8)
     return cv2.resize(free, (hit.x.shape[1], hit.x.shape[0]), interpolation=cv2.INTER_LINEAR)

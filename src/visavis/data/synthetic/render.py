@@ -112,7 +112,7 @@ def render(
 ) -> Map:
     """Light reflected towards each pixel, (H, W, 3), linear; `place` (2, 3) maps the picture plane to pixels."""
     hit = cast(rho, pose, place, backdrop.shape[:2])
-    across, down = hit.column * paint.SCALE, hit.row * paint.SCALE
+    across, down = hit.column * np.float32(paint.SCALE), hit.row * np.float32(paint.SCALE)
     albedo = cv2.remap(colours, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     albedo *= albedo * np.float32(1 / 65025)
     light = (pose.rotation.T @ now.light).astype(np.float32)
