@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import error_curve, rate_name
-from visavis.evaluate.folds import best_threshold, cut_folds, fold_accuracy
+from visavis.evaluate.folds import Walk, best_threshold, cut_folds, fold_accuracy
 from visavis.evaluate.verification import verify_scores
 
 
@@ -114,7 +114,7 @@ def test_fold_accuracy_equals_a_search_over_all_thresholds(rows):
     scores = np.where(level == 0, -np.inf, level / 7)  # level 0: failed to acquire
     if len(set(fold)) < 2 or any(not (scores[fold != f] > -np.inf).any() for f in set(fold)):
         return
-    found = fold_accuracy(scores, genuine, fold)
+    found = fold_accuracy(Walk.of(scores, genuine), fold)
     for f, accuracy, threshold in zip(sorted(set(fold)), found.accuracy, found.threshold, strict=True):
         expected = plain_best_threshold(scores[fold != f], genuine[fold != f])
         assert threshold == pytest.approx(expected, abs=1e-12)
@@ -135,7 +135,7 @@ def test_hand_worked_scores():
     assert curve.at_fmr(0.25).threshold == pytest.approx(0.35)
     assert curve.eer == 0.25
     # accepting 3 or 5 scores is right for 7 of 8; the upper of the two gaps is the middle one
-    assert best_threshold(scores, genuine) == pytest.approx(0.6)
+    assert best_threshold(Walk.of(scores, genuine)) == pytest.approx(0.6)
     assert curve.d_prime == pytest.approx((0.7 - 0.275) / np.sqrt((0.035 + 0.021875) / 2))
     assert curve.detection_cost(prior=0.5) == pytest.approx(0.25)
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import ProtocolError
-from visavis.types import BoolArray, FloatArray
+from visavis.types import BoolArray, FloatArray, IntArray
 
 Float64 = npt.NDArray[np.float64]
 
@@ -81,9 +81,14 @@ class ErrorCurve:
     @cached_property
     def auc(self) -> float:
         """Area under the ROC: P(genuine > impostor) + ½ P(genuine = impostor), over all pairs of comparisons."""
-        below = np.searchsorted(self.impostor, self.genuine, "left").astype(np.int64).sum()
-        not_above = np.searchsorted(self.impostor, self.genuine, "right").astype(np.int64).sum()
-        return float(int(below) + int(not_above)) / (2 * len(self.genuine) * len(self.impostor))
+        not_above = np.searchsorted(self.impostor, self.genuine, "right")
+        total = int(self._impostors_below.sum(dtype=np.int64)) + int(not_above.sum(dtype=np.int64))
+        return total / (2 * len(self.genuine) * len(self.impostor))
+
+    @cached_property
+    def _impostors_below(self) -> IntArray:
+        """How many impostors lie below each genuine score."""
+        return np.searchsorted(self.impostor, self.genuine, "left")
 
     @cached_property
     def eer(self) -> float:
@@ -137,9 +142,12 @@ class ErrorCurve:
 
     def detection_cost(self, *, prior: float = 0.01, miss: float = 1.0, false_match: float = 1.0) -> float:
         """Least normalised cost over all thresholds: min_t [c_m·π·fnmr + c_f·(1−π)·fmr] / min(c_m·π, c_f·(1−π))."""
-        candidates = np.append(np.unique(self.genuine[np.isfinite(self.genuine)]), np.inf)
-        fnmr = np.searchsorted(self.genuine, candidates, "left") / len(self.genuine)
-        fmr = 1 - np.searchsorted(self.impostor, candidates, "left") / len(self.impostor)
+        scores = (
+            self.genuine
+        )  # between two genuine scores a higher threshold only gains: the best is one of them, or inf
+        first = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]) & (scores != -np.inf))
+        fnmr = np.append(first, len(scores)) / len(scores)
+        fmr = np.append(len(self.impostor) - self._impostors_below[first], 0) / len(self.impostor)
         cost = miss * prior * fnmr + false_match * (1 - prior) * fmr
         return float(cost.min()) / min(miss * prior, false_match * (1 - prior))
 

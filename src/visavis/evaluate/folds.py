@@ -6,11 +6,63 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from visavis.evaluate.curves import Float64, between
 from visavis.types import BoolArray, FloatArray, IntArray
 
 DEFAULT_FOLDS = 10
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Scores in falling order; accepting one more is a `step` of +1 (genuine) or −1 in the count of right decisions.
+
+    `stops` are the places where acceptance may end: the last of each run of equal scores, −inf excluded.
+    """
+
+    order: IntArray
+    scores: FloatArray
+    step: npt.NDArray[np.int8]
+    stops: IntArray | None
+
+    @classmethod
+    def of(cls, similarities: FloatArray, genuine: BoolArray) -> Walk:
+        """Sort the scores (N,), −inf where not acquired."""
+        order = np.argsort(np.negative(similarities, dtype=np.float64))  # NumPy sorts places of doubles fastest
+        scores = similarities[order]
+        step = genuine[order].astype(np.int8) * np.int8(2) - np.int8(1)
+        last = np.ones(len(scores), bool)
+        last[:-1] = scores[1:] != scores[:-1]
+        last &= scores != -np.inf
+        return cls(order, scores, step, None if last.all() else np.flatnonzero(last))
+
+    def best_without(self, left_out: IntArray) -> float:
+        """The best threshold of all comparisons but those at the places `left_out` (rising)."""
+        step = self.step
+        if len(left_out):
+            step = step.copy()
+            step[left_out] = 0
+        gain = np.cumsum(step, dtype=np.int32)
+        gain = gain if self.stops is None else gain[self.stops]
+        best = max(0, int(gain.max(initial=0)))
+        places = np.flatnonzero(gain == best)
+        places = places if self.stops is None else self.stops[places]
+        accepted = np.unique(places + 1 - np.searchsorted(left_out, places, "right"))  # counts of kept comparisons
+        if best == 0 and (not len(accepted) or accepted[0] != 0):
+            accepted = np.append(0, accepted)  # to accept none is as good
+        n = int(accepted[(len(accepted) - 1) // 2])
+        kept = len(self.scores) - len(left_out)
+        above = self._kept_score(n - 1, left_out) if n else math.inf
+        below = self._kept_score(n, left_out) if n < kept else -math.inf
+        if below == -math.inf:
+            return above if above != math.inf else 0.0
+        return between(below, above)
+
+    def _kept_score(self, index: int, left_out: IntArray) -> float:
+        """The `index`-th falling score among those kept."""
+        skipped = int(np.searchsorted(left_out - np.arange(len(left_out)), index, "right"))
+        return float(self.scores[index + skipped])
 
 
 @dataclass(frozen=True)
@@ -38,52 +90,35 @@ class FoldAccuracy:
         return float(self.accuracy.std(ddof=1)) / math.sqrt(k) if k > 1 else math.nan
 
 
-def fold_accuracy(similarities: FloatArray, genuine: BoolArray, fold: IntArray) -> FoldAccuracy:
+def fold_accuracy(walk: Walk, fold: IntArray) -> FoldAccuracy:
     """Judge every fold of at least two at the best threshold of the others (exact, no grid).
 
-    Of several best thresholds the middle one is taken (see `best_threshold`); −inf never matches.
+    Of several best thresholds the middle one is taken (see `best_threshold`); −inf never matches. The scores are sorted
+    once; a fold is left out by zeroing its steps in the running count of right decisions.
     """
-    order = np.argsort(-similarities)
-    scores, truth, folds = similarities[order], genuine[order], fold[order]
-    names = np.unique(fold)
+    number = _numbered(fold)
+    by_fold = np.argsort(number[walk.order], kind="stable")
+    ends = np.cumsum(np.bincount(number))
     match = np.zeros(len(fold), bool)
-    accuracy, thresholds = np.empty(len(names)), np.empty(len(names))
-    for k, name in enumerate(names):
-        others = folds != name
-        thresholds[k] = _best_of_sorted(scores[others], truth[others])
-        here = ~others
-        match[order[here]] = decided = scores[here] >= thresholds[k]
-        accuracy[k] = np.count_nonzero(decided == truth[here]) / len(decided)
+    accuracy, thresholds = np.empty(len(ends)), np.empty(len(ends))
+    for k, (first, last) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
+        here = by_fold[first:last]  # places of this fold in the falling order, themselves in order
+        thresholds[k] = walk.best_without(here)
+        scores = walk.scores[here]
+        matched = len(scores) - int(np.searchsorted(scores[::-1], thresholds[k], "left"))
+        match[walk.order[here[:matched]]] = True
+        right = np.count_nonzero(walk.step[here[:matched]] > 0) + np.count_nonzero(walk.step[here[matched:]] < 0)
+        accuracy[k] = right / len(here)
     return FoldAccuracy(accuracy, thresholds, match)
 
 
-def best_threshold(similarities: FloatArray, genuine: BoolArray) -> float:
+def best_threshold(walk: Walk) -> float:
     """The threshold that decides most comparisons rightly; of several the middle one, half way to the next score.
 
     Between two neighbouring scores every threshold decides the same. If several such gaps are best, the ⌈n/2⌉-th from
     the top is taken; within it the middle.
     """
-    order = np.argsort(-similarities)
-    return _best_of_sorted(similarities[order], genuine[order])
-
-
-def _best_of_sorted(scores: FloatArray, genuine: BoolArray) -> float:
-    """`best_threshold` of falling scores."""
-    gain = np.empty(len(scores) + 1, np.int32)
-    gain[0] = 0
-    np.cumsum(genuine.astype(np.int8) * np.int8(2) - np.int8(1), dtype=np.int32, out=gain[1:])
-    usable = np.ones(len(gain), bool)  # entry j accepts the first j scores; a tie is accepted whole or not at all
-    usable[1:-1] = scores[1:] != scores[:-1]
-    if len(scores) and scores[-1] == -np.inf:
-        usable[int(np.searchsorted(-scores, np.inf, "left")) + 1 :] = False
-    best = gain[usable].max()
-    ties = np.flatnonzero(usable & (gain == best))
-    accepted = int(ties[(len(ties) - 1) // 2])
-    above = float(scores[accepted - 1]) if accepted else math.inf
-    below = float(scores[accepted]) if accepted < len(scores) else -math.inf
-    if below == -math.inf:
-        return above if above != math.inf else 0.0
-    return between(below, above)
+    return walk.best_without(np.zeros(0, np.int64))
 
 
 def cut_folds(genuine: BoolArray, folds: int = DEFAULT_FOLDS) -> IntArray:
@@ -97,3 +132,13 @@ def cut_folds(genuine: BoolArray, folds: int = DEFAULT_FOLDS) -> IntArray:
         n = int(np.count_nonzero(kind))
         result[kind] = np.arange(n) * folds // max(n, 1)
     return result
+
+
+def _numbered(fold: IntArray) -> npt.NDArray[np.integer]:
+    """Folds as 0..K−1 in the smallest type, which NumPy sorts by counting."""
+    low, high = int(fold.min()), int(fold.max())
+    if high - low >= 1 << 15 or high - low >= len(fold):
+        return np.unique(fold, return_inverse=True)[1]
+    shifted = (fold - low).astype(np.int16)
+    present = np.bincount(shifted) > 0
+    return (np.cumsum(present) - 1).astype(np.int16)[shifted]

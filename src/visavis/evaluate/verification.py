@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import ErrorCurve, OperatingPoint, error_curve, rate_name
-from visavis.evaluate.folds import FoldAccuracy, best_threshold, cut_folds, fold_accuracy
+from visavis.evaluate.folds import FoldAccuracy, Walk, best_threshold, cut_folds, fold_accuracy
 from visavis.evaluate.statistics import wilson
 from visavis.types import BoolArray, FloatArray, IntArray, Pairs
 
@@ -118,15 +118,15 @@ def verify_scores(
     """
     curve = error_curve(similarities, genuine)
     fold = cut_folds(genuine) if fold is None or (len(fold) and (fold == fold[0]).all()) else fold
-    scores = np.where(np.isnan(similarities), -np.inf, similarities)
+    walk = Walk.of(np.where(np.isnan(similarities), -np.inf, similarities), genuine)
     several = bool((fold != fold[0]).any())
     return Verification(
         similarities=similarities,
         genuine=genuine,
         fold=fold,
         curve=curve,
-        folds=fold_accuracy(scores, genuine, fold) if several else None,
-        threshold=best_threshold(scores, genuine),
+        folds=fold_accuracy(walk, fold) if several else None,
+        threshold=best_threshold(walk),
         tmr_at_fmr={rate_name(f): curve.at_fmr(f) if curve.supports(f) else None for f in fmrs},
     )
 
