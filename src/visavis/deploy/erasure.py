@@ -1,0 +1,98 @@
+"""Forgetting, and the proof: after an erasure the files are searched for pieces of what was erased."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from visavis.deploy.records import Forgotten
+from visavis.deploy.store import Store
+from visavis.errors import DataError
+
+_PIECE = 24  # bytes; 192 bits of an embedding do not occur twice by chance
+_SEARCH_BUDGET = 16_000_000_000  # bytes compared at most; a large file is searched for fewer pieces
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What an erasure removed: subject ids, counts, and pieces of the bytes by which a remainder would show."""
+
+    subjects: tuple[int, ...]
+    samples: int
+    crops: int
+    pieces: tuple[bytes, ...]
+
+
+def delete(store: Store, ids: Sequence[int]) -> Traces:
+    """Delete subjects with everything of theirs in one transaction, leaving only their numbers behind."""
+    pieces: list[bytes] = []
+    samples = crops = 0
+    with store.write() as db:
+        generation = store.next_generation(db)
+        for subject in ids:
+            row = db.execute("SELECT name, consent FROM subjects WHERE id = ?", (subject,)).fetchone()
+            if row is None:
+                raise DataError(f"{store.path}: subject {subject} is gone already")
+            for vector, crop in db.execute("SELECT vector, crop FROM samples WHERE subject = ?", (subject,)):
+                pieces += [
+                    *_pieces(vector, 0),
+                    *_pieces(crop or b"", len(crop or b"") // 2),
+                ]  # JPEG heads are all alike
+                samples, crops = samples + 1, crops + (crop is not None)
+            db.execute("DELETE FROM subjects WHERE id = ?", (subject,))
+            db.execute("INSERT INTO forgotten VALUES (?, ?)", (subject, generation))
+            pieces += [text.encode() for text in row if len(text.encode()) >= 8]
+        texts = (
+            db.execute("SELECT name, consent FROM subjects").fetchall() if any(len(p) != _PIECE for p in pieces) else []
+        )
+        living = "\n".join(text for row in texts for text in row).encode()
+    # A name that is part of a living subject's says nothing.
+    return Traces(tuple(ids), samples, crops, tuple(dict.fromkeys(p for p in pieces if p not in living)))
+
+
+def finish(store: Store, traces: Traces, *, index_rows: int) -> Forgotten:
+    """Scrub the files and search them."""
+    store.path.with_name(store.path.name + ".faiss").unlink(missing_ok=True)
+    scrubbed, note = False, ""
+    try:
+        scrubbed = store.scrub()
+        note = "" if scrubbed else "another process holds the old state open; the log is emptied when it lets go"
+    except DataError as error:  # the rows are deleted and zeroed; only the rewriting did not happen
+        note = f"deleted, but the file could not be rewritten: {error}"
+    files = store.files()
+    size = sum(path.stat().st_size for path in files)
+    pieces = traces.pieces[: max(4, int(_SEARCH_BUDGET // max(size, 1)))]
+    left = {piece for path in files for piece in residues(path, pieces)}
+    found = sum(not _lives_on(store, piece) for piece in left)
+    return Forgotten(
+        subjects=len(traces.subjects), samples=traces.samples, crops=traces.crops, index_rows=index_rows,
+        files=tuple(path.name for path in files), bytes_searched=size, fingerprints=len(pieces), found=found,
+        complete=scrubbed and found == 0, note=note,
+    )  # fmt: skip
+
+
+def residues(path: Path, pieces: Sequence[bytes]) -> list[bytes]:
+    """Those of `pieces` that a file holds."""
+    if path.stat().st_size == 0:
+        return []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return [piece for piece in pieces if data.find(piece) >= 0]
+
+
+def _lives_on(store: Store, piece: bytes) -> bool:
+    """Whether a living subject holds the same bytes, as when one picture was enrolled under two names."""
+    with store.read() as db:
+        found = db.execute(
+            "SELECT 1 FROM samples WHERE instr(vector, ?1) OR instr(crop, ?1) LIMIT 1", (piece,)
+        ).fetchone()
+    return found is not None
+
+
+def _pieces(blob: bytes, first: int) -> Iterator[bytes]:
+    last = len(blob) - _PIECE
+    for start in (first, (first + last) // 2, last):
+        piece = blob[max(start, 0) : start + _PIECE]
+        if len(piece) == _PIECE and len(set(piece)) > 4:
+            yield piece

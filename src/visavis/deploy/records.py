@@ -1,0 +1,108 @@
+"""What a gallery answers with: frozen, plain values only."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+from visavis.errors import DataError
+
+MAX_NAME = 200
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One enrolled person. Times are seconds since 1970 (UTC); `expires` is None when kept without limit."""
+
+    id: int
+    name: str
+    samples: int
+    consent: str
+    created: float
+    expires: float | None
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What enrolling did: pictures `added`, and those `already` there (same crop, same subject) and left alone."""
+
+    subject: Subject
+    added: int
+    already: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A subject that resembles a probe; similarity is a cosine in [−1, 1]."""
+
+    id: int
+    name: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Identification:
+    """An open-set answer: the candidates best first, and whether the best passes the threshold.
+
+    `match` is None below the threshold ("unknown") and when there is no threshold at all; `decided` tells these apart.
+    `fpir` is 1 − (1 − fmr)^N for the N subjects searched: how often somebody not enrolled would be matched, if
+    comparisons were independent. ISO/IEC 19795-1 calls it the false positive identification rate.
+    """
+
+    candidates: tuple[Candidate, ...]
+    match: Candidate | None
+    decided: bool
+    threshold: float | None
+    fmr: float | None
+    fpir: float | None
+    searched: int
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The receipt of an erasure: what was erased, and the search for what might be left.
+
+    After the erasure `bytes_searched` bytes of `files` were searched for `fingerprints` pieces of the erased vectors,
+    crops and names; `found` of them were still there. `complete` is false when some were, or when another process held
+    on to the old state of the file.
+    """
+
+    subjects: int
+    samples: int
+    crops: int
+    index_rows: int
+    files: tuple[str, ...]
+    bytes_searched: int
+    fingerprints: int
+    found: int
+    complete: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Unknown probes that resemble each other: their ids and the lowest similarity to their common template."""
+
+    unknowns: tuple[int, ...]
+    cohesion: float
+
+
+def clean_name(name: str) -> str:
+    """A subject's name in Unicode form NFC without surrounding space.
+
+    Raises:
+        DataError: empty, longer than 200 characters or holding control characters.
+    """
+    try:
+        tidy = unicodedata.normalize("NFC", name).strip()
+        tidy.encode()
+    except UnicodeEncodeError as error:
+        raise DataError("a subject's name must be valid Unicode, got half a surrogate pair") from error
+    if not tidy or len(tidy) > MAX_NAME:
+        raise DataError(f"a subject's name has 1 to {MAX_NAME} characters, got {len(tidy)}")
+    bad = sorted(
+        {f"U+{ord(c):04X}" for c in tidy if unicodedata.category(c) in ("Cc", "Co", "Cn") or c in "\u2028\u2029"}
+    )
+    if bad:
+        raise DataError(f"a subject's name holds no control characters, got {', '.join(bad)}")
+    return tidy

@@ -1,0 +1,155 @@
+"""Unit vectors held in memory for searching, as float32, float16 or int8, growing and shrinking in place."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.deploy.topk import CHUNK, top_k
+from visavis.errors import DataError, unknown_name
+
+Precision = Literal["float32", "float16", "int8"]
+Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+_FEW = 4  # below this many probes scanning the codes beats widening them for a product
+_THREADS = min(os.cpu_count() or 1, 8)
+_POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="visavis-scan")
+
+
+class Vectors:
+    """Rows (N, D) of length 1 that can be added, replaced and removed; searching is exact over what is stored.
+
+    float16 rounds each component to 11 bits; int8 stores round(v · 127 / c) with c = min(1, 6/√D), the same for every
+    row, so that removing and adding never rescales. `scores` of the lossy kinds differ from the true similarity by
+    about 1e-4 (float16) and 1e-3 (int8); callers rescore the best few (see `Gallery.identify`).
+    """
+
+    def __init__(self, dim: int, *, precision: Precision = "float32") -> None:
+        if precision not in get_args(Precision):
+            raise DataError(unknown_name("precision", precision, get_args(Precision)))
+        self.dim = dim
+        self.precision: Precision = precision
+        self._scale = np.float32(127 / min(1.0, 6 / np.sqrt(dim)))
+        self._unit = 1 / self._scale if precision == "int8" else np.float32(1)
+        self._dtype = np.dtype(np.uint8 if precision == "int8" else precision)
+        self._data = np.empty((0, dim), self._dtype)
+        self._n = 0
+        self._scanner = _Scanner(dim, self._dtype) if precision != "float32" and _has_faiss() else None
+
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory the rows take, room for growing included."""
+        return self._data.nbytes
+
+    def reserve(self, n: int) -> None:
+        """Make room for n rows in all."""
+        if n <= len(self._data):
+            return
+        if self._scanner is not None:
+            self._data = self._scanner.resize(n)
+        else:
+            grown = np.empty((n, self.dim), self._dtype)
+            grown[: self._n] = self._data[: self._n]
+            self._data[: self._n] = 0
+            self._data = grown
+
+    def append(self, rows: npt.NDArray[np.float32]) -> None:
+        """Add rows (M, D) at the end."""
+        stop = self._n + len(rows)
+        if stop > len(self._data):
+            self.reserve(max(stop, int(1.5 * self._n), 256))
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            self._data[self._n + start : self._n + start + len(part)] = self._encode(part)
+        self._n = stop
+
+    def replace(self, row: int, vector: npt.NDArray[np.float32]) -> None:
+        """Overwrite one row."""
+        self._data[row] = self._encode(vector[None])[0]
+
+    def remove(self, row: int) -> None:
+        """Erase one row: the last takes its place, and the place of the last is overwritten with zeros."""
+        last = self._n - 1
+        self._data[row] = self._data[last]
+        self._data[last] = 0
+        self._n = last
+
+    def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Rows [start, stop) as float32."""
+        return self._raw(start, stop) * self._unit
+
+    def search(self, probes: npt.NDArray[np.float32], k: int) -> Found:
+        """The k most similar rows to each probe (P, D), best first."""
+        probes = np.ascontiguousarray(probes, np.float32)
+        if self._scanner is not None and len(probes) < _FEW and self._n:
+            if self.precision == "int8":  # the scan multiplies integers: the probe is rounded like the rows
+                probes = np.clip(np.rint(probes * self._scale), -127, 127)
+            similarity, row = self._scanner.search(probes, self._n, min(k, self._n))
+            similarity *= self._unit
+        else:
+            similarity, row = top_k(probes, self._raw, self._n, k)
+        return similarity * self._unit, row
+
+    def _raw(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        part = self._data[start:stop]
+        if self.precision == "int8":
+            widened = part.astype(np.float32)
+            widened -= 128
+            return widened
+        return part.astype(np.float32, copy=False)
+
+    def _encode(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        if self.precision == "int8":
+            return (np.clip(np.rint(rows * self._scale), -127, 127) + 128).astype(np.uint8)
+        return rows.astype(self._dtype, copy=False)
+
+
+def _has_faiss() -> bool:
+    return importlib.util.find_spec("faiss") is not None
+
+
+class _Scanner:
+    """Owns the codes of a lossy store inside a faiss index, which scans them decoding in registers.
+
+    NumPy sees the same memory through `codes`, so that rows are written and erased in place.
+    """
+
+    def __init__(self, dim: int, dtype: np.dtype[Any]) -> None:
+        import faiss
+
+        kinds = faiss.ScalarQuantizer
+        kind = kinds.QT_fp16 if dtype == np.float16 else kinds.QT_8bit_direct_signed
+        self._faiss = faiss
+        self._dim, self._dtype = dim, dtype
+        self._index = faiss.IndexScalarQuantizer(dim, kind, faiss.METRIC_INNER_PRODUCT)
+        self._index.is_trained = True
+
+    def resize(self, n: int) -> npt.NDArray[Any]:
+        """Make room for n rows, keeping those there are; returns the memory as (n, D)."""
+        self._index.codes.resize(n * self._dim * self._dtype.itemsize)
+        raw = self._faiss.rev_swig_ptr(self._index.codes.data(), self._index.codes.size())
+        return raw.view(self._dtype).reshape(n, self._dim)
+
+    def search(self, probes: npt.NDArray[np.float32], n: int, k: int) -> Found:
+        """Top k of the first n rows, each thread reading a part of them once."""
+        self._index.ntotal = n
+        bounds = np.linspace(0, n, min(_THREADS, 1 + n // CHUNK) + 1).astype(int).tolist()
+        parts = list(
+            _POOL.map(lambda i: self._part(probes, k, int(bounds[i]), int(bounds[i + 1])), range(len(bounds) - 1))
+        )
+        similarity = np.concatenate([found[0] for found in parts], axis=1)
+        row = np.concatenate([found[1] for found in parts], axis=1)
+        similarity[row < 0] = -np.inf
+        order = np.lexsort((row, -similarity), axis=1)[:, :k]
+        return np.take_along_axis(similarity, order, 1), np.take_along_axis(row, order, 1)
+
+    def _part(self, probes: npt.NDArray[np.float32], k: int, start: int, stop: int) -> Found:
+        only = self._faiss.SearchParameters(sel=self._faiss.IDSelectorRange(start, stop, True))  # pyright: ignore[reportCallIssue]
+        return self._index.search(probes, k, params=only)
