@@ -16,15 +16,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it all and print the table."""
-    from visavis.card import write_atomically
-    from visavis.cli.progress import make_bar, training_progress
-    from visavis.deploy.embedders import load_embedder
-    from visavis.evaluate.protocol import Settings
-    from visavis.evaluate.runner import evaluate
-    from visavis.evaluate.tables import Table
-    from visavis.evaluate.training import training_plots
+    from visavis.cli.progress import training_progress
+    from visavis.cli.run_report import write_run_report
     from visavis.export.onnx import export_onnx
-    from visavis.train.judge import synthetic_judge
     from visavis.train.loop import train
     from visavis.train.recipe import load_recipe
 
@@ -40,35 +34,13 @@ def run(args: argparse.Namespace) -> int:
     print(f"     {trained.steps} steps at {trained.images_per_second:.0f} images/s", flush=True)
 
     print("2/3  export to ONNX, checked against the weights", flush=True)
-    judge = synthetic_judge(recipe, recipe.preprocess.spec())
-    exported = export_onnx(trained.model, crops=judge.crops[:256])
+    exported = export_onnx(trained.model, crops=trained.judge.crops[:256])
     parity = f"{exported.parity.worst:.1e}"
     print(f"     {exported.path}: max 1 - cos = {parity} over {exported.parity.crops} crops (limit 1e-5)", flush=True)
 
     print(f"3/3  evaluating the exported model on {recipe.evaluate.synthetic_identities} people never seen", flush=True)
-    with make_bar() as bar:
-        task = bar.add_task("pictures", total=len(judge.crops), detail="")
-        report = evaluate(
-            load_embedder(exported.path),
-            judge.pairs,
-            judge.images,
-            settings=Settings(seed=args.seed),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            scores=out / "scores.npz",
-            model={"name": recipe.name, "path": str(exported.path)},
-            baseline=True,
-        )
-    rows = (
-        ("training", f"{trained.steps} steps of {recipe.loop.batch_size} pictures"),
-        ("images per second", f"{trained.images_per_second:.0f}"),
-        ("export parity, max 1 − cos", parity),
-        ("everything took", f"{time.monotonic() - begun:.0f} s"),
-    )
-    report = report.with_additions(
-        tables=(Table("How it was made", ("what", "how much"), rows),), plots=training_plots(out)
-    )
-    write_atomically(out / "report.json", report.to_json().encode())
-    write_atomically(out / "report.html", report.to_html().encode())
+    rows = [("export parity, max 1 − cos", parity), ("everything took", f"{time.monotonic() - begun:.0f} s")]
+    report = write_run_report(trained, exported.path, rows, seed=args.seed)
     print(f"\n{report}\n\nreport: {out / 'report.html'}\nmodel:  {trained.model}")
     print(f"try it: visavis verify {trained.model} A.jpg B.jpg")
     return 0

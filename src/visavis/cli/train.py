@@ -20,12 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="RUN", help="the run folder (default: runs/NAME-TIME)")
     parser.add_argument("--init", metavar="MODEL", help="start from this model's backbone")
     parser.add_argument("--resume", metavar="RUN", help="continue a run from its last checkpoint")
-    parser.add_argument("--html", action="store_true", help="also write report.html with the curves and the pairs")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and print what came of it."""
     from visavis.cli.progress import training_progress
+    from visavis.cli.run_report import write_run_report
     from visavis.errors import RecipeError
     from visavis.train.recipe import load_recipe
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     with training_progress() as progress:
         result = train(recipe, out, resume=bool(args.resume), observer=progress)
     print(f"{result.steps} steps at {result.images_per_second:.0f} images/s, {result.skipped_steps} skipped")
-    if result.verification:
-        print(f"accuracy {100 * result.verification.accuracy:.2f} % on {len(result.verification.genuine)} pairs")
+    if result.judge:
+        print(f"\n{write_run_report(result, result.model, [], seed=recipe.seed)}\n\nreport: {out / 'report.html'}")
     print(f"model: {result.model}")
     return 0

@@ -25,7 +25,7 @@ from visavis.errors import DataError, RecipeError, VisavisError
 from visavis.evaluate.verification import Verification
 from visavis.train.checkpoint import load_checkpoint, save_checkpoint
 from visavis.train.device import autocast, choose_device, describe_device, rng_state, set_rng_state
-from visavis.train.judge import open_judge
+from visavis.train.judge import Judge, open_judge
 from visavis.train.loader import Loader, Normaliser
 from visavis.train.logbook import Logbook, Observer
 from visavis.train.objective import Objective, is_finite
@@ -41,13 +41,14 @@ RECIPE = "recipe.yaml"
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training: its folder, its best model's folder and the last verification, if there was one."""
+    """A finished training: its folder, its best model's folder, and the held-out pairs with their last verification."""
 
     folder: Path
     model: Path
     steps: int
     skipped_steps: int
     images_per_second: float
+    judge: Judge | None
     verification: Verification | None
 
 
@@ -220,7 +221,7 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
                 raise KeyboardInterrupt
     batches.close()  # type: ignore[attr-defined]
     speed = (step - first) * images_per_step / max(1e-9, time.monotonic() - begun)
-    return Run(out, out / "best", step, skipped, speed, verification)
+    return Run(out, out / "best", step, skipped, speed, judge, verification)
 
 
 def build_network(recipe: Recipe) -> tuple[nn.Module, PreprocessSpec, ModelCard]:

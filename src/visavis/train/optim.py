@@ -105,7 +105,7 @@ class ExponentialMovingAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         current = network.state_dict()
         floats = [name for name, value in self.values.items() if value.is_floating_point()]
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage]
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
             [self.values[name] for name in floats], [current[name].detach() for name in floats], 1 - decay
         )
         for name in self.values.keys() - set(floats):

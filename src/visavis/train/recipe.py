@@ -289,7 +289,9 @@ def _check_keys(cls: type, values: Mapping[str, Any], name: str, prefix: str) ->
 def _all_keys(cls: type, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for key, kind in _sections(cls).items():
-        keys += _all_keys(kind, f"{prefix}{key}.") if dataclasses.is_dataclass(kind) else [prefix + key]
+        keys += (
+            _all_keys(typing.cast(type, kind), f"{prefix}{key}.") if dataclasses.is_dataclass(kind) else [prefix + key]
+        )
     return keys
 
 

@@ -1,0 +1,42 @@
+"""The report of a training run: its held-out pairs judged, its curves, and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from visavis.cli.progress import make_bar
+
+
+def write_run_report(run: Any, model: Any, rows: Sequence[tuple[str, str]], *, seed: int = 0) -> Any:
+    """Evaluate `model` on the run's held-out pairs and write report.json, report.html and scores.npz into its folder.
+
+    Returns the Report.
+    """
+    from visavis.card import write_atomically
+    from visavis.deploy.embedders import load_embedder
+    from visavis.evaluate.protocol import Settings
+    from visavis.evaluate.runner import evaluate
+    from visavis.evaluate.tables import Table
+    from visavis.evaluate.training import training_plots
+
+    with make_bar() as bar:
+        task = bar.add_task("embedding", total=len(run.judge.crops), detail="")
+        report = evaluate(
+            load_embedder(model),
+            run.judge.pairs,
+            run.judge.images,
+            settings=Settings(seed=seed),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            scores=run.folder / "scores.npz",
+            model={"name": run.folder.name, "path": str(model)},
+            baseline=True,
+        )
+    made = (("training", f"{run.steps} steps, {run.skipped_steps} skipped"),
+            ("images per second", f"{run.images_per_second:.0f}"), *rows)  # fmt: skip
+    report = report.with_additions(
+        tables=(Table("How it was made", ("what", "how much"), made),), plots=training_plots(run.folder)
+    )
+    write_atomically(run.folder / "report.json", report.to_json().encode())
+    write_atomically(run.folder / "report.html", report.to_html().encode())
+    return report
