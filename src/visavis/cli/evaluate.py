@@ -32,11 +32,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run it, print the table, write what was asked for."""
     from visavis.deploy.embedders import load_embedder
+    from visavis.evaluate.presets import get_preset
     from visavis.evaluate.protocol import Settings
     from visavis.evaluate.protocols import load_protocol
     from visavis.evaluate.runner import evaluate
 
     task = load_protocol(args.protocol, args.data, pairs=args.pairs)
+    if args.preset is not None:
+        args.flip = args.flip or get_preset(args.preset).flip
     embedder = load_embedder(args.model, flip=args.flip, batch_size=args.batch_size)
     with _bar() as progress:
         report = evaluate(

@@ -9,12 +9,13 @@ import numpy as np
 
 from visavis.evaluate.curves import ErrorCurve, rate_name
 from visavis.evaluate.embedding import Embedded
+from visavis.evaluate.presets import get_preset, pair_measure, prepare_embeddings, preset_table, run_preset
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
 from visavis.evaluate.report import Plot, Series
-from visavis.evaluate.statistics import bootstrap_subjects
+from visavis.evaluate.statistics import bootstrap_subjects, wilson
 from visavis.evaluate.tables import Table, number, percent, percent_range
 from visavis.evaluate.verification import Verification, pair_similarities, verify_scores
-from visavis.types import IntArray, Pairs
+from visavis.types import FloatArray, IntArray, Pairs
 
 _MISTAKES = 12
 
@@ -49,8 +50,15 @@ class PairProtocol(EvaluationProtocol):
     def score(self, embedded: Embedded, settings: Settings) -> Scores:
         """Cosine similarity of each pair, with all that judging needs."""
         pairs = self.pairs
+        vectors: FloatArray = embedded.vectors
+        measured = {}
+        if settings.preset is not None:
+            preset = get_preset(settings.preset)
+            vectors = prepare_embeddings(vectors, preset)
+            measured["measure"] = pair_measure(vectors, pairs.reference, pairs.probe, preset)
         return {
-            "similarity": pair_similarities(embedded.vectors, pairs.reference, pairs.probe),
+            "similarity": pair_similarities(vectors, pairs.reference, pairs.probe),
+            **measured,
             "genuine": pairs.genuine,
             "fold": pairs.fold,
             "reference": pairs.reference,
@@ -65,7 +73,18 @@ class PairProtocol(EvaluationProtocol):
         results = found.to_dict()
         results.update(_subject_intervals(found, scores, settings))
         tables = (headline(results, f"Verification of {len(found.genuine):,} pairs"),)
+        if settings.preset is not None:
+            preset = get_preset(settings.preset)
+            published = run_preset(scores["measure"], scores["genuine"], preset).to_dict(preset)
+            results = {**results, "exact_accuracy": results["accuracy"], "preset": published}
+            results["accuracy"] = {**published["accuracy"], "interval": _preset_interval(published, len(found.genuine))}
+            tables = (preset_table(published), *tables)
         return Outcome(results, tables, verification_plots(found.curve, found.threshold), _mistakes(found, scores))
+
+
+def _preset_interval(published: dict[str, Any], pairs: int) -> list[float]:
+    """Wilson's interval of the preset's decisions (folds of sizes that differ by at most one)."""
+    return list(wilson(min(pairs, round(published["accuracy"]["mean"] * pairs)), pairs))
 
 
 def subjects_of(images: tuple[str, ...]) -> IntArray:
