@@ -93,7 +93,9 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
         pictures, sampler, Augmentation(**vars(recipe.augment)), spec, seed=recipe.seed, workers=recipe.data.workers
     )
     normalise = Normaliser(spec, device, channels_last=loop.channels_last)
-    network = network.to(device, memory_format=torch.channels_last if loop.channels_last else torch.contiguous_format)
+    network = network.to(device)
+    if loop.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     objective = Objective(recipe, num_classes=pictures.num_classes, dim=card.embedding_dim).to(device)
 
     # How it is trained.

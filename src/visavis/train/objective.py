@@ -34,7 +34,7 @@ class Objective(nn.Module):
                 dim=dim,
                 sub_centres=wanted.sub_centres,
                 label_smoothing=wanted.label_smoothing,
-                **({"sample_rate": wanted.sample_rate} if wanted.sample_rate < 1 else {}),
+                sample_rate=wanted.sample_rate,
             )
         self.triplet = _triplet(recipe) if self.triplet_weight else None
         self.last: dict[str, Any] = {}
