@@ -37,7 +37,7 @@ def save_model(folder: str | os.PathLike[str], network: nn.Module, card: ModelCa
     """
     home = Path(folder)
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    data = save(tensors, metadata={"format": "pt", "backbone": card.backbone})
+    data = save(tensors, metadata={"format": "pt"})  # a second key would be written in random order
     parts: list[tuple[Path, Path]] = []
     try:
         home.mkdir(parents=True, exist_ok=True)

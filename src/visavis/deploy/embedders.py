@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from visavis.card import ONNX, WEIGHTS, ModelCard, digest_of, find_model, read_card
+from visavis.card import CARD, ONNX, WEIGHTS, ModelCard, digest_of, find_model, read_card
 from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_name
 from visavis.types import ByteArray, Embedder
 from visavis.vision.preprocessing import Flip, PreprocessSpec, fit_crops
@@ -285,6 +285,8 @@ def _card_of(path: Path, metadata: dict[str, str]) -> ModelCard:
     beside = path.with_suffix(".card.json")
     if beside.is_file():
         return ModelCard.from_json(beside.read_text(encoding="utf-8"), name=str(beside))
+    if (path.parent / CARD).is_file() and (card := read_card(path.parent)).backbone == "onnx":
+        return card
     raise ModelFormatError(
         f"{path}: carries no model card, so its preprocessing is unknown; wrap it with: "
         f"visavis import {path.name} --backbone onnx --out MODEL --preprocess size=112x112,mean=127.5,std=127.5"

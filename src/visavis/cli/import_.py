@@ -1,0 +1,137 @@
+"""`visavis import`: published weights become a model folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+_EPILOG = """\
+Recognised by their tensors' names (--backbone auto): arcface_torch iResNet, MobileFaceNet and ViT, sphereface_pytorch,
+MobileFaceNet_Pytorch. Of anything else say --backbone and --preprocess. Only tensors are read; no pickle is executed.
+
+  visavis import mobilefacenet.ckpt --out mbf
+  visavis import r50.pth --backbone iresnet50 --out r50 --license "non-commercial research"
+  visavis import w600k_r50.onnx --backbone onnx --preprocess size=112x112,mean=127.5,std=127.5 --out buffalo
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    parser.epilog = _EPILOG
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=".safetensors, .pt, .pth, .ckpt or .onnx")
+    parser.add_argument("--backbone", default="auto", metavar="NAME", help="whose weights these are (default: auto)")
+    parser.add_argument("--out", metavar="MODEL", help="model folder to write (default: the file's name here)")
+    form = "size=112x96,channels=RGB,mean=127.5,std=128,\ntemplate=arcface|sphereface,flip=none|sum|concat"
+    parser.add_argument("--preprocess", default="", metavar="k=v,...", help=form)
+    parser.add_argument(
+        "--args", default="{}", metavar="JSON", help='the backbone\'s arguments, as {"conv_bias": true}'
+    )
+    parser.add_argument("--dim", type=int, metavar="N", help="embedding length, where the weights do not show it")
+    parser.add_argument("--key", metavar="NAME", help="entry of the checkpoint that holds the state dict")
+    parser.add_argument("--license", default="not stated", metavar="TEXT", help="licence of the weights")
+    parser.add_argument("--source", default="", metavar="TEXT", help="where the weights are from")
+    parser.add_argument("--training-data", default="not stated", metavar="TEXT", help="what they were trained on")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, recognise, fill strictly, write."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from visavis.card import digest_of
+
+    checkpoint = Path(args.checkpoint)
+    out = Path(args.out or checkpoint.stem)
+    given: dict[str, Any] = {"license": args.license, "training_data": args.training_data}
+    if checkpoint.is_file():
+        digest = digest_of(checkpoint)
+        given["source"] = args.source or f"{checkpoint.name}, SHA-256 {digest[:16]}"
+        given["notes"] = {"imported_from": checkpoint.name, "imported_sha256": digest}
+    card, said = (_import_onnx if args.backbone == "onnx" else _import_tensors)(args, out, given)
+    console = Console(highlight=False)
+    console.print(f"[bold]{out}[/bold]: {card.backbone}, embedding {card.embedding_dim}", soft_wrap=True)
+    for line in said:
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+    spec = card.preprocess
+    console.print(
+        f"  pictures {spec.size[0]}×{spec.size[1]} on the {spec.template} template, {spec.channels}, "
+        f"mean {spec.mean}, std {spec.std}, flip {spec.flip}",
+        soft_wrap=True,
+        markup=False,
+    )
+    if card.license == "not stated":
+        console.print("  no licence is stated: find out before use, and record it with --license", soft_wrap=True)
+    console.print(f"next: visavis evaluate {out} --protocol pairs --data SRC", soft_wrap=True, markup=False)
+    return 0
+
+
+def _import_tensors(args: argparse.Namespace, out: Any, given: dict[str, Any]) -> tuple[Any, list[str]]:
+    from visavis.backbones.checkpoints import read_checkpoint
+    from visavis.backbones.models import save_model
+    from visavis.backbones.published import import_weights
+    from visavis.card import ModelCard
+    from visavis.errors import ModelFormatError
+
+    preprocess = parse_preprocess(args.preprocess)
+    try:
+        arguments = json.loads(args.args)
+    except ValueError as error:
+        raise ModelFormatError(
+            f'--args: expected JSON as {{"conv_bias": true}}, got {args.args!r} ({error})'
+        ) from error
+    if not isinstance(arguments, dict):
+        raise ModelFormatError(f"--args: expected a JSON object, got {args.args!r}")
+    state = read_checkpoint(args.checkpoint, key=args.key)
+    got = import_weights(
+        state, backbone=args.backbone, args=arguments, preprocess=preprocess, dim=args.dim, name=args.checkpoint
+    )
+    source = got.source.name if got.source is not None else "an unknown source"
+    card = ModelCard(out.name, got.backbone, got.dim, got.preprocess, backbone_args=got.args, **given)
+    card = save_model(out, got.network, card)
+    count = sum(p.numel() for p in got.network.parameters())
+    said = [f"weights of {source}: {len(state) - len(got.dropped)} tensors, {count:,} parameters"]
+    if got.dropped:
+        said.append(f"left out, the training head: {', '.join(got.dropped)}")
+    return card, said
+
+
+def _import_onnx(args: argparse.Namespace, out: Any, given: dict[str, Any]) -> tuple[Any, list[str]]:
+    from visavis.deploy.foreign import import_onnx
+
+    card, said = import_onnx(args.checkpoint, out, preprocess=parse_preprocess(args.preprocess), given=given)
+    return card, said
+
+
+def parse_preprocess(text: str) -> dict[str, Any]:
+    """Fields of a PreprocessSpec from `k=v,...`, as `size=112x96,template=sphereface,mean=127.5,std=128,flip=sum`.
+
+    A size is HEIGHTxWIDTH; mean and std are one number for all channels or three as `r/g/b`, in pixel units (0–255).
+
+    Raises:
+        ModelFormatError: an unknown key or an impossible value.
+    """
+    from visavis.errors import ModelFormatError, unknown_name
+    from visavis.vision.preprocessing import PreprocessSpec
+
+    fields: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        key, _, value = part.strip().partition("=")
+        if key not in PreprocessSpec.__dataclass_fields__ or not value:
+            what = "needs a value" if not value else unknown_name("key", key, PreprocessSpec.__dataclass_fields__)
+            raise ModelFormatError(f"--preprocess: {part.strip()!r}: {what}")
+        try:
+            if key == "size":
+                height, width = value.lower().split("x")
+                fields[key] = (int(height), int(width))
+            elif key in ("mean", "std"):
+                numbers = [float(v) for v in value.split("/")]
+                fields[key] = tuple(numbers * 3 if len(numbers) == 1 else numbers)
+            else:
+                fields[key] = value
+        except ValueError as error:
+            raise ModelFormatError(
+                f"--preprocess: {part.strip()!r}: expected size=HEIGHTxWIDTH, mean=N or mean=N/N/N, got {value!r}"
+            ) from error
+    return fields
