@@ -1,4 +1,4 @@
-"""Every command the README and the pages under docs/ show is one the command line understands; every link leads somewhere."""
+"""Every command the README and docs/ show is one the command line understands; every link leads somewhere."""
 
 import re
 import shlex
