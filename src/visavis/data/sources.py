@@ -154,6 +154,7 @@ _OPENERS: dict[str, tuple[str, str]] = {
     "folder": ("visavis.data.folder", "open_folder"),
     "flat": ("visavis.data.folder", "open_flat"),
     "record": ("visavis.data.record_source", "open_records"),
+    "bin": ("visavis.data.bin_sets", "open_bin"),
 }
 _SUFFIXES = {".rec": "record", ".idx": "record", ".bin": "bin", ".txt": "list", ".csv": "list", ".lst": "list"}
 
