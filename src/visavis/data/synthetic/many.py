@@ -68,8 +68,7 @@ def generate(
         uint8 (N, size, size, 3) RGB, labels int64 (N,) counting the identities given from 0, landmarks (N, 5, 2).
     """
     total = len(identities) * pictures
-    count = len(os.sched_getaffinity(0)) if workers is None and hasattr(os, "sched_getaffinity") else workers
-    count = (os.cpu_count() or 1) if count is None else count
+    count = processors() if workers is None else workers
     images = np.empty((total, size, size, 3), np.uint8)
     landmarks = np.empty((total, 5, 2))
     done = 0
@@ -79,6 +78,11 @@ def generate(
         if progress is not None:
             progress(done, total)
     return images, np.repeat(np.arange(len(identities), dtype=np.int64), pictures), landmarks
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def picture_name(identity: int, picture: int) -> str:

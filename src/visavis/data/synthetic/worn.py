@@ -28,7 +28,7 @@ def dress(places: Plan, now: Conditions, rho: Map, colours: ByteArray) -> None:
 def _hat(places: Plan, now: Conditions, rho: Map, colours: ByteArray) -> None:
     y, theta = grid()
     rim = -44.0 - 6.0 * now.glasses_shape[0] + 10.0 * smoothstep(np.abs(theta), 0.9, 1.7)
-    on = smoothstep(rim - y, -1.5, 1.5) * smoothstep(y, -150, -118)
+    on = smoothstep(rim - y, -1.5, 1.5) * smoothstep(y, -121, -108)
     tall = 9.0 + 5.0 * now.glasses_shape[2]
     hull = cv2.GaussianBlur(rho, (0, 0), 5.0) + tall
     crown = np.maximum(rho, hull * (y < -30))
