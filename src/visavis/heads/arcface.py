@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from visavis.heads.head import Head, TargetLogit, checked, sine
-
-
-def add_angle(cosine: Tensor, margin: float | Tensor) -> Tensor:
-    """cos(θ + m) while θ + m ≤ π, and cos θ − m sin m beyond, so that the logit never rises with θ.
-
-    At θ = π − m the first branch is −1 and the second −(cos m + m sin m) ≤ −1: a step down, then a slope of −sin θ.
-    """
-    m = torch.as_tensor(margin, dtype=cosine.dtype, device=cosine.device)
-    within = cosine * m.cos() - sine(cosine) * m.sin()
-    return torch.where(cosine >= -m.cos(), within, cosine - m * m.sin())
+from visavis.heads.angles import add_angle
+from visavis.heads.head import Head, TargetLogit, checked
 
 
 class ArcFace(Head):

@@ -24,20 +24,32 @@ class Head(nn.Module):
     """Base of every head: z_y = s·ψ(cos θ_y, ‖x‖) for the true class, z_j = s·η(cos θ_j) for the others.
 
     A subclass gives `target` (ψ) and, where the paper says so, `negatives` (η), `scales` (s) or `observe` (state).
-    Attributes a subclass may set: `normalised` False for plain inner products with a bias; `reduction` "sigmoid" for
-    one-against-all losses; `has_negatives` True if η is not the identity; `detach_margin` True to let the gradient
-    pass as if ψ were the identity.
+    What depends on random numbers draws them from (seed, step), so that ranks and a resumed run agree.
+
+    Attributes a subclass may set:
+        normalised: False for plain inner products with a bias.
+        has_negatives: True if η is not the identity.
+        reduction: "sigmoid" for one-against-all losses, which then give `offset` and `balance`.
+        sees_negatives: True if the head wants `observe_negatives`.
+        sub_centres: centres per class the head asks for.
+        detach_margin: True to let the gradient pass as if ψ were the identity.
+        label_smoothing: smoothing the head itself asks for.
     """
 
     normalised: ClassVar[bool] = True
-    has_negatives: ClassVar[bool] = False
+    has_negatives: bool = False
     reduction: ClassVar[Literal["softmax", "sigmoid"]] = "softmax"
+    sees_negatives: bool = False
     sub_centres: int = 1
     detach_margin: bool = False
+    label_smoothing: float = 0.0
 
     def __init__(self, *, scale: float = 64.0) -> None:
         super().__init__()
         self.scale = checked("scale", scale, 0.0, 1e4, open_low=True)
+
+    def bind(self, num_classes: int, sample_rate: float) -> None:
+        """Learn the number of classes and the share of them a step looks at; called once, before training."""
 
     def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ over the target cosines (B,) and the feature norms (B,); differentiable in both."""
@@ -51,8 +63,19 @@ class Head(nn.Module):
         """The scale s of each sample (B,); constant unless overridden."""
         return torch.full_like(norm, self.scale)
 
+    def offset(self) -> Tensor | None:
+        """What is added to every logit of a "sigmoid" head, 0-d."""
+        return None
+
+    def balance(self) -> tuple[float, float]:
+        """Weights of the positive and of the negative part of a "sigmoid" head."""
+        return 1.0, 1.0
+
     def observe(self, cosine: Tensor, norm: Tensor) -> None:
         """Update the head's state from a training batch, the same on every rank; called without gradient."""
+
+    def observe_negatives(self, reduced: Tensor, cosine: Tensor) -> None:
+        """Update the state from log Σ_{j≠y} exp(s cos θ_j) (B,) and the target cosines (B,), before the loss."""
 
 
 def checked(
@@ -85,19 +108,3 @@ def _number(value: float) -> str:
         if value == known:
             return text
     return f"{value:g}"
-
-
-def sine(cosine: Tensor) -> Tensor:
-    """sin θ from cos θ for θ in [0, π], with a finite slope at cos θ = ±1.
-
-    √(1 − c²) has an infinite slope there; below the rounding error of c² it is constant instead.
-    """
-    return ((1.0 - cosine) * (1.0 + cosine)).clamp_min(torch.finfo(cosine.dtype).eps).sqrt()
-
-
-def angle(cosine: Tensor) -> Tensor:
-    """θ = arccos(cos θ) in radians, with a finite slope at cos θ = ±1 and for cosines a rounding error beyond.
-
-    atan2 keeps all digits near 0 and π, where arccos loses half of them.
-    """
-    return torch.atan2(sine(cosine), cosine)

@@ -67,13 +67,15 @@ def target_cosines(
 ) -> Tensor:
     """The cosine of each sample with its own class (B,); 0 where the label is not a class of `weight`."""
     classes = weight.shape[0] // sub_centres
+    if classes == 0:
+        return torch.zeros(len(labels), dtype=wide(weight.dtype), device=weight.device)
     rows = labels.clamp(0, classes - 1)
     own = weight.view(classes, sub_centres, -1)[rows]
     cosine = torch.einsum("bd,bkd->bk", unit.to(own.dtype), own).to(wide(own.dtype))
     if normalised:
         cosine *= inverse_norms(own.flatten(0, 1)).view_as(cosine)
     if bias is not None:
-        cosine += bias[rows, None]
+        cosine += bias.view(classes, sub_centres)[rows]
     return torch.where((labels >= 0) & (labels < classes), cosine.amax(1), 0.0)
 
 

@@ -1,0 +1,62 @@
+"""SGD that walks only the rows a step has looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class RowSGD(torch.optim.SGD):
+    """torch.optim.SGD, and for parameters with a sparse gradient the same rule on the rows of that gradient alone.
+
+    v ← μ v + (g + λ w),  w ← w − η v   (Nesterov: w ← w − η (g + λ w + μ v)), for the rows present.
+
+    Rows that were not sampled keep weight and momentum as they are: no decay, no coasting. So a centre's momentum
+    counts the steps it was looked at, as in the published Partial FC (which carries the sampled rows' momentum in and
+    out of a small optimiser). Dense parameters, and rows in the gradient at every step, follow torch.optim.SGD.
+
+    Arguments, state (`momentum_buffer` of the parameter's shape) and errors are those of torch.optim.SGD.
+
+    Source: arXiv:2010.05222v4, sec. 3; arXiv:2203.15565v1, sec. 3.2.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step; the sparse parameters first, the others as torch.optim.SGD does."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        hidden: list[tuple[Tensor, Tensor]] = []
+        try:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    gradient = parameter.grad
+                    if gradient is not None and gradient.is_sparse:
+                        self._step_rows(parameter, gradient, group)
+                        hidden.append((parameter, gradient))
+                        parameter.grad = None
+            super().step()
+        finally:
+            for parameter, gradient in hidden:
+                parameter.grad = gradient
+        return loss
+
+    def _step_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        gradient = gradient.coalesce()
+        rows, move = gradient.indices()[0], gradient.values()
+        if group["maximize"]:
+            move = -move
+        if group["weight_decay"]:
+            move = move + group["weight_decay"] * parameter[rows]
+        if group["momentum"]:
+            state = self.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            speed = state["momentum_buffer"][rows].mul_(group["momentum"]).add_(move, alpha=1 - group["dampening"])
+            state["momentum_buffer"].index_copy_(0, rows, speed)
+            move = move + group["momentum"] * speed if group["nesterov"] else speed
+        parameter.index_add_(0, rows, move, alpha=-float(group["lr"]))
