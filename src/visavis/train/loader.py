@@ -19,10 +19,11 @@ from visavis.vision.preprocessing import PreprocessSpec
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels uint8 (B, H, W, 3) in the network's size, still RGB, and labels (B,)."""
+    """Pixels uint8 (B, H, W, 3) in the network's size, still RGB, labels (B,), and the same pictures for a teacher."""
 
     pixels: Tensor
     labels: Tensor
+    teacher: Tensor | None = None
 
 
 class Loader:
@@ -35,6 +36,7 @@ class Loader:
         spec: the network's input.
         seed: of the augmentation.
         workers: threads that prepare batches (OpenCV works outside the interpreter's lock); 0 prepares in place.
+        teacher_spec: the input of a teacher that is to see the same changed pictures.
     """
 
     def __init__(
@@ -46,16 +48,22 @@ class Loader:
         *,
         seed: int,
         workers: int = 2,
+        teacher_spec: PreprocessSpec | None = None,
     ) -> None:
         self.pictures, self.sampler, self.augmentation, self.spec = pictures, sampler, augmentation, spec
-        self.seed, self.workers = seed, workers
+        self.seed, self.workers, self.teacher_spec = seed, workers, teacher_spec
 
     def batch(self, number: int) -> Batch:
         """Prepare batch `number`."""
         indices = self.sampler.batch(number)
-        rng = np.random.default_rng((self.seed, number, self.sampler.rank, 0xA46))
-        pixels = self.augmentation(self.pictures.take(indices), rng, size=self.spec.size)
-        return Batch(torch.from_numpy(pixels), torch.from_numpy(self.pictures.labels[indices].astype(np.int64)))
+        pictures, seed = self.pictures.take(indices), (self.seed, number, self.sampler.rank, 0xA46)
+        pixels = torch.from_numpy(self.augmentation(pictures, np.random.default_rng(seed), size=self.spec.size))
+        teacher = None
+        if self.teacher_spec is not None:  # the same draws, in the teacher's size
+            same, wanted = self.teacher_spec.size == self.spec.size, self.teacher_spec.size
+            again = None if same else self.augmentation(pictures, np.random.default_rng(seed), size=wanted)
+            teacher = pixels if again is None else torch.from_numpy(again)
+        return Batch(pixels, torch.from_numpy(self.pictures.labels[indices].astype(np.int64)), teacher)
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Batches `start`, `start` + 1, ... without end."""

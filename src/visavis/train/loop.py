@@ -25,6 +25,8 @@ from visavis.errors import DataError, RecipeError, VisavisError
 from visavis.evaluate.verification import Verification
 from visavis.train.checkpoint import load_checkpoint, save_checkpoint
 from visavis.train.device import autocast, choose_device, describe_device, rng_state, set_rng_state
+from visavis.train.distill import open_teacher
+from visavis.train.finetune import FineTuning, imprint
 from visavis.train.judge import Judge, open_judge
 from visavis.train.loader import Loader, Normaliser
 from visavis.train.logbook import Logbook, Observer
@@ -89,14 +91,19 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
     pictures, about = open_pictures(recipe.data, advance=observer.preparing)
     judge = open_judge(recipe, spec, advance=observer.preparing)
     sampler = build_sampler(recipe, pictures)
+    teacher = open_teacher(recipe.distill, pictures.size, device)
     loader = Loader(
-        pictures, sampler, Augmentation(**vars(recipe.augment)), spec, seed=recipe.seed, workers=recipe.data.workers
-    )
+        pictures, sampler, Augmentation(**vars(recipe.augment)), spec, seed=recipe.seed, workers=recipe.data.workers,
+        teacher_spec=teacher.spec if teacher else None,
+    )  # fmt: skip
     normalise = Normaliser(spec, device, channels_last=loop.channels_last)
     network = network.to(device)
     if loop.channels_last:
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    objective = Objective(recipe, num_classes=pictures.num_classes, dim=card.embedding_dim).to(device)
+    tuning = FineTuning(network, recipe.finetune)
+    objective = Objective(recipe, num_classes=pictures.num_classes, dim=card.embedding_dim, teacher=teacher).to(device)
+    if recipe.finetune.imprint and not state:
+        imprint(objective.head, network, spec, pictures, device=device, images=recipe.finetune.imprint_images)
 
     # How it is trained.
     per_epoch = max(1, sampler.batches_per_epoch // loop.accumulate)
@@ -130,7 +137,7 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
 
     def checkpoint() -> None:
         with _averaged(network, ema):
-            save_model(out / "last", network, card.with_changes(notes=notes()))
+            save_model(out / "last", tuning.plain(), card.with_changes(notes=notes()))
         save_checkpoint(
             out,
             {
@@ -153,8 +160,8 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
             verification = judge(TorchEmbedder(network, spec, device=device, batch_size=128)) if judge else None
             if verification is None or verification.accuracy > best:
                 best = verification.accuracy if verification else best
-                save_model(out / "best", network, card.with_changes(notes=notes()))
-        network.train()
+                save_model(out / "best", tuning.plain(), card.with_changes(notes=notes()))
+        tuning.train()
         if verification:
             figures = {"accuracy": verification.accuracy, "auc": verification.auc, "eer": verification.eer}
             record = {"step": step, "eval": figures}
@@ -164,7 +171,7 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
                      len(verification.genuine))  # fmt: skip
         return verification
 
-    network.train()
+    tuning.train()
     observer.started(step, total)
     batches = loader.batches(step * loop.accumulate)
     verification = None
@@ -180,7 +187,7 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
                 with autocast(device, loop.precision):
                     embeddings = forward(normalise(batch.pixels))
                 embeddings = embeddings.detach() if frozen else embeddings
-                part = objective(embeddings.float(), batch.labels.to(device)) / loop.accumulate
+                part = objective(embeddings.float(), batch.labels.to(device), batch.teacher) / loop.accumulate
                 scaler.scale(part).backward()
                 loss += part.detach()
                 images += len(batch.labels)

@@ -1,4 +1,4 @@
-"""What a run minimises: a classification head, a triplet loss, or their weighted sum."""
+"""What a run minimises: the weighted sum of a classification head, a triplet loss and a teacher's loss."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from visavis.errors import RecipeError, unknown_name
 from visavis.heads import HEADS, build_head
 from visavis.heads.margin_softmax import MarginSoftmax
+from visavis.train.distill import Distillation, Teacher
 from visavis.train.recipe import Recipe
 from visavis.triplets import MINERS
 
 
 class Objective(nn.Module):
-    """loss = w_h · L_head(x, y) + w_t · L_triplet(x, y), from raw embeddings x (B, D) and labels y (B,).
+    """loss = w_h · L_head(x, y) + w_t · L_triplet(x, y) + L_distill(x, crops), of raw x (B, D) and labels y (B,).
 
     `last` holds the parts of the latest loss for the logbook.
     """
 
-    def __init__(self, recipe: Recipe, *, num_classes: int, dim: int) -> None:
+    def __init__(self, recipe: Recipe, *, num_classes: int, dim: int, teacher: Teacher | None = None) -> None:
         super().__init__()
         wanted = recipe.head
         self.head_weight, self.triplet_weight = wanted.weight, recipe.triplet.weight
@@ -37,10 +38,11 @@ class Objective(nn.Module):
                 sample_rate=wanted.sample_rate,
             )
         self.triplet = _triplet(recipe) if self.triplet_weight else None
+        self.distillation = Distillation(recipe.distill, teacher, dim=dim) if teacher else None
         self.last: dict[str, Any] = {}
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar."""
+    def forward(self, embeddings: Tensor, labels: Tensor, teacher_crops: Tensor | None = None) -> Tensor:
+        """The loss, a scalar; with a teacher, its uint8 crops (B, H, W, 3) of the same pictures are needed."""
         self.last = {}
         loss = embeddings.new_zeros(())
         if self.head is not None:
@@ -51,6 +53,9 @@ class Objective(nn.Module):
             part = self.triplet(embeddings, labels)
             self.last |= self.triplet.last
             loss = loss + self.triplet_weight * part
+        if self.distillation is not None and teacher_crops is not None:
+            loss = loss + self.distillation(embeddings, teacher_crops)
+            self.last |= self.distillation.last
         return loss
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from visavis.errors import RecipeError, unknown_name
+from visavis.train.layers import layers
 from visavis.train.recipe import OptimizerRecipe
 
 Groups = list[dict[str, Any]]
@@ -51,7 +52,7 @@ def build_optimizer(
     """
     if recipe.name not in OPTIMIZERS:
         raise RecipeError(unknown_name("optimizer", recipe.name, OPTIMIZERS))
-    groups = _groups(network, recipe, lr)
+    groups = _groups(network, recipe, lr, decay=recipe.layer_decay)
     for module in others:
         groups += _groups(module, recipe, lr * recipe.head_lr_scale)
     kinds = {parameter.device.type for group in groups for parameter in group["params"]}
@@ -62,24 +63,22 @@ def build_optimizer(
     return optimizer
 
 
-def _groups(module: nn.Module, recipe: OptimizerRecipe, lr: float) -> Groups:
+def _groups(module: nn.Module, recipe: OptimizerRecipe, lr: float, *, decay: float = 1.0) -> Groups:
     """Groups of one learning rate and one weight decay, in the module's order.
 
-    `layer_decay` d < 1 gives the parameter at depth i of n the rate lr · d^(n − 1 − i), depth counted by the module's
-    top-level children.
+    A `decay` d < 1 gives the parameters of layer i of n the rate lr · d^(n − 1 − i); see `visavis.train.layers`.
     """
-    depths = {name: i for i, (name, _) in enumerate(module.named_children())}
+    behind = {name: i for i, layer in enumerate(reversed(layers(module))) for name in layer} if decay != 1 else {}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        behind = len(depths) - 1 - depths.get(name.split(".")[0], len(depths) - 1)
-        rate = lr * recipe.layer_decay**behind
+        rate = lr * decay ** behind.get(name, 0)
         decays = recipe.decay_norms_and_biases or parameter.ndim > 1
         groups.setdefault((rate, recipe.weight_decay if decays else 0.0), []).append(parameter)
     return [
-        {"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
+        {"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": weight_decay}
+        for (rate, weight_decay), parameters in groups.items()
     ]
 
 

@@ -35,6 +35,7 @@ class DataRecipe:
 
     `identities` is a file naming the identities to use, one a line; `min_images` drops rarer ones (they are counted).
     `cache_gb` bounds the memory decoded pictures may take; larger sets are decoded as they are needed.
+    `expected_identities` and `expected_pictures` say what the published set holds, for `--dry-run` without it.
     """
 
     source: str = ""
@@ -45,6 +46,8 @@ class DataRecipe:
     images_per_class: int = 5
     workers: int = 2
     cache_gb: float = 2.0
+    expected_identities: int = 0
+    expected_pictures: int = 0
 
 
 @dataclass
@@ -121,6 +124,47 @@ class TripletRecipe:
 
 
 @dataclass
+class LoraRecipe:
+    """Low-rank adapters on linear and 1×1 convolution layers; rank 0 adds none. See visavis.train.lora.
+
+    `targets` are names or prefixes of layers (all where empty); with `train_norms` norms, biases and PReLU learn too.
+    """
+
+    rank: int = 0
+    alpha: float = 16.0
+    targets: list[str] = field(default_factory=list)
+    train_norms: bool = False
+
+
+@dataclass
+class FinetuneRecipe:
+    """What becomes of the network `init` names; see visavis.train.finetune.
+
+    `imprint` sets the class centres to the mean embeddings of at most `imprint_images` pictures a class. `freeze` holds
+    names or prefixes, `all`, `all but last N children` or `all but last N layers`; `freeze_norms` says which batch
+    norms keep their statistics: those whose parameters are `frozen`, `all` or `none`.
+    """
+
+    imprint: bool = False
+    imprint_images: int = 20
+    freeze: list[str] = field(default_factory=list)
+    freeze_norms: Literal["frozen", "all", "none"] = "frozen"
+    lora: LoraRecipe = field(default_factory=LoraRecipe)
+
+
+@dataclass
+class DistillRecipe:
+    """Learning to embed as `teacher` (any MODEL) does: weights of the cosine and of the relational loss.
+
+    See visavis.train.distill.
+    """
+
+    teacher: str = ""
+    weight: float = 1.0
+    relational: float = 0.0
+
+
+@dataclass
 class OptimizerRecipe:
     """The optimiser. `lr` is used as it is unless `lr_per` is set: then it is scaled by global batch / `lr_per`."""
 
@@ -174,11 +218,14 @@ class EvaluateRecipe:
     """Verification during training: every `every` steps (0: at the end only) on `pairs` of `source`.
 
     With no source, `synthetic_identities` generated people the training never saw are compared; 0: no evaluation.
+    `old_pairs` of `old_source` are pairs the model given as `init` should not get worse on: the forgetting check.
     """
 
     source: str = ""
     pairs: str = ""
     every: int = 0
+    old_source: str = ""
+    old_pairs: str = ""
     synthetic_identities: int = 0
     synthetic_images: int = 8
     synthetic_pairs: int = 3000
@@ -200,6 +247,8 @@ class Recipe:
     backbone: BackboneRecipe = field(default_factory=BackboneRecipe)
     head: HeadRecipe = field(default_factory=HeadRecipe)
     triplet: TripletRecipe = field(default_factory=TripletRecipe)
+    finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)
+    distill: DistillRecipe = field(default_factory=DistillRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     loop: LoopRecipe = field(default_factory=LoopRecipe)
@@ -317,7 +366,17 @@ def _check_values(recipe: Recipe, name: str) -> None:
         ("optimizer.lr must be positive", not optimizer.lr > 0),
         ("optimizer.weight_decay must not be negative", optimizer.weight_decay < 0),
         ("head.sample_rate must lie in (0, 1]", not 0 < recipe.head.sample_rate <= 1),
-        ("one of head and triplet is needed", recipe.head.name == "none" and recipe.triplet.weight == 0),
+        (
+            "one of head, triplet and distill is needed",
+            recipe.head.name == "none" and recipe.triplet.weight == 0 and not recipe.distill.teacher,
+        ),
+        (
+            "distill.weight and distill.relational must not be negative, one of them positive",
+            min(recipe.distill.weight, recipe.distill.relational) < 0
+            or max(recipe.distill.weight, recipe.distill.relational) == 0,
+        ),
+        ("finetune.imprint_images must be at least 1", recipe.finetune.imprint_images < 1),
+        ("finetune.lora.rank must not be negative", recipe.finetune.lora.rank < 0),
         ("data.source or data.synthetic.identities is needed", not recipe.data.source and _no_synthetic(recipe)),
     ]
     for message, is_wrong in wrong:
