@@ -87,7 +87,7 @@ def val_at_far(distance, genuine):
     return vals, fars
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", ["deepid", "sphereface"])
 def test_last_best_cosine_presets(name, seed):
     x, reference, probe, genuine = pairs_of_vectors(seed, noise=0.6 + 0.4 * seed)
@@ -107,7 +107,7 @@ def test_last_best_cosine_presets(name, seed):
     assert found.to_dict(preset)["accuracy"]["std"] == pytest.approx(np.std(accuracies), abs=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 @pytest.mark.parametrize(("name", "step", "count"), [("massface", 0.0025, 1600), ("arcface", 0.01, 400)])
 def test_first_best_squared_distance_presets(name, step, count, seed):
     x, reference, probe, genuine = pairs_of_vectors(seed + 10, n=207)

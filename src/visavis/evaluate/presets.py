@@ -72,7 +72,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class PresetResult:
-    """What a published rule gives: `accuracy` (K,) and `threshold` (K,) of the folds; VAL, AUC and EER if it has them."""
+    """What a published rule gives: `accuracy` (K,) and `threshold` (K,) of the folds, and what else it prints."""
 
     accuracy: Float64
     threshold: Float64
@@ -88,10 +88,10 @@ class PresetResult:
             "accuracy": {
                 "mean": float(self.accuracy.mean()),
                 "std": float(self.accuracy.std()),
-                "folds": self.accuracy,
+                "folds": self.accuracy.tolist(),
             },
             "threshold": float(self.threshold.mean()),
-            "fold_thresholds": self.threshold,
+            "fold_thresholds": self.threshold.tolist(),
             "auc": self.auc,
             "eer": self.eer,
         }
@@ -201,7 +201,7 @@ def _auc_and_eer(fpr: Float64, tpr: Float64) -> tuple[float, float]:
 
 def _val_at_far(score: Float64, genuine: BoolArray, bounds: IntArray, grid: Float64) -> tuple[Float64, Float64]:
     """VAL and FAR of each fold at the distance where the other folds' FAR, drawn with straight lines, is `VAL_FAR`."""
-    tm, fm, genuines = _counts(score, genuine, bounds, -grid)
+    _, fm, genuines = _counts(score, genuine, bounds, -grid)
     impostors = np.diff(bounds) - genuines
     val, far = np.empty(FOLDS), np.empty(FOLDS)
     for k in range(FOLDS):
