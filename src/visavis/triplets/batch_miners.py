@@ -40,12 +40,12 @@ def batch_all(
     where it would then crash on a remainder, the remainder is left out here).
     """
     view = look(distances, labels, reference_labels, own, later_only=legacy)
-    a, slot, n = _violations(view, view.ap + margin)
+    a, p, n = _violations(view, view.ap + margin)
     keep = min(10 * len(labels), len(a)) // 3 if legacy else max_triplets
     if legacy or 0 < keep < len(a):
         chosen = torch.randperm(len(a), generator=generator, device=a.device)[:keep]
-        a, slot, n = a[chosen], slot[chosen], n[chosen]
-    return as_triplets(a, view.positive[a, slot], n)
+        a, p, n = a[chosen], p[chosen], n[chosen]
+    return as_triplets(a, p, n)
 
 
 def batch_random(
@@ -75,16 +75,15 @@ def batch_random(
         hit = view.an[a[:, None], n] < every_limit[a, slot][:, None]
         found = hit.any(1)
         n = n.gather(1, hit.int().argmax(1, keepdim=True))[:, 0]
-        settled.append((a[found], slot[found], n[found]))
+        settled.append((a[found], view.positive[a, slot][found], n[found]))
         a, slot = a[~found], slot[~found]
     limit = torch.full_like(view.ap, -_INF)
     limit[a, slot] = every_limit[a, slot]
-    ra, rslot, rn = _violations(view, limit)
+    ra, rp, rn = _violations(view, limit)
     score = torch.rand(len(ra), generator=generator, device=ra.device)
-    best = _first_best(ra * view.ap.shape[1] + rslot, score, view.ap.numel())
-    settled.append((ra[best], rslot[best], rn[best]))
-    a, slot, n = (torch.cat(x) for x in zip(*settled, strict=True))
-    return as_triplets(a, view.positive[a, slot], n)
+    best = _first_best(ra * view.an.shape[1] + rp, score)
+    settled.append((ra[best], rp[best], rn[best]))
+    return as_triplets(*(torch.cat(x) for x in zip(*settled, strict=True)))
 
 
 def batch_min_min(
@@ -150,25 +149,25 @@ def batch_hardest(
 
 
 def _violations(view: View, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All (anchor, slot, negative) with d(a, n) < limit(a, slot); `limit` (Q, K). Anchors without any cost little."""
+    """All (a, p, n) with d(a, n) < limit(a, p); `limit` (Q, K) by slot. Anchors without any cost little."""
     if limit.shape[1] == 0:
         nothing = torch.empty(0, dtype=torch.long, device=limit.device)
         return nothing, nothing, nothing
     nearest, _ = row_min(view.an)
     some = (nearest < limit.amax(1)).nonzero()[:, 0]
-    if len(some) == len(limit):
-        return where_below(view.an, limit)
-    a, slot, n = where_below(view.an[some], limit[some])
-    return some[a], slot, n
+    whole = len(some) == len(limit)
+    an, limit, positive = (x if whole else x[some] for x in (view.an, limit, view.positive))
+    a, p, n = where_below(an, limit, some[:, None].expand_as(limit), positive)
+    return a, p, n
 
 
-def _first_best(group: Tensor, score: Tensor, groups: int) -> Tensor:
-    """For each group that occurs, where its highest score is (the first, if several)."""
-    best = score.new_full((groups,), -_INF).scatter_reduce_(0, group, score, "amax")
-    where = (score == best[group]).nonzero()[:, 0]
-    first = torch.full((groups,), len(score), device=group.device)
-    first.scatter_reduce_(0, group[where], where, "amin")
-    return first[first < len(score)]
+def _first_best(group: Tensor, score: Tensor) -> Tensor:
+    """Where the highest score of each group is (the first, if several); (G,)."""
+    groups, member = group.unique(return_inverse=True)
+    best = score.new_full((len(groups),), -_INF).scatter_reduce_(0, member, score, "amax")
+    where = (score == best[member]).nonzero()[:, 0]
+    first = torch.full((len(groups),), len(score), device=group.device)
+    return first.scatter_reduce_(0, member[where], where, "amin")
 
 
 def _per_anchor(view: View, margin: float, *, farthest: bool, legacy: bool) -> Triplets:

@@ -38,27 +38,25 @@ def row_min(values: Tensor, *, above: Tensor | None = None) -> tuple[Tensor, Ten
     return torch.from_numpy(found), torch.from_numpy(column)
 
 
-def where_below(values: Tensor, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All (q, k, r) with values[q, r] < limit[q, k], for (Q, R) and (Q, K), in that order; (T,) each."""
+def where_below(values: Tensor, limit: Tensor, *names: Tensor) -> tuple[Tensor, ...]:
+    """For all (q, k, r) with values[q, r] < limit[q, k], in that order: each of `names` at (q, k), and r; (T,) each.
+
+    `values` is (Q, R), `limit` and every one of `names` (Q, K).
+    """
     step = max(1, _MOST // max(1, limit.shape[1] * values.shape[1]))
-    parts = [_where_below(values[i : i + step], limit[i : i + step], i) for i in range(0, len(values), step)]
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        nothing = torch.empty(0, dtype=torch.long, device=values.device)
-        return nothing, nothing, nothing
-    q, k, r = (torch.cat(x) for x in zip(*parts, strict=True))
-    return q, k, r
+    starts = range(0, max(1, len(values)), step)
+    parts = [_where_below(values[i : i + step], limit[i : i + step], *(n[i : i + step] for n in names)) for i in starts]
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
 
-def _where_below(values: Tensor, limit: Tensor, offset: int) -> tuple[Tensor, Tensor, Tensor]:
+def _where_below(values: Tensor, limit: Tensor, *names: Tensor) -> tuple[Tensor, ...]:
     if values.device.type != "cpu":
         q, k, r = (values[:, None, :] < limit[:, :, None]).nonzero(as_tuple=True)
-        return q + offset, k, r
-    slots, width = limit.shape[1], values.shape[1]
+        return *(name[q, k] for name in names), r
+    width = values.shape[1]
     flat = np.flatnonzero(values.numpy()[:, None, :] < limit.numpy()[:, :, None])
-    rows = np.arange(len(values) * slots)
-    times = np.diff(np.searchsorted(flat, np.append(rows, len(rows)) * width))
-    # The same row many times over: repeating three short vectors is cheaper than three divisions per triplet.
-    q, k, begin = (np.repeat(x, times) for x in (rows // max(1, slots) + offset, rows % max(1, slots), rows * width))
-    return torch.from_numpy(q), torch.from_numpy(k), torch.from_numpy(flat - begin)
+    begin = np.arange(0, limit.numel() * width + 1, max(1, width))
+    times = np.diff(np.searchsorted(flat, begin))
+    # Repeating a short vector is several times cheaper than dividing, or looking up, once per triplet.
+    flat -= np.repeat(begin[:-1], times)
+    return *(torch.from_numpy(np.repeat(name.reshape(-1).numpy(), times)) for name in names), torch.from_numpy(flat)
