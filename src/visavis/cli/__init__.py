@@ -26,6 +26,7 @@ VERBS = {
     "enroll": ("enroll", "add a subject to a gallery"),
     "identify": ("identify", "find who is on a picture"),
     "forget": ("forget", "erase a subject from a gallery"),
+    "gallery": ("gallery", "look after a gallery: list, rename, merge, doubles, export"),
     "serve": ("serve", "a service and a page over a gallery"),
     "bench": ("bench", "time a model in every runtime of this machine"),
     "doctor": ("doctor", "what this machine offers and what is missing"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from visavis.deploy.records import Forgotten
+from visavis.deploy.records import Forgotten, UnknownSubject
 from visavis.deploy.store import Store
 from visavis.errors import DataError
 
@@ -34,7 +34,7 @@ def delete(store: Store, ids: Sequence[int]) -> Traces:
         for subject in ids:
             row = db.execute("SELECT name, consent FROM subjects WHERE id = ?", (subject,)).fetchone()
             if row is None:
-                raise DataError(f"{store.path}: subject {subject} is gone already")
+                raise UnknownSubject(f"{store.path}: subject {subject} is gone already")
             for vector, crop in db.execute("SELECT vector, crop FROM samples WHERE subject = ?", (subject,)):
                 pieces += [
                     *_pieces(vector, 0),

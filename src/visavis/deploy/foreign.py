@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from visavis.card import ONNX, ModelCard, write_card
+from visavis.card import ONNX, ModelCard, digest_of, write_card
 from visavis.deploy.embedders import OnnxEmbedder, open_session
 from visavis.errors import DataError, ModelFormatError
 from visavis.vision.preprocessing import PreprocessSpec
@@ -59,7 +59,7 @@ def import_onnx(
         raise ModelFormatError(
             f"{source}: its first output {outputs[0].name} has no fixed length but {outputs[0].shape}"
         )
-    card = ModelCard(home.name, "onnx", dim, PreprocessSpec(**fields), **given)
+    card = ModelCard(home.name, "onnx", dim, PreprocessSpec(**fields), weights_digest=digest_of(source), **given)
     try:
         home.mkdir(parents=True, exist_ok=True)
         part = home / (ONNX + ".part")

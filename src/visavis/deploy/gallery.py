@@ -16,7 +16,7 @@ from visavis.deploy import erasure
 from visavis.deploy.binding import ModelIdentity, bind, open_binding
 from visavis.deploy.index import TemplateIndex
 from visavis.deploy.locks import SharedLock
-from visavis.deploy.records import Candidate, Enrolment, Forgotten, Identification, Subject, clean_name
+from visavis.deploy.records import Candidate, Enrolment, Forgotten, Identification, Subject, UnknownSubject, clean_name
 from visavis.deploy.sealing import Plain, Seal, seal_from_environment
 from visavis.deploy.store import Store
 from visavis.deploy.vectors import Precision
@@ -279,7 +279,7 @@ class Gallery:
             f"{_SUBJECT} WHERE {column} = ? AND {_LIVE}", (value, 0.0 if expired else time.time())
         ).fetchone()
         if row is None:
-            raise DataError(f"{self.path}: nobody with {column} {value!r} is enrolled")
+            raise UnknownSubject(f"{self.path}: nobody with {column} {value!r} is enrolled")
         return Subject(*row)
 
     def crop(self, who: str | int) -> bytes | None:

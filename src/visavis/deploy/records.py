@@ -10,6 +10,14 @@ from visavis.errors import DataError
 MAX_NAME = 200
 
 
+class UnknownSubject(DataError):
+    """Nobody of that name or number is enrolled."""
+
+
+class StorageError(DataError):
+    """The gallery's file cannot be read or written: full disk, damage, permissions, another writer."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """One enrolled person. Times are seconds since 1970 (UTC); `expires` is None when kept without limit."""

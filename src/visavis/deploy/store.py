@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from visavis.deploy.records import StorageError
 from visavis.errors import DataError
 
 APPLICATION_ID = 0x76697361  # "visa", bytes 68..71 of the file
@@ -176,7 +177,7 @@ class Store:
         except sqlite3.IntegrityError as error:
             raise DataError(f"{self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
-            raise DataError(f"{self.path}: {_explain(error)}") from error
+            raise StorageError(f"{self.path}: {_explain(error)}") from error
 
 
 def _explain(error: sqlite3.DatabaseError) -> str:

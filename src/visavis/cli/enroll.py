@@ -1,0 +1,116 @@
+"""visavis enroll: add subjects to a gallery."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "gallery", metavar="GALLERY", help="the gallery's file; made when absent (then --model is needed)"
+    )
+    parser.add_argument(
+        "pictures", metavar="PICTURE|SRC", nargs="+", help="pictures of --name, or a folder per subject"
+    )
+    parser.add_argument("--model", metavar="MODEL", help="model folder, run folder or .onnx; remembered by the gallery")
+    parser.add_argument("--name", help="the subject; without it every folder of SRC is one")
+    parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops already")
+    parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse pictures of poor quality instead of reporting them"
+    )
+    parser.add_argument("--keep-crops", action="store_true", help="keep the crops in the gallery")
+    parser.add_argument("--consent", default="", metavar="NOTE", help="why these people may be enrolled")
+    parser.add_argument("--retention-days", type=float, metavar="N", help="erase after N days")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+    from pathlib import Path
+
+    from visavis.cli._gallery import open_gallery, progress
+    from visavis.deploy.answers import candidate_json, subject_json
+    from visavis.deploy.enrolling import enroll_pictures
+    from visavis.errors import DataError
+
+    if args.retention_days is not None and args.retention_days <= 0:
+        raise DataError(f"--retention-days must be positive, got {args.retention_days:g}")
+    people = _people(args, Path)
+    recognizer, gallery = open_gallery(args.gallery, args.model, create=True, detector=args.detector)
+    summary = []
+    with gallery:
+        point = recognizer.point() if recognizer.card is not None and recognizer.card.thresholds else None
+        for subject, pictures in progress(people.items(), "enrolling", quiet=args.json):
+            done = enroll_pictures(
+                recognizer,
+                gallery,
+                subject,
+                pictures,
+                aligned=args.aligned,
+                strict=args.strict,
+                keep_crops=args.keep_crops,
+                consent=args.consent,
+                retention_days=args.retention_days,
+                threshold=None if point is None else point.threshold,
+            )
+            summary.append(
+                {
+                    "subject": None if done.enrolment is None else subject_json(done.enrolment.subject),
+                    "name": subject,
+                    "added": 0 if done.enrolment is None else done.enrolment.added,
+                    "already": 0 if done.enrolment is None else done.enrolment.already,
+                    "refused": [list(pair) for pair in done.refused],
+                    "doubts": [list(pair) for pair in done.doubts],
+                    "resembles": [candidate_json(c) for c in done.resembles],
+                }
+            )
+        total = len(gallery)
+    if args.json:
+        print(json.dumps({"enrolled": summary, "subjects": total}, indent=2))
+    else:
+        _tell(summary, total)
+    return 0 if any(entry["subject"] for entry in summary) else 1
+
+
+def _people(args: argparse.Namespace, path_type) -> dict[str, list[str]]:
+    """Subject -> pictures, from the words typed."""
+    from visavis.errors import DataError
+    from visavis.vision.images import is_image_path
+
+    if args.name is not None:
+        pictures: list[str] = []
+        for word in args.pictures:
+            path = path_type(word)
+            pictures += sorted(str(p) for p in path.iterdir() if is_image_path(p)) if path.is_dir() else [word]
+        if not pictures:
+            raise DataError(f"no pictures in {' '.join(args.pictures)}")
+        return {args.name: pictures}
+    if len(args.pictures) != 1 or not path_type(args.pictures[0]).is_dir():
+        raise DataError("whose pictures are these? add --name NAME, or give one folder that holds a folder per subject")
+    root = path_type(args.pictures[0])
+    root = root / "images" if (root / "images").is_dir() else root
+    people = {
+        folder.name: sorted(str(p) for p in folder.iterdir() if is_image_path(p))
+        for folder in sorted(root.iterdir())
+        if folder.is_dir()
+    }
+    people = {name: pictures for name, pictures in people.items() if pictures}
+    if not people:
+        raise DataError(f"{root}: expected a folder per subject with pictures in it; for one subject add --name NAME")
+    return people
+
+
+def _tell(summary: list[dict], total: int) -> None:
+    for entry in summary:
+        if len(summary) <= 20 or entry["refused"] or entry["doubts"] or entry["resembles"]:
+            again = f", {entry['already']} were there already" if entry["already"] else ""
+            print(f"{entry['name']}: {entry['added']} pictures enrolled{again}")
+        for name, reason in entry["refused"]:
+            print(f"  refused {name}: {reason}")
+        for name, reason in entry["doubts"]:
+            print(f"  poor    {name}: {reason}")
+        for other in entry["resembles"]:
+            print(f"  resembles {other['name']!r} (similarity {other['similarity']:.3f}); the same person?")
+    added, refused = sum(e["added"] for e in summary), sum(len(e["refused"]) for e in summary)
+    print(f"{added} pictures enrolled, {refused} refused; the gallery holds {total} subjects")

@@ -1,0 +1,42 @@
+"""visavis forget: erase subjects from a gallery, and prove it."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="subjects to erase")
+    parser.add_argument("--id", type=int, action="append", default=[], metavar="N", help="a subject by number")
+    parser.add_argument("--expired", action="store_true", help="erase everybody whose retention period is over")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from visavis.deploy.answers import forgotten_json
+    from visavis.deploy.gallery import Gallery
+    from visavis.errors import DataError
+
+    if not args.names and not args.id and not args.expired:
+        raise DataError("whom? give names, --id N, or --expired")
+    with Gallery(args.gallery) as gallery:
+        receipts = [gallery.forget(*args.names, *args.id)] if args.names or args.id else []
+        if args.expired and (swept := gallery.sweep()):
+            receipts.append(swept)
+        left = len(gallery)
+    if args.json:
+        print(json.dumps({"receipts": [forgotten_json(r) for r in receipts], "subjects": left}, indent=2))
+    for receipt in () if args.json else receipts:
+        print(
+            f"erased {receipt.subjects} subjects, {receipt.samples} samples, {receipt.crops} crops; searched "
+            f"{receipt.bytes_searched:,} bytes of {', '.join(receipt.files)} for {receipt.fingerprints} pieces: "
+            f"{receipt.found} found"
+        )
+        if receipt.note:
+            print(f"  {receipt.note}")
+    if not args.json:
+        print(f"the gallery holds {left} subjects")
+    return 0 if all(receipt.complete for receipt in receipts) else 1

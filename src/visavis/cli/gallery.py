@@ -1,0 +1,189 @@
+"""visavis gallery: look after a gallery: list, rename, merge, doubles, unknown faces, FPIR, check, export, import."""
+
+from __future__ import annotations
+
+import argparse
+
+EPILOG = """actions:
+  list [TEXT]              subjects, or those whose name contains TEXT
+  rename OLD NEW           give a subject another name
+  merge INTO OTHER...      these are one person
+  duplicates               subjects so alike that they may be one person (--threshold)
+  fpir                     how often a stranger would be matched in this gallery (--threshold)
+  unknowns                 group the unknown faces kept by: visavis identify --keep-unknown
+  adopt NAME NUMBER...     enrol unknown faces as a subject
+  drop-unknowns            erase the unknown faces
+  export FILE.npz          write subjects and samples, decrypted
+  import FILE.npz          add the subjects of an export of the same model
+  check                    read every page of the file
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
+    parser.add_argument("action", metavar="ACTION", help="see below")
+    parser.add_argument("words", metavar="WORD", nargs="*", help="what the action is about")
+    parser.add_argument("--threshold", type=float, metavar="S", help="similarity from which two count as one person")
+    parser.add_argument(
+        "--fmr", type=float, default=1e-3, metavar="RATE", help="or the model's threshold at this FMR (1e-3)"
+    )
+    parser.add_argument("--min-size", type=int, default=2, metavar="N", help="smallest group of unknown faces (2)")
+    parser.add_argument("--consent", default="", metavar="NOTE", help="for adopt")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from visavis.deploy.gallery import Gallery
+    from visavis.errors import RecipeError, unknown_name
+
+    actions = {
+        "list": _list,
+        "rename": _rename,
+        "merge": _merge,
+        "duplicates": _duplicates,
+        "fpir": _fpir,
+        "unknowns": _unknowns,
+        "adopt": _adopt,
+        "drop-unknowns": _drop,
+        "export": _export,
+        "import": _import,
+        "check": _check,
+    }
+    if args.action not in actions:
+        raise RecipeError(unknown_name("action", args.action, actions))
+    with Gallery(args.gallery) as gallery:
+        values, lines = actions[args.action](gallery, args)
+    print(json.dumps(values, indent=2) if args.json else "\n".join(lines))
+    return 0
+
+
+def _words(args: argparse.Namespace, least: int, most: int, form: str) -> list[str]:
+    from visavis.errors import DataError
+
+    if not least <= len(args.words) <= most:
+        raise DataError(f"expected: visavis gallery GALLERY {form}")
+    return args.words
+
+
+def _threshold(args: argparse.Namespace) -> float:
+    """The threshold typed, or that of the model remembered beside the gallery."""
+    from pathlib import Path
+
+    from visavis.deploy.operating_point import HOW_TO, operating_point
+    from visavis.deploy.recognizer import card_of
+    from visavis.errors import DataError
+
+    note = Path(args.gallery + ".model")
+    card = card_of(note.read_text().strip()) if args.threshold is None and note.is_file() else None
+    point = operating_point(card, fmr=args.fmr, threshold=args.threshold)
+    if point is None:
+        raise DataError(f"from which similarity on? add --threshold S; the model has no calibrated one: {HOW_TO}")
+    return point.threshold
+
+
+def _list(gallery, args):
+    from visavis.deploy.answers import subject_json
+
+    people = [subject_json(s) for s in gallery.subjects(" ".join(_words(args, 0, 9, "list [TEXT]")))]
+    lines = [
+        f"{p['id']:>8}  {p['name']}  {p['samples']} samples"
+        + (f"  until {p['expires']}" if p["expires"] else "")
+        + (f"  consent: {p['consent']}" if p["consent"] else "")
+        for p in people
+    ]
+    return people, [*lines, f"{len(people)} subjects"]
+
+
+def _rename(gallery, args):
+    from visavis.deploy.answers import subject_json
+
+    old, new = _words(args, 2, 2, "rename OLD NEW")
+    subject = gallery.update(old, name=new)
+    return subject_json(subject), [f"{old} is now called {subject.name}"]
+
+
+def _merge(gallery, args):
+    from visavis.deploy.answers import subject_json
+
+    into, *others = _words(args, 2, 10_000, "merge INTO OTHER...")
+    subject = gallery.merge(into, *others)
+    return subject_json(subject), [f"{subject.name} now has {subject.samples} samples"]
+
+
+def _duplicates(gallery, args):
+    from visavis.deploy.answers import candidate_json
+    from visavis.deploy.curation import duplicates
+
+    threshold = _threshold(args)
+    found = duplicates(gallery, threshold)
+    lines = [f"{d.first.similarity:.4f}  {d.first.name}  =  {d.second.name} ?" for d in found]
+    return (
+        [{"first": candidate_json(d.first), "second": candidate_json(d.second)} for d in found],
+        [*lines, f"{len(found)} pairs at or above {threshold:.4f}"],
+    )
+
+
+def _fpir(gallery, args):
+    from visavis.deploy.curation import measure_fpir
+
+    result = measure_fpir(gallery, _threshold(args))
+    said = (
+        f"FPIR {result.rate:.4g}: {result.matched} of {result.probes} enrolled people, searched among all others, reach"
+    )
+    return vars(result), [f"{said} {result.threshold:.4f}"]
+
+
+def _unknowns(gallery, args):
+    from visavis.deploy.unknowns import cluster_unknowns, read_unknowns
+
+    kept = len(read_unknowns(gallery)[0])
+    clusters = cluster_unknowns(gallery, min_size=args.min_size)
+    lines = [f"{len(c.unknowns)} faces, cohesion {c.cohesion:.3f}: {' '.join(map(str, c.unknowns))}" for c in clusters]
+    values = {"unknown": kept, "clusters": [{"unknowns": list(c.unknowns), "cohesion": c.cohesion} for c in clusters]}
+    return values, [*lines, f"{kept} unknown faces, {len(clusters)} groups"]
+
+
+def _adopt(gallery, args):
+    from visavis.deploy.answers import subject_json
+    from visavis.deploy.unknowns import adopt
+    from visavis.errors import DataError
+
+    name, *numbers = _words(args, 2, 10_000, "adopt NAME NUMBER...")
+    if not all(number.isdigit() for number in numbers):
+        raise DataError(f"unknown faces go by number (see: visavis gallery GALLERY unknowns), got {' '.join(numbers)}")
+    done = adopt(gallery, name, [int(number) for number in numbers], consent=args.consent)
+    return subject_json(done.subject), [f"{done.subject.name}: {done.added} samples enrolled"]
+
+
+def _drop(gallery, args):
+    from visavis.deploy.unknowns import drop_unknowns
+
+    _words(args, 0, 0, "drop-unknowns")
+    count = drop_unknowns(gallery)
+    return {"erased": count}, [f"{count} unknown faces erased"]
+
+
+def _export(gallery, args):
+    from visavis.deploy.curation import export_gallery
+
+    [path] = _words(args, 1, 1, "export FILE.npz")
+    count = export_gallery(gallery, path)
+    plain = "; its embeddings are not encrypted" if gallery.encrypted else ""
+    return {"subjects": count, "file": path}, [f"{path}: {count} subjects{plain}"]
+
+
+def _import(gallery, args):
+    from visavis.deploy.curation import import_gallery
+
+    [path] = _words(args, 1, 1, "import FILE.npz")
+    count = import_gallery(gallery, path)
+    return {"subjects": count, "file": path}, [f"{count} subjects added from {path}"]
+
+
+def _check(gallery, args):
+    gallery.store.verify()
+    count = gallery.refresh()
+    return {"subjects": count, "ok": True}, [f"{args.gallery}: every page is readable, {count} subjects can be found"]

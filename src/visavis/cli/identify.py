@@ -1,0 +1,88 @@
+"""visavis identify: find who is on a picture."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
+    parser.add_argument("pictures", metavar="PICTURE", nargs="+", help="pictures; every face is looked up")
+    parser.add_argument("--model", metavar="MODEL", help="the model, where it is not the one remembered")
+    parser.add_argument("--fmr", type=float, default=1e-3, metavar="RATE", help="false match rate to decide at (1e-3)")
+    parser.add_argument("--threshold", type=float, metavar="S", help="decide at this cosine similarity instead")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="candidates to show (3)")
+    parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops already")
+    parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
+    parser.add_argument("--precision", default="float32", metavar="P", help="index in memory: float32, float16 or int8")
+    parser.add_argument("--keep-unknown", action="store_true", help="keep embeddings of unknown faces, to cluster them")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from visavis.cli._gallery import open_gallery, writable
+    from visavis.deploy.answers import identification_json
+    from visavis.deploy.unknowns import keep_unknowns
+    from visavis.errors import DataError
+
+    if args.top < 1:
+        raise DataError(f"--top must be at least 1, got {args.top}")
+    recognizer, gallery = open_gallery(
+        args.gallery, args.model, read_only=not writable(args.gallery), detector=args.detector, precision=args.precision
+    )
+    answers = []
+    failed = 0
+    with gallery:
+        for picture in args.pictures:
+            try:
+                found = recognizer.find(
+                    picture, gallery, fmr=args.fmr, threshold=args.threshold, top=args.top, aligned=args.aligned
+                )
+            except DataError as error:
+                if len(args.pictures) == 1:
+                    raise
+                failed += 1
+                answers.append({"picture": picture, "error": str(error), "faces": []})
+                continue
+            if args.keep_unknown:
+                keep_unknowns(
+                    gallery, [face.embedding for face, answer in found if answer.decided and not answer.match]
+                )
+            answers.append({"picture": picture, "faces": [identification_json(f, a) for f, a in found]})
+    if args.json:
+        print(json.dumps(answers, indent=2))
+    else:
+        _tell(answers)
+    return 2 if failed else 0
+
+
+def _tell(answers: list[dict]) -> None:
+    from visavis.deploy.operating_point import HOW_TO
+
+    undecided = False
+    for answer in answers:
+        if "error" in answer:
+            print(answer["error"])
+        elif not answer["faces"]:
+            print(f"{answer['picture']}: no face found")
+        for face in answer["faces"]:
+            undecided |= not face["decided"]
+            match, best = face["match"], face["candidates"][:1]
+            who = match["name"] if match else "unknown" if face["decided"] else "undecided"
+            near = f", similarity {match['similarity']:.4f}" if match else ""
+            near = near or (f", nearest {best[0]['name']} with similarity {best[0]['similarity']:.4f}" if best else "")
+            at = "" if face["threshold"] is None else f" (threshold {face['threshold']:.4f}"
+            at += (
+                f", FMR {face['fmr']:g}, FPIR at most {face['fpir']:.2g} with {face['searched']} subjects"
+                if face["fmr"]
+                else ""
+            )
+            print(f"{answer['picture']}: {who}{near}{at + ')' if at else ''}")
+            for other in face["candidates"][1:]:
+                print(f"  then {other['name']} with similarity {other['similarity']:.4f}")
+            for reason in face["face"]["reasons"] if face["face"] else []:
+                print(f"  {reason}")
+    if undecided:
+        print(f"undecided: this model has no calibrated threshold; {HOW_TO}, or give --threshold")

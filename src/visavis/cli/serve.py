@@ -1,0 +1,106 @@
+"""visavis serve: a service and a page over a gallery."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file; made when absent")
+    parser.add_argument("--model", metavar="MODEL", help="the model, where it is not the one remembered")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1); others need a token")
+    parser.add_argument("--port", type=int, default=8000, help="port (8000; 0 takes a free one)")
+    parser.add_argument("--fmr", type=float, default=1e-3, metavar="RATE", help="false match rate to decide at (1e-3)")
+    parser.add_argument("--threshold", type=float, metavar="S", help="decide at this cosine similarity instead")
+    parser.add_argument("--keep-crops", action="store_true", help="keep the crops of enrolled faces")
+    parser.add_argument(
+        "--retention-days", type=float, metavar="N", help="for a new gallery: erase subjects after N days"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=600, metavar="N", help="requests per minute and client (600; 0: any)"
+    )
+    parser.add_argument("--max-upload", type=float, default=16, metavar="MB", help="of one request (16)")
+    parser.add_argument(
+        "--audit", metavar="FILE", help="append one line of JSON per request, without pictures or names"
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="certificate (PEM); with --tls-key the service speaks HTTPS")
+    parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM)")
+    parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
+    parser.add_argument("--precision", default="float32", metavar="P", help="index in memory: float32, float16 or int8")
+    parser.epilog = (
+        "Tokens come from the environment: VISAVIS_TOKEN may do everything, VISAVIS_READ_TOKEN may not enrol, change\n"
+        "or forget; several are separated by commas. VISAVIS_GALLERY_KEY (32 bytes, base64) encrypts a new gallery."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import socket
+    from pathlib import Path
+
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        from visavis.errors import DataError
+
+        raise DataError(f'the service wants {error.name}; type: pip install "visavis[serve]"') from error
+
+    from visavis.cli._gallery import open_gallery
+    from visavis.deploy.server.app import create_app
+    from visavis.deploy.server.settings import Settings, check_address, tokens_from_environment
+    from visavis.errors import DataError
+
+    tokens = tokens_from_environment()
+    check_address(args.host, tokens)
+    if bool(args.tls_cert) != bool(args.tls_key):
+        raise DataError("HTTPS wants both --tls-cert and --tls-key")
+    for file in filter(None, (args.tls_cert, args.tls_key)):
+        if not Path(file).is_file():
+            raise DataError(f"{file}: no such file")
+    if args.max_upload <= 0 or args.rate < 0:
+        raise DataError("--max-upload must be positive and --rate not negative")
+    settings = Settings(
+        tokens=tokens,
+        max_upload=int(args.max_upload * 1e6),
+        rate=args.rate,
+        keep_crops=args.keep_crops,
+        audit=Path(args.audit) if args.audit else None,
+        fmr=args.fmr,
+        threshold=args.threshold,
+    )
+    try:
+        listener = socket.create_server(
+            (args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET
+        )
+    except (OSError, OverflowError) as error:
+        raise DataError(f"cannot listen at {args.host}:{args.port} ({error}); choose another --port") from error
+    with listener:
+        recognizer, gallery = open_gallery(
+            args.gallery,
+            args.model,
+            create=True,
+            detector=args.detector,
+            precision=args.precision,
+            retention_days=args.retention_days,
+        )
+        if recognizer.point(fmr=args.fmr, threshold=args.threshold) is None:
+            from visavis.deploy.operating_point import HOW_TO
+
+            print(
+                f"this model has no calibrated threshold, so answers rank and do not decide; {HOW_TO}, or give --threshold"
+            )
+        app = create_app(recognizer, gallery, settings)
+        scheme, port = "https" if args.tls_cert else "http", listener.getsockname()[1]
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        print(f"{len(gallery)} subjects; page {scheme}://{host}:{port}/  API {scheme}://{host}:{port}/docs", flush=True)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ssl_certfile=args.tls_cert,
+            ssl_keyfile=args.tls_key,
+            timeout_graceful_shutdown=30,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0

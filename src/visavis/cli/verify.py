@@ -1,0 +1,54 @@
+"""visavis verify: one picture against another."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="model folder, run folder or .onnx file")
+    parser.add_argument("reference", metavar="A", help="a picture")
+    parser.add_argument("probe", metavar="B", help="another picture")
+    parser.add_argument("--fmr", type=float, default=1e-3, metavar="RATE", help="false match rate to decide at (1e-3)")
+    parser.add_argument("--threshold", type=float, metavar="S", help="decide at this cosine similarity instead")
+    parser.add_argument(
+        "--aligned", action="store_true", help="both are aligned crops already; do not search for faces"
+    )
+    parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
+    parser.add_argument("--show", metavar="OUT.png", help="write the two crops side by side")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--exit-code", action="store_true", help="exit with 1 when they do not match")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from visavis.deploy.answers import verification_json
+    from visavis.deploy.recognizer import Recognizer
+
+    recognizer = Recognizer.load(args.model, detector=args.detector)
+    result = recognizer.verify(args.reference, args.probe, fmr=args.fmr, threshold=args.threshold, aligned=args.aligned)
+    if args.show:
+        from visavis.deploy.sheet import write_pair
+
+        write_pair(args.show, result)
+    if args.json:
+        print(json.dumps(verification_json(result), indent=2))
+    else:
+        _tell(args, result)
+    return int(args.exit_code and not result.match)
+
+
+def _tell(args: argparse.Namespace, result) -> None:
+    verdict = {True: "match", False: "no match", None: "undecided"}[result.match]
+    at = "" if result.threshold is None else f", threshold {result.threshold:.4f}"
+    at += "" if result.fmr is None else f" at FMR {result.fmr:g}"
+    chance = "" if result.probability is None else f", probability {result.probability:.4f}"
+    print(f"{verdict}: similarity {result.similarity:.4f}{at}{chance}")
+    for note in result.notes:
+        print(f"  {note}")
+    for name, face in ((args.reference, result.reference), (args.probe, result.probe)):
+        for reason in face.reasons:
+            print(f"  {name}: {reason}")
+    if args.show:
+        print(f"  crops: {args.show}")

@@ -1,0 +1,81 @@
+"""Answers as plain values for JSON: the command line and the service say the same things in the same words."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from visavis.deploy.faces import Face, Verification
+from visavis.deploy.records import Candidate, Forgotten, Identification, Subject
+
+
+def face_json(face: Face) -> dict[str, Any]:
+    """Where a face is and how good it is; without crop and embedding."""
+    quality = face.quality
+    return {
+        "box": [round(float(v), 2) for v in face.box],
+        "landmarks": [[round(float(v), 2) for v in point] for point in face.landmarks],
+        "score": round(face.score, 4),
+        "quality": round(quality.score, 4),
+        "reasons": list(face.reasons),
+        "pose": {"yaw": round(quality.yaw, 1), "pitch": round(quality.pitch, 1), "roll": round(quality.roll, 1)},
+        "eye_distance": None if math.isnan(quality.eyes) else round(quality.eyes, 1),
+        "sharpness": round(quality.sharpness, 4),
+        "faces_in_picture": face.of,
+    }
+
+
+def verification_json(result: Verification) -> dict[str, Any]:
+    """A 1:1 comparison."""
+    return {
+        "match": result.match,
+        "similarity": result.similarity,
+        "distance": result.distance,
+        "threshold": result.threshold,
+        "fmr": result.fmr,
+        "probability": result.probability,
+        "notes": list(result.notes),
+        "reference": face_json(result.reference),
+        "probe": face_json(result.probe),
+    }
+
+
+def candidate_json(candidate: Candidate) -> dict[str, Any]:
+    """A subject that resembles a probe."""
+    return {"id": candidate.id, "name": candidate.name, "similarity": candidate.similarity}
+
+
+def identification_json(face: Face | None, answer: Identification) -> dict[str, Any]:
+    """An open-set answer: `match` is null below the threshold, and when there is none (`decided` false)."""
+    return {
+        "match": None if answer.match is None else candidate_json(answer.match),
+        "decided": answer.decided,
+        "candidates": [candidate_json(c) for c in answer.candidates],
+        "threshold": answer.threshold,
+        "fmr": answer.fmr,
+        "fpir": answer.fpir,
+        "searched": answer.searched,
+        "face": None if face is None else face_json(face),
+    }
+
+
+def subject_json(subject: Subject) -> dict[str, Any]:
+    """A subject; times in ISO 8601, UTC."""
+    return {
+        "id": subject.id,
+        "name": subject.name,
+        "samples": subject.samples,
+        "consent": subject.consent,
+        "created": _iso(subject.created),
+        "expires": None if subject.expires is None else _iso(subject.expires),
+    }
+
+
+def forgotten_json(receipt: Forgotten) -> dict[str, Any]:
+    """The receipt of an erasure."""
+    return {**vars(receipt), "files": list(receipt.files)}
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,20 @@
+"""The detector a recognizer uses unless it is given one: MTCNN, or what a user names as KIND=FILE."""
+
+from __future__ import annotations
+
+from visavis.errors import DataError
+from visavis.types import Detector
+from visavis.vision.detection import DETECTORS, load_detector
+
+
+def named_detector(text: str | None, *, threads: int = 1) -> Detector:
+    """The detector called `mtcnn`, `yunet=FILE.onnx` or `scrfd=FILE.onnx`; MTCNN when None.
+
+    Raises:
+        DataError: no such kind.
+        ModelFormatError: its weights are missing or damaged.
+    """
+    kind, _, file = (text or "mtcnn").partition("=")
+    if kind not in DETECTORS:
+        raise DataError(f"expected a detector as {', '.join(DETECTORS)} or KIND=FILE.onnx, got {text!r}")
+    return load_detector(kind, file or None, threads=threads)

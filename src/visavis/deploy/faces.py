@@ -1,0 +1,113 @@
+"""A face that was found, cut out and embedded; and the comparison of two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.deploy.quality import Quality
+from visavis.types import ByteArray
+from visavis.vision.alignment import align, estimate_similarity, template_points
+from visavis.vision.images import resize
+
+FloatVector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face: where it is in its picture, its aligned crop, its embedding (D,) of length 1, and its quality.
+
+    `of` is the number of faces in the picture. `bbox`, `kps`, `det_score` and `normed_embedding` are InsightFace's.
+    """
+
+    box: FloatVector
+    score: float
+    landmarks: FloatVector
+    crop: ByteArray
+    quality: Quality
+    of: int = 1
+    embedding: FloatVector = field(default_factory=lambda: np.empty(0, np.float32))
+
+    def with_embedding(self, embedding: FloatVector) -> Face:
+        """A copy that holds its embedding."""
+        return replace(self, embedding=embedding)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What is poor about the face and its picture, in words; empty when all is well."""
+        crowd = (
+            (f"several faces: {self.of} in the picture, the large and central one was taken",) if self.of > 1 else ()
+        )
+        return self.quality.reasons + crowd
+
+    @property
+    def bbox(self) -> FloatVector:
+        """Box (4,) as x1, y1, x2, y2."""
+        return self.box
+
+    @property
+    def kps(self) -> FloatVector:
+        """Landmarks (5, 2)."""
+        return self.landmarks
+
+    @property
+    def det_score(self) -> float:
+        """The detector's score."""
+        return self.score
+
+    @property
+    def normed_embedding(self) -> FloatVector:
+        """The embedding, which has length 1."""
+        return self.embedding
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """A 1:1 comparison: the cosine similarity, and what follows from it at the calibrated threshold.
+
+    `match`, `threshold`, `fmr` and `probability` are None where the model's card does not say; `notes` tell why.
+    """
+
+    similarity: float
+    match: bool | None
+    threshold: float | None
+    fmr: float | None
+    probability: float | None
+    reference: Face
+    probe: Face
+    notes: tuple[str, ...] = ()
+
+    @property
+    def distance(self) -> float:
+        """1 − similarity."""
+        return 1 - self.similarity
+
+
+def align_face(image: ByteArray, landmarks: npt.ArrayLike, *, template: str, size: tuple[int, int]) -> ByteArray:
+    """`align`, but a face much larger than the crop is first shrunk by averaging, so that nothing is skipped over.
+
+    Bilinear sampling reads four pixels; below half size it would miss most of them and alias.
+    """
+    points = np.asarray(landmarks, np.float64)
+    matrix = estimate_similarity(points, template_points(template, size))
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if scale >= 0.5:
+        return align(image, points, template=template, size=size)
+    # The part of the picture the crop shows, with a margin; coordinates are centres of pixels.
+    corners = np.array([[0, 0], [size[1], 0], [0, size[0]], [size[1], size[0]]], float) - 0.5
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    covered = corners @ inverse[:, :2].T + inverse[:, 2]
+    margin = 2 / scale
+    low = np.maximum(np.floor(covered.min(0) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(covered.max(0) + margin), [image.shape[1], image.shape[0]]).astype(int)
+    if (high - low < 2).any():
+        return align(image, points, template=template, size=size)
+    part = image[low[1] : high[1], low[0] : high[0]]
+    fresh = np.maximum(np.round((high - low) * scale), 1).astype(int)
+    ratio = fresh / (high - low)
+    moved = (points - low + 0.5) * ratio - 0.5
+    return align(
+        resize(np.ascontiguousarray(part), (int(fresh[1]), int(fresh[0]))), moved, template=template, size=size
+    )

@@ -1,0 +1,106 @@
+"""The threshold a decision is taken at: read from the model's card, never guessed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from visavis.card import ModelCard
+from visavis.errors import DataError, ModelFormatError
+
+HOW_TO = "calibrate it with: visavis evaluate MODEL --protocol pairs --data SRC --calibrate"
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A similarity threshold and what is known about it.
+
+    `fmr` is the false match rate it was calibrated at, None for a threshold somebody gave. `slope` and `intercept` map
+    a similarity to the probability that two pictures show one person, when genuine and impostor are equally likely:
+    p = 1 / (1 + exp(−(slope·similarity + intercept))).
+    """
+
+    threshold: float
+    fmr: float | None = None
+    interval: tuple[float, float] | None = None
+    comparisons: int | None = None
+    slope: float | None = None
+    intercept: float | None = None
+
+    def probability(self, similarity: float) -> float | None:
+        """The calibrated probability of a match in [0, 1], None when the card holds no calibration."""
+        if self.slope is None or self.intercept is None:
+            return None
+        z = min(700.0, max(-700.0, self.slope * similarity + self.intercept))
+        return 1 / (1 + math.exp(-z))
+
+
+def operating_point(
+    card: ModelCard | None, *, fmr: float = 1e-3, threshold: float | None = None
+) -> OperatingPoint | None:
+    """The point to decide at: `threshold` when given, else the card's at `fmr`, None when the card has none at all.
+
+    Raises:
+        DataError: `fmr` or `threshold` out of range, or the card is calibrated but not at `fmr`.
+        ModelFormatError: the card's entry is unreadable or belongs to other weights.
+    """
+    if threshold is not None:
+        if not -1 <= threshold <= 1:
+            raise DataError(f"a similarity threshold lies in [-1, 1], got {threshold}")
+        near = _calibrated(card)
+        slope, intercept = next(((p.slope, p.intercept) for p in near.values() if p.slope is not None), (None, None))
+        return OperatingPoint(float(threshold), slope=slope, intercept=intercept)
+    if not 0 < fmr < 1:
+        raise DataError(f"a false match rate lies between 0 and 1, got {fmr}")
+    points = _calibrated(card)
+    if not points:
+        return None
+    for known, point in points.items():
+        if math.isclose(known, fmr, rel_tol=1e-6):
+            return point
+    there = ", ".join(f"{known:g}" for known in sorted(points))
+    raise DataError(
+        f"the model is calibrated at the false match rates {there}, not at {fmr:g}; choose one of these, or {HOW_TO}"
+    )
+
+
+def _calibrated(card: ModelCard | None) -> dict[float, OperatingPoint]:
+    if card is None:
+        return {}
+    return {_rate(key): _point(card, key, entry) for key, entry in card.thresholds.items() if _is_rate(key)}
+
+
+def _is_rate(key: str) -> bool:
+    try:
+        return 0 < float(key) < 1
+    except ValueError:
+        return False
+
+
+def _rate(key: str) -> float:
+    return float(key)
+
+
+def _point(card: ModelCard, key: str, entry: Any) -> OperatingPoint:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("threshold"), int | float):
+        raise ModelFormatError(f"{card.name}: thresholds[{key!r}] of the model card holds no threshold; {HOW_TO}")
+    made_for = entry.get("digest") or card.weights_digest
+    if card.weights_digest and made_for != card.weights_digest:
+        raise ModelFormatError(f"{card.name}: the threshold at FMR {key} was calibrated for other weights; {HOW_TO}")
+    fit = entry.get("calibration", entry)
+    interval = entry.get("interval")
+    return OperatingPoint(
+        threshold=float(entry["threshold"]),
+        fmr=_rate(key),
+        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        comparisons=entry.get("comparisons"),
+        slope=_number(fit, "slope"),
+        intercept=_number(fit, "intercept"),
+    )
+
+
+def _number(values: Any, key: str) -> float | None:
+    value = values.get(key) if isinstance(values, Mapping) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

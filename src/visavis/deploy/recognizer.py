@@ -1,0 +1,289 @@
+"""Recognizer: picture -> detect -> align -> embed -> compare, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.card import ModelCard, find_model, read_card
+from visavis.deploy.binding import ModelIdentity
+from visavis.deploy.detectors import named_detector
+from visavis.deploy.embedders import load_embedder
+from visavis.deploy.faces import Face, Verification, align_face
+from visavis.deploy.operating_point import HOW_TO, OperatingPoint, operating_point
+from visavis.deploy.quality import assess
+from visavis.deploy.records import Identification
+from visavis.errors import DataError
+from visavis.types import ByteArray, Detector, Embedder, Faces
+from visavis.vision import images
+from visavis.vision.alignment import template_points
+from visavis.vision.detection import choose
+from visavis.vision.preprocessing import PreprocessSpec, fit_crop
+
+if TYPE_CHECKING:
+    from visavis.deploy.gallery import Gallery
+
+Picture = "str | os.PathLike[str] | bytes | ByteArray | Image"
+MAX_FACES = 1000
+
+
+@final
+class Recognizer:
+    """Everything between a picture and an answer.
+
+    A picture is a path, encoded bytes, a uint8 (H, W, 3) RGB array (OpenCV's BGR must be turned first) or a PIL image.
+    The names `get`, `represent`, `verify` and `find` mean what InsightFace's and DeepFace's users expect.
+
+    Args:
+        embedder: turns crops into embeddings.
+        spec: the crops it wants.
+        card: thresholds, licence, identity; None for an embedder without.
+        detector: finds faces; MTCNN, loaded when first needed, when None.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        *,
+        spec: PreprocessSpec,
+        card: ModelCard | None = None,
+        detector: Detector | None = None,
+    ) -> None:
+        self.embedder = embedder
+        self.spec = spec
+        self.card = card
+        self._detector = detector
+
+    @classmethod
+    def load(
+        cls, model: str | os.PathLike[str], *, detector: Detector | str | None = None, threads: int | None = None
+    ) -> Recognizer:
+        """Load a model folder, a run folder or an exported file.
+
+        Args:
+            model: what the command line calls MODEL.
+            detector: a detector, or its name (`mtcnn`, `yunet=FILE`, `scrfd=FILE`); MTCNN when None.
+            threads: of the runtime.
+
+        Raises:
+            ModelFormatError: see `load_embedder`.
+        """
+        found = find_model(model)
+        embedder = load_embedder(found, threads=threads)
+        # The folder's card may have been calibrated after the file in it was exported with an older copy.
+        card = read_card(found) if found.is_dir() else getattr(embedder, "card", None) or read_card(found.parent)
+        given = named_detector(detector) if isinstance(detector, str) else detector
+        return cls(embedder, spec=card.preprocess, card=card, detector=given)
+
+    @property
+    def detector(self) -> Detector:
+        """The detector, loaded on first use."""
+        if self._detector is None:
+            self._detector = named_detector(None)
+        return self._detector
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which embedding space this is, for binding a gallery."""
+        if self.card is None:
+            raise DataError("a gallery is bound to a model card, and this recognizer was made without one")
+        same = ModelIdentity.of_card(self.card.with_changes(preprocess=self.spec))
+        return replace(same, dim=self.embedder.dim)
+
+    def get(
+        self, picture: Any, *, max_faces: int = MAX_FACES, aligned: bool = False, name: str = "picture"
+    ) -> list[Face]:
+        """All faces of a picture with embedding and quality: first the one it is about, then by size.
+
+        Args:
+            picture: see the class.
+            max_faces: at most so many.
+            aligned: the picture is an aligned crop already; it is not searched.
+            name: what error messages call it; a path names itself.
+
+        Returns:
+            [] when no face is found.
+
+        Raises:
+            DataError: not a picture, damaged or too large.
+        """
+        return self.get_many([picture], max_faces=max_faces, aligned=aligned, names=[name])[0]
+
+    def get_many(
+        self,
+        pictures: Sequence[Any],
+        *,
+        max_faces: int = MAX_FACES,
+        aligned: bool = False,
+        names: Sequence[str] | None = None,
+    ) -> list[list[Face]]:
+        """`get` for several pictures, their crops embedded together."""
+        found: list[list[Face]] = []
+        for i, picture in enumerate(pictures):
+            image = as_image(picture, name=names[i] if names else f"picture {i + 1}")
+            found.append([self._crop(image, name_of(picture, i, names))] if aligned else self._faces(image, max_faces))
+        crops = [face.crop for faces in found for face in faces]
+        if not crops:
+            return found
+        embeddings = iter(self.embedder.embed(np.stack(crops)))
+        return [[face.with_embedding(next(embeddings)) for face in faces] for faces in found]
+
+    def _faces(self, image: ByteArray, max_faces: int) -> list[Face]:
+        faces = self.detector.detect(image)
+        boxes = faces.boxes
+        if not len(faces):
+            return []
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        area[choose(faces, image.shape)] = np.inf
+        return [self._face(image, faces, int(i), len(faces)) for i in np.argsort(-area, kind="stable")[:max_faces]]
+
+    def _face(self, image: ByteArray, faces: Faces, i: int, of: int) -> Face:
+        landmarks, score = faces.landmarks[i], float(faces.scores[i])
+        crop = align_face(image, landmarks, template=self.spec.template, size=self.spec.size)
+        quality = assess(crop, landmarks, shape=(image.shape[0], image.shape[1]), score=score)
+        return Face(box=faces.boxes[i], score=score, landmarks=landmarks, crop=crop, quality=quality, of=of)
+
+    def _crop(self, image: ByteArray, name: str) -> Face:
+        try:
+            crop = fit_crop(image, self.spec)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+        height, width = crop.shape[:2]
+        points = template_points(self.spec.template, (height, width)).astype(np.float32)
+        box = np.array([0, 0, width - 1, height - 1], np.float32)
+        return Face(box=box, score=1.0, landmarks=points, crop=crop, quality=assess(crop, None), of=1)
+
+    def best(self, picture: Any, *, aligned: bool = False, name: str = "picture") -> Face:
+        """The face a picture is about: large and central (`visavis.vision.detection.choose`).
+
+        Raises:
+            DataError: no face was found.
+        """
+        faces = self.get(picture, max_faces=1, aligned=aligned, name=name)
+        if not faces:
+            raise DataError(
+                f"{name_of(picture, 0, [name])}: no face found; if this is an aligned crop already, say so: "
+                "--aligned, aligned=True"
+            )
+        return faces[0]
+
+    def embed(self, pictures: Sequence[Any], *, aligned: bool = False) -> npt.NDArray[np.float32]:
+        """The embedding of the face each picture is about, (N, D), unit rows."""
+        rows = [self.best(p, aligned=aligned, name=f"picture {i + 1}").embedding for i, p in enumerate(pictures)]
+        return np.stack(rows) if rows else np.empty((0, self.embedder.dim), np.float32)
+
+    def represent(self, picture: Any, *, aligned: bool = False) -> list[dict[str, Any]]:
+        """DeepFace's form of `get`: dictionaries with `embedding`, `facial_area` and `face_confidence`."""
+        answers = []
+        for face in self.get(picture, aligned=aligned):
+            x1, y1, x2, y2 = (round(float(v)) for v in face.box)
+            area = {"x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1}
+            answers.append({"embedding": face.embedding.tolist(), "facial_area": area, "face_confidence": face.score})
+        return answers
+
+    def point(self, *, fmr: float = 1e-3, threshold: float | None = None) -> OperatingPoint | None:
+        """The threshold decisions are taken at; None when the model is not calibrated."""
+        return operating_point(self.card, fmr=fmr, threshold=threshold)
+
+    def verify(
+        self, reference: Any, probe: Any, *, fmr: float = 1e-3, threshold: float | None = None, aligned: bool = False
+    ) -> Verification:
+        """Whether two pictures show one person: similarity = e(reference)·e(probe), a match when ≥ the threshold.
+
+        Args:
+            reference: a picture; the face it is about counts.
+            probe: the other.
+            fmr: the false match rate to decide at; the card must be calibrated there.
+            threshold: decide at this similarity instead.
+            aligned: both are aligned crops.
+
+        Returns:
+            `match` is None, with a note how to calibrate, when the model has no calibrated threshold.
+
+        Raises:
+            DataError: a picture is unreadable or shows no face, or the card is calibrated at other rates.
+        """
+        point = self.point(fmr=fmr, threshold=threshold)
+        a = self.best(reference, aligned=aligned, name="reference")
+        b = self.best(probe, aligned=aligned, name="probe")
+        return self.compare(a, b, point)
+
+    def compare(self, reference: Face, probe: Face, point: OperatingPoint | None) -> Verification:
+        """`verify` for two faces already found."""
+        similarity = float(np.clip(reference.embedding @ probe.embedding, -1, 1))
+        notes = []
+        if point is None:
+            notes.append(f"no decision: this model has no calibrated threshold; {HOW_TO}, or give a threshold")
+        return Verification(
+            similarity=similarity,
+            match=None if point is None else similarity >= point.threshold,
+            threshold=None if point is None else point.threshold,
+            fmr=None if point is None else point.fmr,
+            probability=None if point is None else point.probability(similarity),
+            reference=reference,
+            probe=probe,
+            notes=tuple(notes),
+        )
+
+    def find(
+        self,
+        picture: Any,
+        gallery: Gallery,
+        *,
+        fmr: float = 1e-3,
+        threshold: float | None = None,
+        top: int = 5,
+        aligned: bool = False,
+    ) -> list[tuple[Face, Identification]]:
+        """Who the people on a picture are, in the order of `get`; [] when there is no face."""
+        faces = self.get(picture, aligned=aligned)
+        if not faces:
+            return []
+        point = self.point(fmr=fmr, threshold=threshold)
+        answers = gallery.identify(
+            np.stack([face.embedding for face in faces]),
+            threshold=None if point is None else point.threshold,
+            fmr=None if point is None else point.fmr,
+            top=top,
+        )
+        return list(zip(faces, answers, strict=True))
+
+
+def card_of(model: str | os.PathLike[str]) -> ModelCard:
+    """The card of what the command line calls MODEL."""
+    found = find_model(model)
+    if found.is_dir():
+        return read_card(found)
+    return getattr(load_embedder(found), "card", None) or read_card(found.parent)
+
+
+def as_image(picture: Any, *, name: str = "picture") -> ByteArray:
+    """A path, encoded bytes, an array or a PIL image as uint8 (H, W, 3) RGB.
+
+    Raises:
+        DataError: unreadable, or an array of another type or shape.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return images.read(picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return images.decode(bytes(picture), name=name)
+    if hasattr(picture, "convert") and hasattr(picture, "getexif"):
+        from PIL import ImageOps
+
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
+    array = np.asarray(picture)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise DataError(f"{name}: expected a uint8 (H, W, 3) RGB array, got {array.dtype} {array.shape}")
+    return array
+
+
+def name_of(picture: Any, i: int, names: Sequence[str] | None) -> str:
+    """What an error message calls a picture."""
+    if isinstance(picture, str | os.PathLike):
+        return os.fspath(picture)
+    return names[i] if names else f"picture {i + 1}"

@@ -1,0 +1,1 @@
+"""The service: a FastAPI application over a recognizer and a gallery."""

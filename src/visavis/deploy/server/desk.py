@@ -1,0 +1,180 @@
+"""What the service does for a request once it is admitted and its pictures are in memory; knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+
+from visavis.deploy.answers import candidate_json, face_json, identification_json, subject_json, verification_json
+from visavis.deploy.enrolling import enroll_pictures
+from visavis.deploy.faces import Face
+from visavis.deploy.gallery import Gallery
+from visavis.deploy.operating_point import HOW_TO, OperatingPoint
+from visavis.deploy.recognizer import Recognizer
+from visavis.deploy.server.batching import BatchingEmbedder
+from visavis.deploy.server.settings import Settings
+from visavis.types import ByteArray
+from visavis.vision import images
+
+Named = tuple[str, bytes]
+
+
+@final
+class Desk:
+    """The recognizer, the gallery and the operator's settings together; methods may run in several threads."""
+
+    def __init__(self, recognizer: Recognizer, gallery: Gallery, settings: Settings) -> None:
+        self.embedder = BatchingEmbedder(recognizer.embedder)
+        self.recognizer = Recognizer(
+            self.embedder, spec=recognizer.spec, card=recognizer.card, detector=recognizer.detector
+        )
+        self.gallery = gallery
+        self.settings = settings
+
+    def close(self) -> None:
+        """Finish the work at hand."""
+        self.embedder.close()
+
+    def point(self, fmr: float | None, threshold: float | None) -> OperatingPoint | None:
+        """The threshold of a request: its own, the operator's, or the card's."""
+        own = threshold if threshold is not None else self.settings.threshold if fmr is None else None
+        return self.recognizer.point(fmr=self.settings.fmr if fmr is None else fmr, threshold=own)
+
+    def image(self, upload: Named) -> ByteArray:
+        """Decode a picture within the limits."""
+        return images.decode(upload[1], name=upload[0], max_pixels=self.settings.max_pixels)
+
+    def verify(
+        self, reference: Named, probe: Named, *, fmr: float | None, threshold: float | None, aligned: bool, crops: bool
+    ) -> dict[str, Any]:
+        """1:1."""
+        point = self.point(fmr, threshold)
+        faces = [
+            self.recognizer.best(self.image(upload), aligned=aligned, name=upload[0]) for upload in (reference, probe)
+        ]
+        result = self.recognizer.compare(faces[0], faces[1], point)
+        answer = verification_json(result)
+        if crops:
+            for side, face in (("reference", result.reference), ("probe", result.probe)):
+                answer[side] |= {"crop": _data_url(face.crop)}
+        return answer
+
+    def identify(
+        self, picture: Named, *, fmr: float | None, threshold: float | None, top: int, aligned: bool, crops: bool
+    ) -> dict[str, Any]:
+        """1:N for every face of a picture."""
+        point = self.point(fmr, threshold)
+        faces = self.recognizer.get(
+            self.image(picture), max_faces=self.settings.max_faces, aligned=aligned, name=picture[0]
+        )
+        answers = []
+        if faces:
+            found = self.gallery.identify(
+                np.stack([face.embedding for face in faces]),
+                threshold=None if point is None else point.threshold,
+                fmr=None if point is None else point.fmr,
+                top=top,
+            )
+            for face, one in zip(faces, found, strict=True):
+                answer = identification_json(face, one)
+                if crops:
+                    answer["face"]["crop"] = _data_url(face.crop)
+                answers.append(answer)
+        notes = [] if point is not None else [f"no decision: this model has no calibrated threshold; {HOW_TO}"]
+        more = (faces[0].of if faces else 0) - len(faces)
+        if more > 0:
+            notes.append(f"{more} smaller faces were not looked at; at most {self.settings.max_faces} are")
+        return {"faces": answers, "notes": notes}
+
+    def enroll(
+        self,
+        name: str,
+        pictures: Sequence[Named],
+        *,
+        consent: str,
+        retention_days: float | None,
+        aligned: bool,
+        strict: bool,
+    ) -> dict[str, Any]:
+        """Add pictures of a subject."""
+        point = self.point(None, None)
+        decoded: list[ByteArray] = []
+        labels: list[str] = []
+        refused: list[tuple[str, str]] = []
+        for upload in pictures:
+            try:
+                decoded.append(self.image(upload))
+                labels.append(upload[0])
+            except images.DataError as error:
+                refused.append((upload[0], str(error).removeprefix(f"{upload[0]}: ")))
+        done = enroll_pictures(
+            self.recognizer,
+            self.gallery,
+            name,
+            decoded,
+            names=labels,
+            aligned=aligned,
+            strict=strict,
+            keep_crops=self.settings.keep_crops,
+            consent=consent,
+            retention_days=retention_days,
+            threshold=None if point is None else point.threshold,
+        )
+        return {
+            "subject": None if done.enrolment is None else subject_json(done.enrolment.subject),
+            "added": 0 if done.enrolment is None else done.enrolment.added,
+            "already": 0 if done.enrolment is None else done.enrolment.already,
+            "refused": [{"picture": p, "reason": r} for p, r in (*refused, *done.refused)],
+            "doubts": [{"picture": p, "reason": r} for p, r in done.doubts],
+            "resembles": [candidate_json(c) for c in done.resembles],
+        }
+
+    def embed(self, pictures: Sequence[Named], *, aligned: bool) -> dict[str, Any]:
+        """Embeddings of every face of every picture."""
+        faces = self.recognizer.get_many(
+            [self.image(upload) for upload in pictures],
+            max_faces=self.settings.max_faces,
+            aligned=aligned,
+            names=[upload[0] for upload in pictures],
+        )
+        return {
+            "dim": self.recognizer.embedder.dim,
+            "pictures": [[_embedding_json(f) for f in found] for found in faces],
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What the model is and may be used for, and how this service treats people."""
+        card = self.recognizer.card
+        point = None if card is None or not (card.thresholds or self.settings.threshold) else self.point(None, None)
+        return {
+            "model": None
+            if card is None
+            else {
+                "name": card.name,
+                "backbone": card.backbone,
+                "license": card.license,
+                "training_data": card.training_data,
+                "intended_use": card.intended_use,
+                "source": card.source,
+                "evaluations": card.evaluations,
+                "calibrated_at": sorted(card.thresholds),
+            },
+            "point": None if point is None else vars(point),
+            "dim": self.recognizer.embedder.dim,
+            "keeps_crops": self.settings.keep_crops,
+            "encrypted": self.gallery.encrypted,
+            "retention_days": self.gallery.retention_days,
+            "max_upload": self.settings.max_upload,
+            "needs_token": bool(self.settings.tokens),
+        }
+
+
+def _embedding_json(face: Face) -> dict[str, Any]:
+    return {**face_json(face), "embedding": [float(v) for v in face.embedding]}
+
+
+def _data_url(crop: ByteArray) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(images.encode(crop, ".jpg", quality=90)).decode()

@@ -1,0 +1,218 @@
+"""The routes of the service; each admits, reads its upload, hands over to the desk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import PlainTextResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from visavis.deploy.answers import forgotten_json, subject_json
+from visavis.deploy.server.app import Service
+from visavis.deploy.server.metrics import resident_bytes
+from visavis.deploy.server.uploads import read_upload
+
+
+class Change(BaseModel):
+    """New values of a subject; what is left out stays."""
+
+    name: str | None = Field(None, max_length=400)
+    consent: str | None = Field(None, max_length=4000)
+    retention_days: float | None = Field(None, gt=0, le=36_500)
+
+
+class Whom(BaseModel):
+    """Subjects by number or by name."""
+
+    ids: list[int] = Field(default_factory=list, max_length=1000)
+    names: list[str] = Field(default_factory=list, max_length=1000)
+
+
+_POINT = {
+    "fmr": "false match rate to decide at; the model must be calibrated there",
+    "threshold": "cosine similarity to decide at instead",
+    "aligned": "true: the pictures are aligned crops already",
+}
+
+
+def _form(pictures: dict[str, bool], texts: dict[str, str], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """OpenAPI's description of a multipart request; pictures maps a field to whether it takes several."""
+    one = {"type": "string", "format": "binary"}
+    fields: dict[str, Any] = {n: {"type": "array", "items": one} if several else one for n, several in pictures.items()}
+    fields |= {name: {"type": "string", "description": text} for name, text in texts.items()}
+    schema = {"type": "object", "properties": fields, "required": [*pictures, *required]}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def make_router(service: Service) -> APIRouter:
+    """All routes but the page's."""
+    router = APIRouter()
+    desk, gallery, settings = service.desk, service.desk.gallery, service.settings
+
+    @router.post(
+        "/verify", openapi_extra=_form({"reference": False, "probe": False}, _POINT | {"crops": "true: with crops"})
+    )
+    async def verify(request: Request) -> dict[str, Any]:
+        """Whether two pictures show one person."""
+        service.admit(request, "read")
+        form = await read_upload(request, settings)
+        return await service.work(
+            desk.verify,
+            form.one("reference"),
+            form.one("probe"),
+            fmr=form.number("fmr"),
+            threshold=form.number("threshold"),
+            aligned=form.flag("aligned"),
+            crops=form.flag("crops"),
+        )
+
+    @router.post(
+        "/identify",
+        openapi_extra=_form(
+            {"picture": False}, _POINT | {"top": "candidates, 1 to 50 (5)", "crops": "true: with crops"}
+        ),
+    )
+    async def identify(request: Request) -> dict[str, Any]:
+        """Who the people on a picture are."""
+        service.admit(request, "read")
+        form = await read_upload(request, settings)
+        answer = await service.work(
+            desk.identify,
+            form.one("picture"),
+            fmr=form.number("fmr"),
+            threshold=form.number("threshold"),
+            top=int(min(50, max(1, form.number("top") or 5))),
+            aligned=form.flag("aligned"),
+            crops=form.flag("crops"),
+        )
+        request.state.subjects = [face["match"]["id"] for face in answer["faces"] if face["match"]]
+        return answer
+
+    @router.post(
+        "/enroll",
+        openapi_extra=_form(
+            {"pictures": True},
+            {
+                "name": "the subject",
+                "consent": "why this person may be enrolled",
+                "retention_days": "erase after so many days",
+                "aligned": "true: aligned crops",
+                "strict": "true: refuse pictures of poor quality",
+            },
+            ("name",),
+        ),
+    )
+    async def enroll(request: Request) -> dict[str, Any]:
+        """Add pictures of a subject, who is made when new; 422 when no picture was fit."""
+        service.admit(request, "write")
+        form = await read_upload(request, settings)
+        days = form.number("retention_days")
+        if days is not None and not 0 < days <= 36_500:
+            raise HTTPException(400, "retention_days must be above 0 and at most 36500")
+        answer = await service.work(
+            desk.enroll,
+            form.text("name"),
+            form.many("pictures"),
+            consent=form.text("consent")[:4000],
+            retention_days=days,
+            aligned=form.flag("aligned"),
+            strict=form.flag("strict"),
+        )
+        if answer["subject"] is None:
+            said = "; ".join(f"{r['picture']}: {r['reason']}" for r in answer["refused"])
+            raise HTTPException(422, f"no picture was fit to enrol: {said}")
+        request.state.subjects = [answer["subject"]["id"]]
+        return answer
+
+    @router.post("/embed", openapi_extra=_form({"pictures": True}, {"aligned": _POINT["aligned"]}))
+    async def embed(request: Request) -> dict[str, Any]:
+        """Embeddings of every face of every picture, of length 1."""
+        service.admit(request, "read")
+        form = await read_upload(request, settings)
+        return await service.work(desk.embed, form.many("pictures"), aligned=form.flag("aligned"))
+
+    @router.get("/subjects")
+    async def subjects(
+        request: Request,
+        query: str = Query("", max_length=200),
+        offset: int = Query(0, ge=0),
+        limit: int = Query(50, ge=1, le=500),
+    ) -> dict[str, Any]:
+        """Subjects by name; `query` is any part of it."""
+        service.admit(request, "read")
+        found = await service.work(gallery.subjects, query.strip(), offset=offset, limit=limit)
+        return {"subjects": [subject_json(s) for s in found], "total": await service.work(len, gallery)}
+
+    @router.get("/subjects/{number}")
+    async def subject(request: Request, number: int) -> dict[str, Any]:
+        """One subject."""
+        service.admit(request, "read")
+        request.state.subjects = [number]
+        return subject_json(await service.work(gallery.subject, number))
+
+    @router.get("/subjects/{number}/crop", response_class=Response)
+    async def crop(request: Request, number: int) -> Response:
+        """The kept crop of a subject as JPEG; 404 when crops are not kept."""
+        service.admit(request, "read")
+        data = await service.work(gallery.crop, number)
+        if data is None:
+            raise HTTPException(404, "no crop is kept of this subject")
+        return Response(data, media_type="image/jpeg")
+
+    @router.patch("/subjects/{number}")
+    async def change(request: Request, number: int, change: Change) -> dict[str, Any]:
+        """Rename a subject, change the consent note or the time it is kept."""
+        service.admit(request, "write")
+        request.state.subjects = [number]
+        return subject_json(await service.work(gallery.update, number, **change.model_dump(exclude_none=True)))
+
+    @router.post("/subjects/{number}/merge")
+    async def merge(request: Request, number: int, others: Whom) -> dict[str, Any]:
+        """Give the samples of others to this subject; the others cease to exist."""
+        service.admit(request, "write")
+        request.state.subjects = [number, *others.ids]
+        return subject_json(await service.work(gallery.merge, number, *others.ids, *others.names))
+
+    @router.delete("/subjects/{number}")
+    async def delete(request: Request, number: int) -> dict[str, Any]:
+        """Forget one subject; the receipt says what was erased and that nothing is left."""
+        service.admit(request, "write")
+        request.state.subjects = [number]
+        return forgotten_json(await service.work(gallery.forget, number))
+
+    @router.post("/forget")
+    async def forget(request: Request, whom: Whom) -> dict[str, Any]:
+        """Forget subjects by number or name; all or none."""
+        service.admit(request, "write")
+        if not whom.ids and not whom.names:
+            raise HTTPException(400, "whom? give ids or names")
+        request.state.subjects = whom.ids
+        return forgotten_json(await service.work(gallery.forget, *whom.ids, *whom.names))
+
+    @router.get("/model")
+    async def model(request: Request) -> dict[str, Any]:
+        """What the model is, its licence, data, intended use and measured differences between groups."""
+        service.admit(request, "read")
+        return desk.about()
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, Any]:
+        """Whether the service works; open to all, says nothing of anybody."""
+        await service.work(gallery.refresh)
+        return {"status": "ok"}
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics(request: Request) -> PlainTextResponse:
+        """Counters for Prometheus."""
+        service.admit(request, "read")
+        gauges = {
+            "subjects": float(await service.work(gallery.refresh)),
+            "embedded_crops": float(desk.embedder.crops),
+            "embedded_batches": float(desk.embedder.batches),
+            "resident_bytes": resident_bytes(),
+        }
+        return PlainTextResponse(service.metrics.text(gauges), media_type="text/plain; version=0.0.4")
+
+    return router

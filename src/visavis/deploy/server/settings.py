@@ -1,0 +1,92 @@
+"""What an operator chooses about the service."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from visavis.errors import DataError
+
+Role = Literal["read", "write"]
+WRITE_TOKEN, READ_TOKEN = "VISAVIS_TOKEN", "VISAVIS_READ_TOKEN"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and rights of the service.
+
+    Args:
+        tokens: token -> role; `read` may compare, identify and list, `write` may also enrol and forget. Empty: anybody
+            who reaches the service may do everything, which is accepted on this machine's own address only.
+        max_upload: bytes of one request.
+        max_pixels: of one picture; larger ones are refused by their header.
+        max_pictures: in one request.
+        max_faces: looked at in one picture, the largest first.
+        rate: requests per minute and client; 0 for no limit.
+        keep_crops: store crops of enrolled faces.
+        audit: file that receives one line of JSON per request, without pictures, embeddings or names.
+        sweep_seconds: how often expired subjects are erased.
+        fmr: false match rate decisions are taken at.
+        threshold: similarity to decide at instead.
+        workers: requests worked on at the same time; more wait, and beyond `waiting` are turned away.
+    """
+
+    tokens: dict[str, Role] = field(default_factory=dict)
+    max_upload: int = 16_000_000
+    max_pixels: int = 40_000_000
+    max_pictures: int = 20
+    max_faces: int = 64
+    rate: float = 600.0
+    keep_crops: bool = False
+    audit: Path | None = None
+    sweep_seconds: float = 60.0
+    fmr: float = 1e-3
+    threshold: float | None = None
+    workers: int = 4 * (os.cpu_count() or 1) + 4
+    waiting: int = 256
+
+
+def tokens_from_environment() -> dict[str, Role]:
+    """Tokens from VISAVIS_TOKEN (write) and VISAVIS_READ_TOKEN (read); several are separated by commas.
+
+    Raises:
+        DataError: a token shorter than 16 characters, which could be guessed.
+    """
+    tokens: dict[str, Role] = {}
+    roles: tuple[tuple[str, Role], ...] = ((READ_TOKEN, "read"), (WRITE_TOKEN, "write"))
+    for variable, role in roles:
+        for token in os.environ.get(variable, "").split(","):
+            if token.strip():
+                tokens[token.strip()] = role
+    if any(len(token) < 16 for token in tokens):
+        raise DataError(
+            f"a token must have at least 16 characters; make one with: export {WRITE_TOKEN}=$(openssl rand -hex 24)"
+        )
+    return tokens
+
+
+def check_address(host: str, tokens: dict[str, Role]) -> None:
+    """Refuse to be reachable from other machines without a token.
+
+    Raises:
+        DataError: `host` is not this machine's own address and there is no token.
+    """
+    if tokens or is_loopback(host):
+        return
+    raise DataError(
+        f"--host {host} is reachable from other machines, and no token is set; "
+        f"set one with: export {WRITE_TOKEN}=$(openssl rand -hex 24), or stay with 127.0.0.1"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
