@@ -14,16 +14,21 @@ from torch import Tensor
 from visavis.data.augmentation import Augmentation
 from visavis.data.samplers import Sampler
 from visavis.train.pictures import Pictures
+from visavis.types import IntArray, Triplets
 from visavis.vision.preprocessing import PreprocessSpec
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels uint8 (B, H, W, 3) in the network's size, still RGB, labels (B,), and the same pictures for a teacher."""
+    """Pixels uint8 (B, H, W, 3) in the network's size, still RGB, labels (B,), and the same pictures for a teacher.
+
+    `triplets` index the batch where a pool was mined for them.
+    """
 
     pixels: Tensor
     labels: Tensor
     teacher: Tensor | None = None
+    triplets: Triplets | None = None
 
 
 class Loader:
@@ -55,7 +60,10 @@ class Loader:
 
     def batch(self, number: int) -> Batch:
         """Prepare batch `number`."""
-        indices = self.sampler.batch(number)
+        return self.prepare(self.sampler.batch(number), number)
+
+    def prepare(self, indices: IntArray, number: int) -> Batch:
+        """Read the pictures at `indices` and change them as those of batch `number`."""
         pictures, seed = self.pictures.take(indices), (self.seed, number, self.sampler.rank, 0xA46)
         pixels = torch.from_numpy(self.augmentation(pictures, np.random.default_rng(seed), size=self.spec.size))
         teacher = None

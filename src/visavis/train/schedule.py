@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from visavis.errors import RecipeError, unknown_name
+from visavis.train.curves import (
+    Factor,
+    cosine_restarts,
+    cyclic,
+    exponential,
+    inverse,
+    multiplicative,
+    one_cycle,
+    step_decay,
+)
 from visavis.train.recipe import ScheduleRecipe
-
-Factor = Callable[[float], float]  # step -> factor on the base learning rate
 
 
 def constant(total: int, per_epoch: int) -> Factor:
@@ -19,9 +27,17 @@ def constant(total: int, per_epoch: int) -> Factor:
     return lambda step: 1.0
 
 
-def cosine(total: int, per_epoch: int, *, final: float = 0.0) -> Factor:
-    """factor = f + (1 − f)·(1 + cos(π·t/T)) / 2 with f = `final`. arXiv 1608.03983v5, equation 5, one period."""
-    return lambda step: final + (1 - final) * (1 + math.cos(math.pi * min(1.0, step / max(1, total)))) / 2
+def cosine(total: int, per_epoch: int, *, final: float = 0.0, by_epoch: bool = False) -> Factor:
+    """factor = f + (1 − f)·(1 + cos(π·t/T)) / 2 with f = `final`. arXiv 1608.03983v5, equation 5, one period.
+
+    With `by_epoch` t is the start of the epoch, so that the rate falls in steps (row S8).
+    """
+
+    def factor(step: float) -> float:
+        t = step // per_epoch * per_epoch if by_epoch else step
+        return final + (1 - final) * (1 + math.cos(math.pi * min(1.0, t / max(1, total)))) / 2
+
+    return factor
 
 
 def polynomial(total: int, per_epoch: int, *, power: float = 1.0, final: float = 0.0) -> Factor:
@@ -90,9 +106,16 @@ def read_rate_file(path: str) -> list[tuple[float, float]]:
 SCHEDULES: dict[str, Callable[..., Factor]] = {
     "constant": constant,
     "cosine": cosine,
+    "cosine-restarts": cosine_restarts,
+    "cyclic": cyclic,
+    "exponential": exponential,
     "from-file": from_file,
+    "inverse": inverse,
+    "multiplicative": multiplicative,
     "multistep": multistep,
+    "one-cycle": one_cycle,
     "polynomial": polynomial,
+    "step": step_decay,
 }
 
 
