@@ -126,7 +126,7 @@ def mouth_lines(person: Identity, places: Plan, now: Conditions, x: Map) -> tupl
     line = np.float32(places.mouth_y) + np.float32(1.5 * now.smile) - 6.0 * now.smile * a * a
     gap = np.float32(11.0 * now.mouth_open) * reach
     full = between(person.upper_lip, 2.4, 8.4) * (1 - 0.2 * max(0.0, now.smile))
-    bow = between(person.lip_bow, 0.0, 0.42) * np.exp(-((a / 0.16) ** 2))
+    bow = between(person.lip_bow, 0.0, 0.75) * np.exp(-((a / 0.22) ** 2))
     upper = line - 0.25 * gap - np.float32(full) * reach**0.8 * (1 - bow)
     low = between(person.lower_lip, 3.2, 10.4) * (1 - 0.15 * max(0.0, now.smile))
     return reach, upper, line - 0.25 * gap, line + 0.75 * gap, line + 0.75 * gap + np.float32(low) * reach**0.7

@@ -63,7 +63,7 @@ def hair_mask(person: Identity, places: Plan, y: Map, theta: Map, edge: Map) -> 
     line = line + temple * (14.0 - line)
     length = between(person.hair_length, -0.8, 1.0)
     fall = 60.0 + 125.0 * max(0.0, length)
-    inner = 1.62 if length < 0.05 else 1.30 - 0.28 * length
+    inner = 1.84 if length < 0.05 else 1.30 - 0.28 * length
     behind = smoothstep(angle, inner - 0.06, inner + 0.14)
     line = line + behind * (fall - line)
     return (amount * smoothstep(line + edge - y, -2.5, 2.5)).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 
 from visavis.data.synthetic import camera, moving, paint, worn
 from visavis.data.synthetic.conditions import Conditions, sample_conditions
-from visavis.data.synthetic.geometry import Plan, features, plan, point, skull
+from visavis.data.synthetic.geometry import Plan, features, grid, plan, point, skull
 from visavis.data.synthetic.identity import Identity, Map, generator, sample_identity
 from visavis.data.synthetic.rays import Pose, cast, rotation, shade, shadow
 from visavis.errors import DataError
@@ -31,11 +31,17 @@ class Head:
 @functools.lru_cache(maxsize=8)
 def head(seed: int, identity: int) -> Head:
     """Build a person once; the last few are kept, since pictures of one person mostly come in a row."""
-    person = sample_identity(seed, identity)
+    return build(sample_identity(seed, identity))
+
+
+def build(person: Identity) -> Head:
+    """Sculpt and paint a person."""
     places = plan(person)
     rho = features(person, places, skull(person, places))
     colours = paint.base_colours(person, places, rho)
-    return Head(person, places, rho + paint.hair_relief(person, places), colours)
+    rho = rho + paint.hair_relief(person, places)
+    rho[grid()[0][:, 0] < -117] -= 25  # nothing above the crown, not even a hair's breadth around the axis
+    return Head(person, places, rho, colours)
 
 
 def face(seed: int, identity: int, picture: int, *, size: int = 112, difficulty: float = 1.0) -> tuple[ByteArray, Map]:

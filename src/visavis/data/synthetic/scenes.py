@@ -61,7 +61,7 @@ def scene(
         person = head(seed, identities[int(index)])
         now = _under_same_light(sample_conditions(rng, difficulty), common)
         for _ in range(40):
-            centre = rng.uniform((75 * scale, 110 * scale), (width - 75 * scale, height - 110 * scale))
+            centre = rng.uniform((75 * scale, 110 * scale), (width - 75 * scale, height - 135 * scale))
             x, y = centre
             room = np.array([x - 100 * scale, y - 135 * scale, x + 100 * scale, y + 130 * scale])
             body = np.array([x - 215 * scale, y + 100 * scale, x + 215 * scale, height])
