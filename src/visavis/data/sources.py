@@ -155,6 +155,7 @@ _OPENERS: dict[str, tuple[str, str]] = {
     "flat": ("visavis.data.folder", "open_flat"),
     "record": ("visavis.data.record_source", "open_records"),
     "bin": ("visavis.data.bin_sets", "open_bin"),
+    "list": ("visavis.data.lists", "open_list"),
 }
 _SUFFIXES = {".rec": "record", ".idx": "record", ".bin": "bin", ".txt": "list", ".csv": "list", ".lst": "list"}
 

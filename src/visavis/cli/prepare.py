@@ -1,0 +1,120 @@
+"""`visavis prepare SRC DST`: photographs become aligned crops."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from visavis.data.prepare import Account
+    from visavis.data.sources import Source
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="folder per identity, .rec, .bin or a list of pictures")
+    parser.add_argument("target", metavar="DST", help="folder to write: images/, manifest.jsonl, rejects.jpg")
+    parser.add_argument(
+        "--size", default="112x112", help="crop as HEIGHTxWIDTH (default 112x112; 112x96 is SphereFace's)"
+    )
+    parser.add_argument("--template", choices=["arcface", "sphereface"], help="default: told from the size")
+    parser.add_argument("--padding", type=float, default=0.0, help="template pixels kept around the frame (S2: 2)")
+    parser.add_argument("--format", default="jpg", choices=["jpg", "png", "webp"], help="of the crops (default jpg)")
+    parser.add_argument("--quality", type=int, default=95, help="of jpg and webp (default 95)")
+    parser.add_argument("--landmarks", metavar="LIST", help="take five points a picture from a list, detect nothing")
+    parser.add_argument("--detector", default="mtcnn", choices=["mtcnn", "yunet", "scrfd"])
+    parser.add_argument(
+        "--detector-model", metavar="PATH", help=".onnx of yunet or scrfd, or a folder of MTCNN's three"
+    )
+    parser.add_argument("--min-face", type=int, default=20, help="smallest face in pixels (default 20)")
+    parser.add_argument("--min-score", type=float, default=0.0, help="reject faces the detector is less sure of")
+    parser.add_argument("--all-faces", action="store_true", help="write every face, not only the large central one")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--skip-damaged", action="store_true", help="leave damaged records of a .rec out")
+    parser.add_argument(
+        "--youtube-faces", action="store_true", help="SRC is a YouTube Faces tree (DeepID's crop and split)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.youtube_faces:
+        return _youtube_faces(args)
+    from visavis.cli.evaluation_progress import embedding_bar
+    from visavis.data.lists import read_list
+    from visavis.data.prepare import PrepareSettings, copy_lists, prepare
+    from visavis.data.sources import open_source
+    from visavis.errors import DataError
+
+    size = parse_size(args.size)
+    template = args.template or ("sphereface" if size[0] * 96 == size[1] * 112 else "arcface")
+    if not 1 <= args.quality <= 100:
+        raise DataError(f"--quality must lie in 1 … 100, got {args.quality}")
+    settings = PrepareSettings(
+        size, template, args.padding, "." + args.format, args.quality, args.all_faces, args.detector,
+        args.detector_model, args.min_face, args.min_score,
+    )  # fmt: skip
+    source = open_source(args.source, skip_damaged=args.skip_damaged)
+    target = Path(args.target)
+    if target.resolve() == source.path.resolve():
+        raise DataError(f"{target}: SRC and DST are the same folder")
+    listed = read_list(args.landmarks) if args.landmarks else None
+    rejects, crops, faces = [], 0, Counter()
+    with embedding_bar("preparing") as show:
+        for done, account in enumerate(prepare(source, target, settings, landmarks=listed, workers=args.workers), 1):
+            crops += len(account.outputs)
+            faces[min(account.faces, 2)] += 1
+            if account.reject:
+                rejects.append(account)
+            show(done, len(source))
+    copied = copy_lists(Path(args.source), target)
+    print(
+        f"{len(source):,} pictures of {len(source.identities):,} identities -> {crops:,} crops in {target / 'images'}"
+    )
+    print(f"faces found in {len(source) - len(rejects):,} ({(1 - len(rejects) / len(source)):.2%}); "
+          f"more than one in {faces[2]:,}; the list of everything: {target / 'manifest.jsonl'}")  # fmt: skip
+    if copied:
+        print(f"copied beside them: {', '.join(copied)}")
+    if source.skipped:
+        name, reason = source.skipped[0]
+        print(f"{len(source.skipped):,} entries of SRC are no pictures, first: {name} ({reason})")
+    if rejects:
+        _report(source, rejects, target)
+    return 0
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH in pixels."""
+    from visavis.errors import DataError
+
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and 8 <= int(p) <= 2048 for p in parts):
+        raise DataError(f"--size wants HEIGHTxWIDTH with sides in [8, 2048], like 112x112, got {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def _report(source: Source, rejects: list[Account], target: Path) -> None:
+    from visavis.data.sheets import as_jpeg, contact_sheet
+    from visavis.errors import DataError
+
+    reasons = Counter(
+        account.reject.split(":")[0] if len(account.reject) > 60 else account.reject for account in rejects
+    )
+    for reason, count in reasons.most_common(8):
+        print(f"  rejected {count:,}: {reason}")
+    pictures = []
+    for account in rejects[:400]:
+        try:
+            pictures.append(source.image(source.index_of(account.source)))
+        except DataError:
+            pictures.append(None)
+    captions = [account.source for account in rejects[:400]]
+    (target / "rejects.jpg").write_bytes(as_jpeg(contact_sheet(pictures, captions)))
+    print(f"contact sheet of {len(pictures)} rejects: {target / 'rejects.jpg'}")
+
+
+def _youtube_faces(args: argparse.Namespace) -> int:
+    from visavis.data import youtube_faces  # pyright: ignore[reportAttributeAccessIssue]
+
+    return youtube_faces.prepare_youtube_faces(Path(args.source), Path(args.target)) or 0

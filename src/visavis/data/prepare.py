@@ -1,0 +1,270 @@
+"""Detect, choose, align, write: photographs become aligned crops, with an account of every picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.card import write_atomically
+from visavis.data.lists import Listing
+from visavis.data.sources import Source
+from visavis.errors import DataError
+from visavis.types import ByteArray, Detector, Faces
+from visavis.vision import images
+from visavis.vision.alignment import align
+from visavis.vision.detection import choose, load_detector
+
+MANIFEST = "manifest.jsonl"
+_CHUNK = 8
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """What makes the crops: their `size` (height, width), template, encoding, and how faces are found."""
+
+    size: tuple[int, int] = (112, 112)
+    template: str = "arcface"
+    padding: float = 0.0
+    extension: str = ".jpg"
+    quality: int = 95
+    all_faces: bool = False
+    detector: str = "mtcnn"
+    detector_model: str | None = None
+    min_face: int = 20
+    min_score: float = 0.0
+    landmarks: bool = False  # taken from a list, nothing is detected
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of one picture: its crops (relative to `images/`), the faces they show, or why there is none.
+
+    `box` is x1, y1, x2, y2 and `landmarks` (5, 2), in pixels of the picture; `faces` counts all that were detected.
+    """
+
+    source: str
+    outputs: tuple[str, ...] = ()
+    box: tuple[tuple[float, ...], ...] = ()
+    score: tuple[float, ...] = ()
+    landmarks: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    faces: int = 0
+    reject: str = ""
+
+
+class _Worker:
+    """One process's detector; holds the source and writes crops."""
+
+    def __init__(self, source: Source, target: Path, settings: PrepareSettings, listed: Mapping[str, Any]) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        self.source, self.target, self.settings, self.listed = source, target, settings, listed
+        self.detector: Detector | None = None
+        if not settings.landmarks:
+            self.detector = load_detector(
+                settings.detector, settings.detector_model, threads=1, min_face=settings.min_face
+            )
+
+    def prepare(self, index: int) -> Account:
+        name = self.source.names[index]
+        if self.detector is None and name not in self.listed:
+            return Account(name, reject="no landmarks in the list")
+        try:
+            picture = self.source.image(index)
+            if self.detector is None:
+                return self._write(name, picture, [np.asarray(self.listed[name])], Account(name, faces=1))
+            faces = self.detector.detect(picture)
+            return self._chosen(name, picture, faces)
+        except DataError as error:
+            return Account(name, reject=str(error))
+
+    def _chosen(self, name: str, picture: ByteArray, faces: Faces) -> Account:
+        if not len(faces):
+            return Account(name, reject="no face found")
+        good = np.flatnonzero(faces.scores >= self.settings.min_score)
+        if not len(good):
+            best = float(faces.scores.max())
+            return Account(name, faces=len(faces), reject=f"best score {best:.3f} below {self.settings.min_score}")
+        kept = Faces(faces.boxes[good], faces.scores[good], faces.landmarks[good])
+        which = range(len(kept)) if self.settings.all_faces else [choose(kept, picture.shape)]
+        account = Account(
+            name,
+            box=tuple(tuple(np.round(kept.boxes[k], 2).tolist()) for k in which),
+            score=tuple(round(float(kept.scores[k]), 4) for k in which),
+            landmarks=tuple(tuple(map(tuple, np.round(kept.landmarks[k], 2).tolist())) for k in which),
+            faces=len(faces),
+        )
+        return self._write(name, picture, [kept.landmarks[k] for k in which], account)
+
+    def _write(self, name: str, picture: ByteArray, landmarks: list[npt.NDArray[Any]], account: Account) -> Account:
+        options = self.settings
+        stem = os.path.splitext(name)[0]
+        outputs = []
+        for k, points in enumerate(landmarks):
+            crop = align(picture, points, template=options.template, size=options.size, padding=options.padding)
+            relative = f"{stem}{f'_face{k}' if options.all_faces else ''}{options.extension}"
+            path = self.target / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(path.name + ".part")
+            part.write_bytes(images.encode(crop, options.extension, quality=options.quality))
+            part.replace(path)
+            outputs.append(relative)
+        return replace(account, outputs=tuple(outputs))
+
+
+_worker: _Worker | None = None
+
+
+def _start(*arguments: Any) -> None:
+    global _worker
+    _worker = _Worker(*arguments)
+
+
+def _run(indices: list[int]) -> list[Account]:
+    assert _worker is not None
+    return [_worker.prepare(i) for i in indices]
+
+
+def prepare(
+    source: Source,
+    target: Path,
+    settings: PrepareSettings,
+    *,
+    landmarks: Listing | None = None,
+    workers: int = 1,
+) -> Iterator[Account]:
+    """Write aligned crops of a source's pictures to `target`/images and an account of each to `target`/manifest.jsonl.
+
+    Yields the accounts in the source's order; those of an earlier, interrupted run come first and are not done again.
+    The same names with another extension, one crop a picture (the face of `choose`), or `NAME_face0` ... with
+    `all_faces`.
+
+    Args:
+        source: the photographs.
+        target: folder to write to; made when missing.
+        settings: size, template, detector.
+        landmarks: a list with five points a picture, instead of detecting.
+        workers: processes; 1 works in this one.
+
+    Raises:
+        DataError: `target` holds crops made with other settings, or two pictures would be written to one name.
+    """
+    settings = replace(settings, landmarks=landmarks is not None)
+    listed: dict[str, Any] = {}
+    if landmarks is not None:
+        listed = {n: p.tolist() for n, p in zip(landmarks.names, landmarks.landmarks, strict=True) if p is not None}
+    _check_names(source, settings)
+    target.mkdir(parents=True, exist_ok=True)
+    done = _resume(target, settings)
+    todo = [i for i, name in enumerate(source.names) if name not in done]
+    arguments = (source, target / "images", settings, listed)
+    with (target / MANIFEST).open("a", encoding="utf-8") as manifest:
+        yield from (done[name] for name in source.names if name in done)
+        try:
+            for accounts in _work(todo, arguments, workers):
+                for account in accounts:
+                    manifest.write(json.dumps(asdict(account), ensure_ascii=False) + "\n")
+                    yield account
+                manifest.flush()
+        except OSError as error:  # the pictures' own faults are accounts; this is a full disk or no permission
+            raise DataError(f"{target}: cannot write ({error.strerror}); run again to go on") from error
+
+
+def _work(todo: list[int], arguments: tuple[Any, ...], workers: int) -> Iterator[list[Account]]:
+    chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
+    if workers <= 1:
+        worker = _Worker(*arguments)
+        yield from ([worker.prepare(i) for i in chunk] for chunk in chunks)
+        return
+    pending: deque[Future[list[Account]]] = deque()
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=arguments) as pool:
+        try:
+            for chunk in chunks:
+                pending.append(pool.submit(_run, chunk))
+                if len(pending) > 4 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise DataError("a worker process ended unexpectedly (out of memory?); run again to go on") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _check_names(source: Source, settings: PrepareSettings) -> None:
+    if settings.extension not in (".jpg", ".png", ".webp", ".bmp"):
+        raise DataError(f"crops are written as .jpg, .png, .webp or .bmp, got {settings.extension!r}")
+    stems: dict[str, str] = {}
+    for name in source.names:
+        other = stems.setdefault(os.path.splitext(name)[0], name)
+        if other != name:
+            raise DataError(f"{source.path}: {other!r} and {name!r} would be written to one name; rename one of them")
+
+
+def read_manifest(path: Path) -> tuple[dict[str, Any], list[Account]]:
+    """Read a manifest: the settings of its first line, and the accounts.
+
+    Raises:
+        DataError: not a manifest; the message names the line (a cut-off last line is left out).
+    """
+    accounts: list[Account] = []
+    settings: dict[str, Any] = {}
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line or number == len(lines):
+            continue
+        try:
+            values = json.loads(line)
+            if number == 1:
+                settings = dict(values["settings"])
+            else:
+                accounts.append(Account(**{key: _tupled(value) for key, value in values.items()}))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: not a line of a manifest ({error})") from error
+    return settings, accounts
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(v) for v in value) if isinstance(value, list) else value
+
+
+def _resume(target: Path, settings: PrepareSettings) -> dict[str, Account]:
+    """The accounts of an earlier run with the same settings whose crops are still there."""
+    path = target / MANIFEST
+    ours = json.loads(json.dumps(asdict(settings)))
+    done: dict[str, Account] = {}
+    if path.is_file():
+        theirs, accounts = read_manifest(path)
+        if theirs and theirs != ours:
+            changed = sorted(key for key in ours if theirs.get(key) != ours[key])
+            raise DataError(
+                f"{path}: made with other settings ({', '.join(changed)}); choose another folder or delete it"
+            )
+        there = (a for a in accounts if all((target / "images" / o).is_file() for o in a.outputs))
+        done = {account.source: account for account in there}
+    lines = [json.dumps({"settings": ours}), *(json.dumps(asdict(a), ensure_ascii=False) for a in done.values())]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    return done
+
+
+def copy_lists(source: Path, target: Path) -> list[str]:
+    """Copy the lists beside a picture set (pairs.txt and the like) so that the crops can be evaluated at once."""
+    copied = []
+    folder = source if source.is_dir() else source.parent
+    for path in sorted(folder.glob("*.txt")):
+        if not (target / path.name).exists():
+            shutil.copyfile(path, target / path.name)
+            copied.append(path.name)
+    return copied

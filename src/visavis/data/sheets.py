@@ -1,0 +1,44 @@
+"""Contact sheets: many pictures with captions on one page, for a person to look through."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from visavis.types import ByteArray
+from visavis.vision import images
+
+
+def contact_sheet(
+    pictures: Sequence[ByteArray | None], captions: Sequence[str], *, columns: int = 8, side: int = 128
+) -> ByteArray:
+    """Draw pictures (None: unreadable) side by side, each in a square of `side` pixels over two lines of caption."""
+    rows = -(-len(pictures) // columns) or 1
+    text = 24
+    sheet = Image.new("RGB", (columns * side, rows * (side + text)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x, y = i % columns * side, i // columns * (side + text)
+        if picture is None:
+            draw.rectangle((x + 2, y + 2, x + side - 3, y + side - 3), outline="grey")
+            draw.text((x + 6, y + side // 2), "unreadable", fill="grey")
+        else:
+            height, width = picture.shape[:2]
+            scale = (side - 4) / max(height, width)
+            small = images.resize(picture, (max(1, round(height * scale)), max(1, round(width * scale))))
+            sheet.paste(Image.fromarray(small), (x + 2, y + 2))
+        per_line = side // 6
+        plain = caption.encode("latin-1", "replace").decode("latin-1")
+        draw.text((x + 2, y + side - 1), plain[:per_line], fill="black", font_size=10)
+        draw.text((x + 2, y + side + 10), plain[per_line : 2 * per_line], fill="black", font_size=10)
+    return np.asarray(sheet, np.uint8)
+
+
+def as_jpeg(sheet: ByteArray, *, quality: int = 85) -> bytes:
+    """Encode a sheet for a page or a file."""
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
