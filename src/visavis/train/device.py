@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 
@@ -65,19 +64,3 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
         return
     with torch.autocast(device.type, PRECISIONS[precision]):
         yield
-
-
-def rng_state(device: torch.device) -> dict[str, Any]:
-    """The random state of the CPU and the device."""
-    states: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if device.type in ("cuda", "mps", "npu"):
-        states[device.type] = getattr(torch, device.type).get_rng_state()
-    return states
-
-
-def set_rng_state(states: dict[str, Any]) -> None:
-    """Bring back what `rng_state` took; states of devices that are not here are left out."""
-    torch.set_rng_state(states["cpu"])
-    for kind in ("cuda", "mps", "npu"):
-        if kind in states and AVAILABLE[kind]():
-            getattr(torch, kind).set_rng_state(states[kind])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from visavis.data.pairs import check_pairs, read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.evaluate.verification import Verification, verify_pairs
-from visavis.train.pictures import Advance
+from visavis.train.pictures import Advance, beside
 from visavis.train.recipe import Recipe
 from visavis.types import ByteArray, Embedder, Pairs
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
@@ -45,7 +44,7 @@ def open_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None 
     wanted = recipe.evaluate
     if wanted.source or wanted.pairs:
         source = open_source(wanted.source or recipe.data.source)
-        listed = read_pairs(wanted.pairs or _pairs_file(wanted.source))
+        listed = read_pairs(beside(wanted.pairs or "pairs.txt", wanted.source or recipe.data.source))
         index = check_pairs(listed, source)
         crops = np.stack([fit_crops(source.image(int(i))[None], spec)[0] for i in index])
         return Judge(listed, crops)
@@ -80,7 +79,3 @@ def synthetic_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | 
         first_identity=HELD_OUT_IDENTITY,
     )
     return Judge(held_out, fit_crops(crops, spec))
-
-
-def _pairs_file(source: str) -> Path:
-    return Path(source) / "pairs.txt"

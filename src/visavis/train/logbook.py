@@ -29,24 +29,41 @@ class Observer:
 
 
 class Logbook:
-    """Appends records to the run folder; a resumed run first drops the lines past the step it resumes from."""
+    """Appends records to the run folder; a resumed run first drops the lines past the step it resumes from.
 
-    def __init__(self, run: Path, *, resume_from: int | None = None) -> None:
-        self.path = run / METRICS
-        if resume_from is not None and self.path.is_file():
+    All but the first of several ranks keep a silent one.
+    """
+
+    def __init__(self, run: Path, *, resume_from: int | None = None, silent: bool = False) -> None:
+        self._logger = logging.getLogger("visavis")
+        self._file = self._board = self._handler = None
+        if silent:
+            self._logger.setLevel(logging.WARNING)
+            return
+        path = run / METRICS
+        if resume_from is not None and path.is_file():
             kept = [line for line in read_metrics(run) if line.get("step", 0) <= resume_from]
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        self._file = self.path.open("a" if resume_from is not None else "w", encoding="utf-8")
+            path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a" if resume_from is not None else "w", encoding="utf-8")
         self._handler = logging.FileHandler(run / LOG, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        root = logging.getLogger("visavis")
-        if root.getEffectiveLevel() > logging.INFO:
-            root.setLevel(logging.INFO)
-        root.addHandler(self._handler)
+        if self._logger.getEffectiveLevel() > logging.INFO:
+            self._logger.setLevel(logging.INFO)
+        self._logger.addHandler(self._handler)
         self._board = _tensorboard(run)
+
+    def __enter__(self) -> Logbook:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            self._logger.error("%s", error)
+        self.close()
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record (it has a `step`) and flush it."""
+        if self._file is None:
+            return
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -56,11 +73,13 @@ class Logbook:
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
-        logging.getLogger("visavis").removeHandler(self._handler)
-        self._handler.close()
+        if self._handler is not None:
+            self._logger.removeHandler(self._handler)
+            self._handler.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

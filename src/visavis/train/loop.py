@@ -7,7 +7,7 @@ import platform
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,24 @@ from visavis.backbones.models import TorchEmbedder, load_model, save_model
 from visavis.card import ModelCard
 from visavis.data.augmentation import Augmentation
 from visavis.data.samplers import PxK, Sampler, Shuffled
-from visavis.errors import DataError, RecipeError, VisavisError
+from visavis.errors import DataError, RecipeError
 from visavis.evaluate.verification import Verification
+from visavis.heads.shards import full_state, load_full_state
+from visavis.train import distributed
 from visavis.train.checkpoint import load_checkpoint, save_checkpoint
-from visavis.train.device import autocast, choose_device, describe_device, rng_state, set_rng_state
+from visavis.train.device import autocast, describe_device
 from visavis.train.distill import open_teacher
+from visavis.train.distributed import SharedEmbedder, World
 from visavis.train.finetune import FineTuning, imprint
 from visavis.train.judge import Judge, open_judge
 from visavis.train.loader import Loader, Normaliser
 from visavis.train.logbook import Logbook, Observer
 from visavis.train.objective import Objective, is_finite
-from visavis.train.optim import ExponentialMovingAverage, build_optimizer, set_learning_rate
+from visavis.train.optim import ExponentialMovingAverage, build_optimizer, clip_gradients, set_learning_rate
 from visavis.train.pictures import Pictures, open_pictures
 from visavis.train.recipe import Recipe, parse_recipe
 from visavis.train.schedule import build_schedule
+from visavis.train.triplet import open_pool, write_strips
 from visavis.vision.preprocessing import PreprocessSpec
 
 log = logging.getLogger(__name__)
@@ -66,21 +70,23 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Ob
         KeyboardInterrupt: stopped by the user, after the checkpoint was written.
     """
     out, observer = Path(out), observer or Observer()
-    _claim(out, recipe, resume)
-    state = load_checkpoint(out) if resume else None
-    book = Logbook(out, resume_from=state["step"] if state else None)
+    world = distributed.setup(recipe.loop.device)
     try:
-        return _train(recipe, out, state, book, observer)
-    except VisavisError as error:
-        log.error("%s", error)
-        raise
+        with distributed.naming_the_dead(world):
+            if world.is_first:
+                _claim(out, recipe, resume)
+            distributed.barrier(world)
+            state = load_checkpoint(out) if resume else None
+            with Logbook(out, resume_from=state["step"] if state else None, silent=not world.is_first) as book:
+                return _train(recipe, out, state, world, book, observer)
     finally:
-        book.close()
+        distributed.shutdown(world)
 
 
-def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logbook, observer: Observer) -> Run:
-    loop = recipe.loop
-    device = choose_device(loop.device)
+def _train(
+    recipe: Recipe, out: Path, state: dict[str, Any] | None, world: World, book: Logbook, observer: Observer
+) -> Run:
+    loop, device = recipe.loop, world.device
     if loop.threads:
         torch.set_num_threads(loop.threads)
     torch.manual_seed(recipe.seed)
@@ -90,7 +96,7 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
     network, spec, card = build_network(recipe)
     pictures, about = open_pictures(recipe.data, advance=observer.preparing)
     judge = open_judge(recipe, spec, advance=observer.preparing)
-    sampler = build_sampler(recipe, pictures)
+    sampler = build_sampler(recipe, pictures, rank=world.rank, world=world.size)
     teacher = open_teacher(recipe.distill, pictures.size, device)
     loader = Loader(
         pictures, sampler, Augmentation(**vars(recipe.augment)), spec, seed=recipe.seed, workers=recipe.data.workers,
@@ -104,38 +110,44 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
     objective = Objective(recipe, num_classes=pictures.num_classes, dim=card.embedding_dim, teacher=teacher).to(device)
     if recipe.finetune.imprint and not state:
         imprint(objective.head, network, spec, pictures, device=device, images=recipe.finetune.imprint_images)
+    pool = open_pool(recipe, loader, objective, network, normalise, tuning.train)
 
     # How it is trained.
     per_epoch = max(1, sampler.batches_per_epoch // loop.accumulate)
     total = loop.steps or max(1, round(loop.epochs * per_epoch))
-    images_per_step = loop.batch_size * loop.accumulate
+    images_per_step = loop.batch_size * loop.accumulate * world.size
     lr = recipe.optimizer.lr * (images_per_step / recipe.optimizer.lr_per if recipe.optimizer.lr_per else 1.0)
     optimizer = build_optimizer(network, [objective], recipe.optimizer, lr=lr)
     schedule = build_schedule(recipe.schedule, total=total, per_epoch=per_epoch)
     ema = ExponentialMovingAverage(network, loop.ema) if loop.ema else None
     scaler = torch.amp.GradScaler(device.type, enabled=loop.precision == "fp16")
-    forward = torch.compile(network) if loop.compile else network
+    forward = distributed.wrap(torch.compile(network) if loop.compile else network, world)  # pyright: ignore[reportArgumentType]
     card = card.with_changes(training_data=recipe.training_data or describe_data(about))
-    log.info("%d pictures of %d identities; %d steps of %d pictures (%.1f epochs), learning rate %g",
-             len(pictures), pictures.num_classes, total, images_per_step, total / per_epoch, lr)  # fmt: skip
+    log.info("%d pictures of %d identities; %d steps of %d pictures (%d × %d devices × %d accumulated, %.1f epochs), "
+             "learning rate %g", len(pictures), pictures.num_classes, total, images_per_step, loop.batch_size,
+             world.size, loop.accumulate, total / per_epoch, lr)  # fmt: skip
 
     # Where it stands.
     step, skipped, in_a_row, best = 0, 0, 0, -1.0
     if state:
         step, skipped, best = state["step"], state["skipped"], state["best"]
         network.load_state_dict(state["network"])
-        objective.load_state_dict(state["objective"])
-        optimizer.load_state_dict(state["optimizer"])
+        load_full_state(objective, optimizer, state["objective"])
         scaler.load_state_dict(state["scaler"])
         if ema:
             ema.load_state_dict(state["ema"])
-        set_rng_state(state["rng"])
+        if pool:
+            pool.load_state_dict(state["pool"])
         log.info("resumed at step %d of %d", step, total)
 
     def notes() -> dict[str, Any]:
         return {"step": step, "images_seen": step * images_per_step, "machine": platform.machine()}
 
     def checkpoint() -> None:
+        mined = pool.state_dict() if pool else {}
+        whole = full_state(objective, optimizer)  # every rank's classes, on the first rank
+        if whole is None:
+            return
         with _averaged(network, ema):
             save_model(out / "last", tuning.plain(), card.with_changes(notes=notes()))
         save_checkpoint(
@@ -146,19 +158,20 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
                 "best": best,
                 "recipe": recipe.to_yaml(),
                 "network": network.state_dict(),
-                "objective": objective.state_dict(),
-                "optimizer": optimizer.state_dict(),
+                "objective": whole,
                 "scaler": scaler.state_dict(),
                 "ema": ema.state_dict() if ema else {},
-                "rng": rng_state(device),
+                "pool": mined,
             },
         )
 
     def judge_now() -> Verification | None:
         nonlocal best
         with _averaged(network, ema):
-            verification = judge(TorchEmbedder(network, spec, device=device, batch_size=128)) if judge else None
-            if verification is None or verification.accuracy > best:
+            distributed.same_as_first(network, world)
+            embedder = SharedEmbedder(TorchEmbedder(network, spec, device=device, batch_size=128), world)
+            verification = judge(embedder) if judge else None
+            if world.is_first and (verification is None or verification.accuracy > best):
                 best = verification.accuracy if verification else best
                 save_model(out / "best", tuning.plain(), card.with_changes(notes=notes()))
         tuning.train()
@@ -173,7 +186,7 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
 
     tuning.train()
     observer.started(step, total)
-    batches = loader.batches(step * loop.accumulate)
+    batches = (pool or loader).batches(step * loop.accumulate)
     verification = None
     begun, since, first, images = time.monotonic(), time.monotonic(), step, 0
     with _interruptible() as interrupted:
@@ -182,19 +195,20 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
             rate = set_learning_rate(optimizer, factor)
             frozen = step < loop.freeze_backbone_steps
             loss = torch.zeros((), device=device)
-            for _ in range(loop.accumulate):
+            torch.manual_seed(hash((recipe.seed, step, world.rank)))  # dropout follows from the step: nothing to save
+            for micro in range(loop.accumulate):
                 batch = next(batches)
-                with autocast(device, loop.precision):
+                is_last = micro == loop.accumulate - 1
+                with autocast(device, loop.precision), torch.set_grad_enabled(not frozen), _syncing(forward, is_last):
                     embeddings = forward(normalise(batch.pixels))
-                embeddings = embeddings.detach() if frozen else embeddings
-                part = objective(embeddings.float(), batch.labels.to(device), batch.teacher) / loop.accumulate
+                part = objective(embeddings.float(), batch.labels.to(device), batch.teacher, batch.triplets)
+                part = part / loop.accumulate
                 scaler.scale(part).backward()
                 loss += part.detach()
                 images += len(batch.labels)
             scaler.unscale_(optimizer)
-            norm = nn.utils.clip_grad_norm_(
-                [*network.parameters(), *objective.parameters()], recipe.optimizer.clip_norm or float("inf")
-            )
+            loss = distributed.mean(loss, world)
+            norm, stop = clip_gradients(network, objective, recipe.optimizer.clip_norm, stop=interrupted())
             if is_finite(loss, norm):
                 scaler.step(optimizer)
                 in_a_row = 0
@@ -222,10 +236,11 @@ def _train(recipe: Recipe, out: Path, state: dict[str, Any] | None, book: Logboo
             wants_judging = recipe.evaluate.every and step % recipe.evaluate.every == 0
             if wants_judging or step == total:
                 verification = judge_now()
+                write_strips(out, objective, batch)  # pyright: ignore[reportPossiblyUnboundVariable]
                 since = time.monotonic()
-            if step % loop.checkpoint_every == 0 or step == total or interrupted():
+            if step % loop.checkpoint_every == 0 or step == total or stop:
                 checkpoint()
-            if interrupted():
+            if stop:
                 log.info("stopped at step %d of %d; continue with: visavis train --resume %s", step, total, out)
                 raise KeyboardInterrupt
     batches.close()  # type: ignore[attr-defined]
@@ -310,6 +325,13 @@ def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
 
 def _plain(values: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
+
+
+def _syncing(forward: nn.Module, is_last: bool) -> Any:
+    """Gradients are averaged over the ranks in the last of the accumulated batches only."""
+    if is_last or not isinstance(forward, nn.parallel.DistributedDataParallel):
+        return nullcontext()
+    return forward.no_sync()
 
 
 @contextmanager

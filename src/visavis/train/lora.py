@@ -48,7 +48,7 @@ def adaptable(network: nn.Module) -> list[str]:
 
 
 def _is_matrix(module: nn.Module) -> bool:
-    if parametrize.is_parametrized(module, "weight"):
+    if parametrize.is_parametrized(module):
         return False
     if isinstance(module, nn.Conv2d):
         return module.kernel_size == (1, 1) and module.groups == 1
@@ -82,9 +82,13 @@ def merged(network: nn.Module) -> nn.Module:
         return network
     plain = copy.deepcopy(network)
     for module in list(plain.modules()):
-        if parametrize.is_parametrized(module, "weight") and any(
-            isinstance(part, LowRank)
-            for part in module.parametrizations["weight"]  # pyright: ignore[reportIndexIssue, reportGeneralTypeIssues, reportOptionalIterable, reportArgumentType]
-        ):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        parts = getattr(module, "parametrizations", {})
+        if "weight" in parts and any(isinstance(part, LowRank) for part in parts["weight"]):
+            weight = module.get_parameter("parametrizations.weight.original").detach()
+            for part in parts["weight"]:
+                weight = part(weight)
+            # Not remove_parametrizations: the copy shares its made-up class with the original, which would lose it too.
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module.parametrizations
+            module.register_parameter("weight", nn.Parameter(weight.detach()))
     return plain

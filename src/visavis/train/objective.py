@@ -13,6 +13,7 @@ from visavis.heads.margin_softmax import MarginSoftmax
 from visavis.train.distill import Distillation, Teacher
 from visavis.train.recipe import Recipe
 from visavis.triplets import MINERS
+from visavis.types import Triplets
 
 
 class Objective(nn.Module):
@@ -36,13 +37,24 @@ class Objective(nn.Module):
                 sub_centres=wanted.sub_centres,
                 label_smoothing=wanted.label_smoothing,
                 sample_rate=wanted.sample_rate,
+                sparse=wanted.sample_rate < 1 and recipe.optimizer.name == "sgd",
+                seed=recipe.seed,
             )
         self.triplet = _triplet(recipe) if self.triplet_weight else None
         self.distillation = Distillation(recipe.distill, teacher, dim=dim) if teacher else None
         self.last: dict[str, Any] = {}
 
-    def forward(self, embeddings: Tensor, labels: Tensor, teacher_crops: Tensor | None = None) -> Tensor:
-        """The loss, a scalar; with a teacher, its uint8 crops (B, H, W, 3) of the same pictures are needed."""
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        teacher_crops: Tensor | None = None,
+        triplets: Triplets | None = None,
+    ) -> Tensor:
+        """The loss, a scalar; with a teacher, its uint8 crops (B, H, W, 3) of the same pictures are needed.
+
+        `triplets` mined from a pool spare the mining of the batch.
+        """
         self.last = {}
         loss = embeddings.new_zeros(())
         if self.head is not None:
@@ -50,7 +62,7 @@ class Objective(nn.Module):
             if self.head.last is not None:
                 self.last |= {"accuracy": self.head.last.accuracy, "target_cosine": self.head.last.target_cosine}
         if self.triplet is not None:
-            part = self.triplet(embeddings, labels)
+            part = self.triplet(embeddings, labels, triplets)
             self.last |= self.triplet.last
             loss = loss + self.triplet_weight * part
         if self.distillation is not None and teacher_crops is not None:

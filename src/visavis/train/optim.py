@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from visavis.errors import RecipeError, unknown_name
+from visavis.heads.margin_softmax import MarginSoftmax
+from visavis.heads.ranks import Ranks
+from visavis.heads.rows import RowSGD
 from visavis.train.layers import layers
 from visavis.train.recipe import OptimizerRecipe
 
@@ -16,7 +19,7 @@ Groups = list[dict[str, Any]]
 
 
 def _sgd(groups: Groups, r: OptimizerRecipe, fused: bool) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=r.lr, momentum=r.momentum, nesterov=r.nesterov, fused=fused)
+    return RowSGD(groups, lr=r.lr, momentum=r.momentum, nesterov=r.nesterov, fused=fused)
 
 
 def _adam(groups: Groups, r: OptimizerRecipe, fused: bool) -> torch.optim.Optimizer:
@@ -87,6 +90,41 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     return float(optimizer.param_groups[0]["lr"])
+
+
+def clip_gradients(
+    network: nn.Module, objective: nn.Module, limit: float, *, stop: bool = False
+) -> tuple[Tensor, bool]:
+    """Scale all gradients by min(1, `limit` / ‖g‖), ‖g‖ over the network and the class centres of every rank.
+
+    The same trip over the ranks tells whether any of them was asked to `stop`. A limit of 0 only measures.
+
+    Returns:
+        The norm before clipping (NaN or infinite if any gradient is), the same on every rank; and whether to stop.
+    """
+    ranks = Ranks()
+    split = {id(p) for m in objective.modules() if isinstance(m, MarginSoftmax) for p in m.parameters(recurse=False)}
+    everything = [p for m in (network, objective) for p in m.parameters() if p.grad is not None]
+    shared = [p.grad for p in everything if p.grad is not None and id(p) not in split]
+    own = [p.grad for p in everything if p.grad is not None and id(p) in split]
+    device = everything[0].device if everything else torch.device("cpu")
+    sums = torch.stack([_square(own, device), torch.tensor(float(stop), device=device)])
+    sums = ranks.sum(sums)
+    norm = (_square(shared, device) + sums[0]).sqrt()
+    if limit:
+        factor = (limit / norm).clamp(max=1.0)
+        for gradient in (*shared, *own):
+            gradient.mul_(factor)
+    return norm, bool(sums[1] > 0)
+
+
+def _square(gradients: list[Tensor], device: torch.device) -> Tensor:
+    """Σ g² over all of them."""
+    total = torch.zeros((), device=device)
+    for gradient in gradients:
+        values = gradient.coalesce().values() if gradient.is_sparse else gradient
+        total += torch.linalg.vector_norm(values.detach()).square()
+    return total
 
 
 class ExponentialMovingAverage:

@@ -86,7 +86,7 @@ def open_pictures(recipe: DataRecipe, *, advance: Advance | None = None) -> tupl
     if recipe.source:
         source = open_source(recipe.source)
         if recipe.identities:
-            source = source.only(_names(recipe.identities))
+            source = source.only(_names(beside(recipe.identities, recipe.source)))
         source, dropped = _frequent(source, recipe.min_images)
         about = {
             "source": str(recipe.source),
@@ -122,9 +122,15 @@ def open_pictures(recipe: DataRecipe, *, advance: Advance | None = None) -> tupl
     return together, about
 
 
-def _names(path: str) -> list[str]:
+def beside(path: str, source: str) -> Path:
+    """A list's path: as it is, or inside the data's folder where it is not found as it is."""
+    inside = Path(source) / path
+    return inside if not Path(path).exists() and inside.exists() else Path(path)
+
+
+def _names(path: Path) -> list[str]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read the identity list ({error})") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

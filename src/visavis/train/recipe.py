@@ -33,8 +33,8 @@ class SyntheticRecipe:
 class DataRecipe:
     """What to train on and in which order.
 
-    `identities` is a file naming the identities to use, one a line; `min_images` drops rarer ones (they are counted).
-    `cache_gb` bounds the memory decoded pictures may take; larger sets are decoded as they are needed.
+    `identities` is a file naming the identities to use, one a line (a path, or a file in the source); `min_images`
+    drops rarer ones (they are counted). `cache_gb` bounds the memory decoded pictures may take; larger sets are decoded as they are needed.
     `expected_identities` and `expected_pictures` say what the published set holds, for `--dry-run` without it.
     """
 
