@@ -1,0 +1,288 @@
+"""Freeze plans, adapters, imprinted centres, learning rates by depth: what each does, alone and through the loop."""
+
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from visavis.backbones import build_backbone
+from visavis.backbones.models import TorchEmbedder, load_model
+from visavis.errors import RecipeError
+from visavis.heads import build_head
+from visavis.heads.margin_softmax import MarginSoftmax
+from visavis.train.checkpoint import load_checkpoint
+from visavis.train.finetune import FineTuning, frozen_names, imprint
+from visavis.train.layers import children, layers
+from visavis.train.logbook import Observer
+from visavis.train.loop import resume_recipe, train
+from visavis.train.lora import LowRank, adaptable, add_adapters, merged
+from visavis.train.optim import build_optimizer
+from visavis.train.pictures import InMemory
+from visavis.train.recipe import FinetuneRecipe, LoraRecipe, OptimizerRecipe, parse_recipe
+from visavis.vision.preprocessing import PreprocessSpec
+
+
+def tiny(folder, *, steps=4, **sections):
+    values = {
+        "name": "tiny",
+        "data": {"source": str(folder), "workers": 0},
+        "preprocess": {"size": [32, 32]},
+        "augment": {"flip": 0.5, "shift": 0.05},
+        "backbone": {"name": "small", "dim": 16, "args": {"width": 8}},
+        "head": {"name": "arcface", "args": {"scale": 16.0, "margin": 0.2}},
+        "optimizer": {"lr": 0.05, "clip_norm": 5.0},
+        "loop": {"batch_size": 8, "steps": steps, "log_every": 2, "checkpoint_every": 100, "device": "cpu"},
+    }
+    for name, section in sections.items():
+        values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
+    return parse_recipe(values)
+
+
+def tensors_in(value, path=""):
+    if isinstance(value, torch.Tensor):
+        return {path: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {k: v for key, part in items for k, v in tensors_in(part, f"{path}/{key}").items()}
+
+
+class StopAfter(Observer):
+    def __init__(self, step):
+        self.step = step
+
+    def stepped(self, step):
+        if step == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def trained(blob_folder, tmp_path_factory):
+    """A model to start from."""
+    return train(tiny(blob_folder, steps=8), tmp_path_factory.mktemp("trained") / "run").model
+
+
+SECTIONS = {
+    "freeze": {"finetune": {"freeze": ["all but last 1 children"], "imprint": True}},
+    "lora": {"finetune": {"lora": {"rank": 2}, "imprint": True}, "loop": {"ema": 0.9}},
+    "layer decay": {"optimizer": {"layer_decay": 0.7}},
+    "norms": {"finetune": {"freeze_norms": "all"}},
+}
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_resuming_a_fine_tuning_ends_in_the_same_bits(blob_folder, trained, tmp_path, kind):
+    recipe = tiny(blob_folder, steps=5, init=str(trained), **SECTIONS[kind])
+    train(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "halves", observer=StopAfter(2))
+    assert 2 <= load_checkpoint(tmp_path / "halves")["step"] < 5
+    train(resume_recipe(tmp_path / "halves"), tmp_path / "halves", resume=True)
+    a, b = (tensors_in(load_checkpoint(tmp_path / name)) for name in ("whole", "halves"))
+    assert a.keys() == b.keys()
+    assert len(a) > 30
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    models = [(tmp_path / name / "best" / "weights.safetensors").read_bytes() for name in ("whole", "halves")]
+    assert models[0] == models[1]
+
+
+def test_frozen_layers_and_their_statistics_stay_and_the_rest_learns(blob_folder, trained, tmp_path):
+    recipe = tiny(blob_folder, init=str(trained), finetune={"freeze": ["all but last 1 children"]})
+    run = train(recipe, tmp_path / "run")
+    before, after = load_file(trained / "weights.safetensors"), load_file(run.model / "weights.safetensors")
+    network, _ = load_model(trained)
+    last = {name.split(".")[0] for name in children(network)[-1]}
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {name for name in before if name.split(".")[0] not in last}
+
+
+def test_a_model_trained_with_adapters_needs_no_adapter_code(blob_folder, trained, tmp_path):
+    run = train(tiny(blob_folder, init=str(trained), finetune={"lora": {"rank": 2}}), tmp_path / "run")
+    before, after = load_file(trained / "weights.safetensors"), load_file(run.model / "weights.safetensors")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    network, _ = load_model(run.model)
+    assert changed == {f"{name}.weight" for name in adaptable(network)}
+    assert not any(isinstance(module, LowRank) for module in network.modules())
+
+
+@pytest.mark.parametrize(("name", "size"), [("mobilefacenet", (32, 32)), ("vit_tiny", (36, 36))])
+def test_merged_adapters_embed_as_the_unmerged(name, size):
+    torch.manual_seed(0)
+    network = build_backbone(name, size=size, dim=32)
+    for module in network.modules():  # statistics, without which an untrained network's features are next to nothing
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = 1.0
+    network(torch.randn(8, 3, *size))
+    network.eval()
+    pixels = torch.randn(3, 3, *size)
+    plain = network(pixels)
+    add_adapters(network, adaptable(network), rank=4, alpha=8.0)
+    torch.testing.assert_close(network(pixels), plain, rtol=0, atol=1e-6)  # B starts at zero
+    for module in network.modules():
+        if isinstance(module, LowRank):
+            nn.init.normal_(module.b, std=0.05)
+    adapted, whole = network(pixels), merged(network)
+    assert (adapted - plain).abs().max() > 1e-3
+    torch.testing.assert_close(whole(pixels), adapted, rtol=0, atol=1e-6)
+    assert set(whole.state_dict()) == set(build_backbone(name, size=size, dim=32).state_dict())
+    torch.testing.assert_close(network(pixels), adapted, rtol=0, atol=0)  # the original is as it was
+    assert any(isinstance(module, LowRank) for module in network.modules())
+
+
+def test_an_adapter_is_the_papers_product():
+    layer = nn.Linear(5, 3)
+    frozen = layer.weight.detach().clone()
+    network = nn.Sequential(layer)
+    add_adapters(network, ["0"], rank=2, alpha=6.0)
+    (part,) = (m for m in network.modules() if isinstance(m, LowRank))
+    nn.init.normal_(part.b)
+    torch.testing.assert_close(layer.weight, frozen + (6.0 / 2) * part.b @ part.a)
+    network(torch.randn(4, 5)).sum().backward()
+    assert part.a.grad is not None
+    assert part.b.grad is not None
+    assert [n for n, p in network.named_parameters() if p.requires_grad] == [
+        "0.bias",
+        "0.parametrizations.weight.0.a",
+        "0.parametrizations.weight.0.b",
+    ]
+
+
+def test_with_adapters_only_they_learn_and_frozen_layers_get_none():
+    network = build_backbone("mobilefacenet", size=(32, 32), dim=8)
+    FineTuning(network, FinetuneRecipe(freeze=["blocks"], lora=LoraRecipe(rank=2)))
+    learning = [name for name, p in network.named_parameters() if p.requires_grad]
+    assert learning
+    assert all(".parametrizations.weight.0." in name for name in learning)
+    assert not any(name.startswith("blocks") for name in learning)
+
+
+def test_adapters_may_let_norms_and_biases_learn():
+    network = build_backbone("mobilefacenet", size=(32, 32), dim=8)
+    tuning = FineTuning(network, FinetuneRecipe(lora=LoraRecipe(rank=2, targets=["linear1"], train_norms=True)))
+    learning = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert "conv1.bn.weight" in learning
+    assert "conv1.conv.weight" not in learning
+    assert {n for n in learning if "parametrizations" in n} == {
+        f"linear1.conv.parametrizations.weight.0.{x}" for x in "ab"
+    }
+    assert not tuning.norms
+
+
+def test_norms_keep_their_statistics_only_where_asked():
+    def statistics(**plan):
+        torch.manual_seed(0)
+        network = build_backbone("mobilefacenet", size=(32, 32), dim=8)
+        tuning = FineTuning(network, FinetuneRecipe(**plan))
+        tuning.train()
+        network(torch.randn(4, 3, 32, 32))
+        return {n for n, b in network.named_buffers() if n.endswith("running_mean") and bool(b.any())}
+
+    every = statistics()
+    assert statistics(freeze=["conv1", "blocks"]) == {n for n in every if not n.startswith(("conv1", "blocks"))}
+    assert statistics(freeze=["conv1", "blocks"], freeze_norms="none") == every
+    assert statistics(freeze_norms="all") == set()
+
+
+def test_a_parameter_the_network_itself_keeps_fixed_does_not_freeze_its_norm():
+    network = build_backbone("iresnet18", size=(16, 16), dim=8)
+    assert not FineTuning(network, FinetuneRecipe()).norms
+
+
+def test_layers_hold_every_parameter_once_and_blocks_are_layers_of_their_own():
+    for name, size, least in (("vit_tiny", (36, 36), 14), ("iresnet18", (32, 32), 10), ("mobilefacenet", (32, 32), 18)):
+        network = build_backbone(name, size=size, dim=8)
+        found = [parameter for layer in layers(network) for parameter in layer]
+        assert sorted(found) == sorted(n for n, _ in network.named_parameters())
+        assert len(layers(network)) >= least
+    vit = build_backbone("vit_tiny", size=(36, 36), dim=8)
+    assert {"pos_embed", "mask_token", "patch_embed.proj.weight"} <= set(layers(vit)[0])
+
+
+def test_learning_rates_fall_towards_the_input_and_leave_the_head_alone():
+    network = build_backbone("vit_tiny", size=(36, 36), dim=8)
+    head = nn.ModuleDict({"head": nn.Linear(8, 4), "other": nn.Linear(2, 2)})
+    recipe = OptimizerRecipe(layer_decay=0.5, head_lr_scale=3.0)
+    optimizer = build_optimizer(network, [head], recipe, lr=1.0)
+    rates = {id(p): group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
+    deep = layers(network)
+    for depth, layer in enumerate(deep):
+        expected = 0.5 ** (len(deep) - 1 - depth)
+        assert {rates[id(network.get_parameter(name))] for name in layer} == {expected}
+    assert {rates[id(p)] for p in head.parameters()} == {3.0}
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({"freeze": ["blcks"]}, "did you mean 'blocks'"),
+        ({"freeze": ["all but last 9 children"]}, "the network has 6 children"),
+        ({"lora": LoraRecipe(rank=2, targets=["conv1"])}, "conv1"),
+        ({"lora": LoraRecipe(rank=2, alpha=0.0)}, "positive alpha"),
+        ({"freeze": ["all"], "lora": LoraRecipe(rank=2)}, "no linear or 1×1"),
+    ],
+)
+def test_an_impossible_plan_is_refused(plan, words):
+    with pytest.raises(RecipeError, match=words):
+        FineTuning(build_backbone("mobilefacenet", size=(32, 32), dim=8), FinetuneRecipe(**plan))
+
+
+def test_freeze_plans_name_what_they_say():
+    network = build_backbone("mobilefacenet", size=(32, 32), dim=8)
+    every = {name for name, _ in network.named_parameters()}
+    assert frozen_names(network, ["all"]) == every
+    assert every - frozen_names(network, ["all but last 2 children"]) == {
+        n for n in every if n.startswith(("linear7", "linear1"))
+    }
+    assert every - frozen_names(network, ["all but last 1 layers"]) == set(layers(network)[-1])
+    assert frozen_names(network, ["blocks.1", "conv1"]) == {n for n in every if n.startswith(("blocks.1.", "conv1."))}
+
+
+@pytest.mark.parametrize("sub_centres", [1, 3])
+def test_imprinted_centres_are_the_class_means_at_their_own_length(sub_centres):
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    labels = np.array([2, 0, 1, 0, 2, 2, 1, 0])
+    pictures = InMemory(rng.integers(0, 256, (8, 32, 32, 3), np.uint8), labels)
+    spec = PreprocessSpec(size=(32, 32), flip="concat")
+    network = build_backbone("mobilefacenet", size=(32, 32), dim=8)
+    head = MarginSoftmax(build_head("arcface"), num_classes=3, dim=8, sub_centres=sub_centres)
+    norms = head.weight.detach().norm(dim=1).clone()
+    imprint(head, network, spec, pictures, device=torch.device("cpu"))
+    single = PreprocessSpec(size=(32, 32))
+    vectors = torch.from_numpy(TorchEmbedder(network, single).embed(pictures.array))
+    for c in range(3):
+        mean = vectors[torch.from_numpy(labels) == c].mean(0)
+        torch.testing.assert_close(
+            head.weight.detach()[c * sub_centres], mean / mean.norm() * norms[c * sub_centres], rtol=0, atol=1e-6
+        )
+    torch.testing.assert_close(head.weight.detach().norm(dim=1), norms)
+    if sub_centres > 1:
+        assert (head.weight[0] - head.weight[1]).norm() > 0.1
+    assert network.training is False  # the loop puts it back into training mode
+
+
+def test_imprinting_starts_the_run_at_a_higher_accuracy(blob_folder, trained, tmp_path):
+    from visavis.train.logbook import read_metrics
+
+    def first_cosine(name, *, imprint):
+        recipe = tiny(blob_folder, steps=1, init=str(trained), finetune={"imprint": imprint}, loop={"log_every": 1})
+        recipe.seed = 1  # with the model's own seed the random centres are those it was trained with
+        train(recipe, tmp_path / name)
+        return read_metrics(tmp_path / name)[0]["target_cosine"]
+
+    assert first_cosine("with", imprint=True) > first_cosine("without", imprint=False) + 0.3
+
+
+def test_imprinting_needs_class_centres(blob_folder, trained, tmp_path):
+    recipe = tiny(
+        blob_folder,
+        init=str(trained),
+        head={"name": "none", "args": {}},
+        triplet={"weight": 1.0},
+        finetune={"imprint": True},
+        data={"sampler": "pxk", "images_per_class": 2},
+    )
+    with pytest.raises(RecipeError, match=r"head\.name none"):
+        train(recipe, tmp_path / "run")
