@@ -42,7 +42,7 @@ class MarginSoftmax(nn.Module):
 
     Memory beyond the centres and their gradient is bounded by `chunk` and `keep`, whatever the number of classes. With
     `sample_rate` below 1 a training step looks at all classes of the batch and a random share of the others
-    (Partial FC, arXiv:2203.15565v1, sec. 3.2); which ones is a function of (seed, step), not of the ranks.
+    (Partial FC, arXiv:2010.05222, arXiv:2203.15565); which ones is a function of (seed, step), not of the ranks.
 
     Under an initialised torch.distributed the classes are split over the ranks in equal parts (one more for the last
     ones where C does not divide), embeddings and labels of all ranks are gathered, and the loss is the mean over the
@@ -55,7 +55,7 @@ class MarginSoftmax(nn.Module):
         num_classes: C ≥ 1.
         dim: D, length of an embedding.
         sample_rate: share of the classes to look at, in (0, 1].
-        sub_centres: K ≥ 1 centres per class, the nearest counts (arXiv:2009.10656).
+        sub_centres: K ≥ 1 centres per class, the nearest counts (see `SubCentreArcFace`).
         label_smoothing: ε in [0, 1).
         centre_loss: weight of the distance to the mean feature of the class, ≥ 0 (see `CentreLoss`).
         quality_power: γ ≥ 0 of the weights by feature norm (see `quality_weights`).

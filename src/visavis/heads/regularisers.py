@@ -53,7 +53,7 @@ class CentreLoss(nn.Module):
 def quality_weights(norm: Tensor, power: float) -> Tensor:
     """w_i = ‖x_i‖^γ / mean ‖x‖^γ (B,), without gradient: samples of poor quality, short features, count less.
 
-    That the norm of a feature follows its picture's quality is the observation of arXiv:2204.00964v2, sec. 3.3.
+    That the norm of a feature follows its picture's quality is the observation AdaFace rests on (arXiv:2204.00964).
     """
     weights = norm.detach().clamp_min(1e-6).pow(power)
     return weights / weights.mean()

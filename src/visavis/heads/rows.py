@@ -20,7 +20,7 @@ class RowSGD(torch.optim.SGD):
 
     Arguments, state (`momentum_buffer` of the parameter's shape) and errors are those of torch.optim.SGD.
 
-    Source: arXiv:2010.05222v4, sec. 3; arXiv:2203.15565v1, sec. 3.2.
+    Source: Partial FC, arXiv:2010.05222 and its published code.
     """
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from visavis.heads.head import Head, TargetLogit
 class Softmax(Head):
     """Cross-entropy of a linear classifier: z_j = w_jᵀx + b_j for every class, nothing normalised.
 
-    Source: the softmax loss of arXiv:1704.08063v4, eq. 1; rows D8 and M5 of the reference systems.
+    Source: the softmax loss every other head starts from; rows D8 and M5 of the reference systems.
     """
 
     normalised = False
