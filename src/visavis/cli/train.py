@@ -42,8 +42,15 @@ def run(args: argparse.Namespace) -> int:
         init = [f"--init={args.init}"] if args.init else []
         recipe = load_recipe(args.recipe, [*data, *init, *args.rest])
         out = Path(args.out or f"runs/{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    from visavis.train.distributed import find_launch
     from visavis.train.loop import train
 
+    launch = find_launch()
+    if launch and launch.size > 1 and not (args.out or args.resume):
+        raise RecipeError("several processes must agree on the run folder; name it with --out RUN")
+    if launch and launch.rank > 0:
+        train(recipe, out, resume=bool(args.resume))
+        return 0
     with training_progress() as progress:
         result = train(recipe, out, resume=bool(args.resume), observer=progress)
     print(f"{result.steps} steps at {result.images_per_second:.0f} images/s, {result.skipped_steps} skipped")
