@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             from visavis.deploy.operating_point import HOW_TO
 
             print(
-                f"this model has no calibrated threshold, so answers rank and do not decide; {HOW_TO}, or give --threshold"
+                f"this model has no calibrated threshold, so answers only rank; {HOW_TO}, or give --threshold"
             )
         app = create_app(recognizer, gallery, settings)
         scheme, port = "https" if args.tls_cert else "http", listener.getsockname()[1]

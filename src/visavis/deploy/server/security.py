@@ -35,7 +35,7 @@ class Gatekeeper:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._tokens: list[tuple[bytes, Role]] = [(_digest(token), role) for token, role in settings.tokens.items()]
+        self._tokens: list[tuple[bytes, Role]] = [(_digest(token), settings.tokens[token]) for token in settings.tokens]
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -52,13 +52,14 @@ class Gatekeeper:
         if self._tokens:
             given = request.headers.get("authorization", "")
             digest = _digest(given.removeprefix("Bearer "))
-            matching = [r for token, r in self._tokens if hmac.compare_digest(token, digest)]
+            matching: list[Role] = [r for token, r in self._tokens if hmac.compare_digest(token, digest)]
             if not matching or not given.startswith("Bearer "):
                 self._count(f"refused:{client}", 60.0)
                 raise HTTPException(
                     401, "a token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
                 )
-            role, client = matching[0], f"token:{digest.hex()[:8]}"
+            role = matching[0]
+            client = f"token:{digest.hex()[:8]}"
         if needs == "write" and role != "write":
             raise HTTPException(403, "this token may read, not enrol, change or forget")
         if self._settings.rate:

@@ -12,6 +12,9 @@ from starlette.requests import Request
 
 from visavis.deploy.server.settings import Settings
 
+# What messages call a picture; its own file name stays where it came from.
+_LABELS = {"reference": "first picture", "probe": "second picture", "picture": "picture"}
+
 
 @dataclass(frozen=True)
 class Upload:
@@ -83,7 +86,7 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
     try:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
-                label = f"{name} {len(upload.pictures.get(name, [])) + 1}"
+                label = _LABELS.get(name, f"picture {len(upload.pictures.get(name, [])) + 1}")
                 upload.pictures.setdefault(name, []).append((label, await value.read()))
             else:
                 upload.texts[name] = value

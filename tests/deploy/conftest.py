@@ -1,0 +1,126 @@
+"""A recognizer without a network: colours are people, so that every answer is known beforehand."""
+
+import json
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from visavis.card import ModelCard
+from visavis.deploy.gallery import Gallery
+from visavis.deploy.recognizer import Recognizer
+from visavis.types import Faces
+from visavis.vision.images import encode
+from visavis.vision.preprocessing import PreprocessSpec
+
+SPEC = PreprocessSpec()
+THRESHOLDS = {
+    "1e-3": {"threshold": 0.9, "interval": [0.88, 0.92], "comparisons": 3000, "slope": 40.0, "intercept": -36.0},
+    "1e-2": {"threshold": 0.8},
+}
+
+
+class ColourEmbedder:
+    """Embeds a crop as its mean colour and a constant, of length 1."""
+
+    dim = 4
+
+    def __init__(self):
+        self.sizes = []
+
+    def embed(self, crops):
+        self.sizes.append(len(crops))
+        rows = np.concatenate([crops.mean((1, 2)) - 127.5, np.full((len(crops), 1), 5.0)], 1).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+class BoxDetector:
+    """Finds what `paint` has drawn: squares on a black ground, each a face with the template's landmarks."""
+
+    def detect(self, image):
+        grey = (image.max(2) > 24).astype(np.uint8)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(cv2.erode(grey, np.ones((3, 3))))
+        boxes = [s[:4] for s in stats[1:count] if s[2] > 5]
+        n = len(boxes)
+        corners = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes], np.float32).reshape(n, 4)
+        unit = np.array([[0.34, 0.46], [0.66, 0.46], [0.5, 0.64], [0.37, 0.82], [0.63, 0.82]])
+        sides = (corners[:, 2:] - corners[:, :2])[:, None]
+        return Faces(corners, np.full(n, 0.9, np.float32), (corners[:, None, :2] + unit * sides).astype(np.float32))
+
+
+def paint(*people, size=(300, 300), side=160, seed=0):
+    """A picture with one noisy square per colour, side by side; a black picture without any."""
+    canvas = np.zeros((*size, 3), np.uint8)
+    rng = np.random.default_rng(seed)
+    for i, colour in enumerate(people):
+        left = 20 + i * (side + 20)
+        noise = rng.integers(-24, 25, (side, side, 3))
+        canvas[20 : 20 + side, left : left + side] = np.clip(np.array(colour) + noise, 26, 255)
+    return canvas
+
+
+def jpeg(*people, **options):
+    return encode(paint(*people, **options), ".png")
+
+
+RED, GREEN, BLUE, PINK = (200, 60, 60), (60, 200, 60), (60, 60, 200), (215, 70, 90)
+
+
+@pytest.fixture
+def card():
+    return ModelCard(
+        "colours", "fake", 4, SPEC, weights_digest="c" * 64, license="MIT", training_data="none",
+        intended_use="tests", thresholds=json.loads(json.dumps(THRESHOLDS)), evaluations={"lfw": {"accuracy": 0.98}},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def recognizer(card):
+    return Recognizer(ColourEmbedder(), spec=SPEC, card=card, detector=BoxDetector())
+
+
+@pytest.fixture
+def gallery(tmp_path, recognizer):
+    with Gallery(tmp_path / "people.db", recognizer.identity, create=True) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """What draws pictures, and the people in them."""
+    return SimpleNamespace(paint=paint, jpeg=jpeg, RED=RED, GREEN=GREEN, BLUE=BLUE, PINK=PINK)
+
+
+@pytest.fixture
+def start(recognizer, tmp_path):
+    """Real services on this machine's own address, with settings of one's choice; stopped at the end."""
+    running = []
+
+    def build(**settings):
+        import uvicorn
+
+        from visavis.deploy.server.app import create_app
+        from visavis.deploy.server.settings import Settings
+
+        gallery = Gallery(tmp_path / "service.db", recognizer.identity, create=True)
+        app = create_app(recognizer, gallery, Settings(**settings))
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        running.append((server, thread, listener))
+        deadline = time.monotonic() + 30
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return SimpleNamespace(url=url, app=app, gallery=gallery, server=server, thread=thread)
+
+    yield build
+    for server, thread, listener in running:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()

@@ -1,0 +1,278 @@
+"""From picture to answer: inputs, faces, quality reasons, thresholds."""
+
+import io
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from visavis.deploy.answers import verification_json
+from visavis.deploy.enrolling import enroll_pictures
+from visavis.deploy.faces import align_face
+from visavis.deploy.operating_point import operating_point
+from visavis.deploy.quality import _MEAN_FACE, assess, head_pose, sharpness
+from visavis.deploy.recognizer import Recognizer
+from visavis.deploy.sheet import pair_sheet, write_pair
+from visavis.errors import DataError, ModelFormatError
+from visavis.types import Embedder, Faces
+from visavis.vision.alignment import align, template_points
+from visavis.vision.images import decode
+
+
+def test_every_kind_of_picture_gives_the_same_faces(recognizer, draw, tmp_path):
+    array = draw.paint(draw.RED, draw.BLUE, size=(220, 420))
+    path = tmp_path / "two.png"
+    Image.fromarray(array).save(path)
+    rows = [
+        np.stack([face.embedding for face in recognizer.get(picture)])
+        for picture in (array, path, str(path), path.read_bytes(), Image.open(path))
+    ]
+    assert rows[0].shape == (2, 4)
+    for other in rows[1:]:
+        np.testing.assert_array_equal(other, rows[0])
+
+
+def test_several_pictures_share_a_forward_pass(recognizer, draw):
+    found = recognizer.get_many([draw.paint(draw.RED), draw.paint(), draw.paint(draw.RED, draw.BLUE, size=(220, 420))])
+    assert [len(faces) for faces in found] == [1, 0, 2]
+    assert recognizer.embedder.sizes == [3]
+
+
+def test_verify_decides_at_the_calibrated_threshold(recognizer, draw):
+    same = recognizer.verify(draw.paint(draw.RED), draw.paint(draw.RED, seed=1))
+    other = recognizer.verify(draw.paint(draw.RED), draw.paint(draw.BLUE))
+    assert (same.match, other.match) == (True, False)
+    assert (same.threshold, same.fmr) == (0.9, 1e-3)
+    expected = 1 / (1 + math.exp(-(40 * same.similarity - 36)))
+    assert same.probability == pytest.approx(expected)
+    assert same.distance == pytest.approx(1 - same.similarity)
+    assert json.loads(json.dumps(verification_json(same)))["reference"]["faces_in_picture"] == 1
+    looser = recognizer.verify(draw.paint(draw.RED), draw.paint(draw.BLUE), fmr=1e-2)
+    assert (looser.threshold, looser.probability) == (0.8, None)
+
+
+def test_without_calibration_nothing_is_guessed(recognizer, card, draw):
+    plain = Recognizer(
+        recognizer.embedder, spec=recognizer.spec, card=card.with_changes(thresholds={}), detector=recognizer.detector
+    )
+    result = plain.verify(draw.paint(draw.RED), draw.paint(draw.RED))
+    assert result.match is None
+    assert result.threshold is None
+    assert "visavis evaluate MODEL --protocol pairs --data SRC --calibrate" in result.notes[0]
+    assert plain.verify(draw.paint(draw.RED), draw.paint(draw.RED), threshold=0.5).match is True
+
+
+def test_a_rate_that_was_not_calibrated_is_refused_with_those_that_were(recognizer, card):
+    with pytest.raises(DataError, match=r"calibrated at the false match rates 0\.001, 0\.01, not at 1e-05"):
+        recognizer.point(fmr=1e-5)
+    with pytest.raises(DataError, match="between 0 and 1"):
+        recognizer.point(fmr=0)
+    with pytest.raises(DataError, match=r"\[-1, 1\]"):
+        recognizer.point(threshold=1.5)
+    foreign = card.with_changes(thresholds={"1e-3": {"threshold": 0.5, "digest": "d" * 64}})
+    with pytest.raises(ModelFormatError, match="other weights"):
+        operating_point(foreign)
+    with pytest.raises(ModelFormatError, match="holds no threshold"):
+        operating_point(card.with_changes(thresholds={"1e-3": {}}))
+
+
+def test_a_picture_without_a_face_is_an_error_that_says_what_to_do(recognizer, draw):
+    with pytest.raises(DataError, match=r"probe: no face found.*--aligned"):
+        recognizer.verify(draw.paint(draw.RED), draw.paint())
+    assert recognizer.get(draw.paint()) == []
+
+
+def test_an_aligned_crop_is_used_without_detection(card, draw):
+    class Never:
+        def detect(self, image):
+            raise AssertionError("an aligned crop is not searched")
+
+    crop = np.full((112, 112, 3), draw.RED, np.uint8)
+    from_fixture = Recognizer(_Colour(), spec=card.preprocess, card=card, detector=Never())
+    assert from_fixture.embed([crop, crop], aligned=True).shape == (2, 4)
+    assert from_fixture.verify(crop, crop, aligned=True).match is True
+    with pytest.raises(DataError, match="112×112 crops"):
+        from_fixture.embed([np.zeros((50, 112, 3), np.uint8)], aligned=True)
+
+
+class _Colour:
+    dim = 4
+
+    def embed(self, crops):
+        rows = np.concatenate([crops.mean((1, 2)), np.ones((len(crops), 1))], 1).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_the_names_deepface_and_insightface_users_know(recognizer, draw):
+    assert isinstance(recognizer.embedder, Embedder)
+    [face] = recognizer.get(draw.paint(draw.GREEN))
+    assert face.bbox.shape == (4,)
+    assert face.kps.shape == (5, 2)
+    assert face.det_score == pytest.approx(0.9)
+    np.testing.assert_array_equal(face.normed_embedding, face.embedding)
+    [entry] = recognizer.represent(draw.paint(draw.GREEN))
+    assert set(entry) == {"embedding", "facial_area", "face_confidence"}
+    assert entry["facial_area"]["w"] == pytest.approx(160, abs=6)
+
+
+def test_find_looks_up_every_face(recognizer, gallery, draw):
+    for name, colour in (("Rosa", draw.RED), ("Blau", draw.BLUE)):
+        enroll_pictures(recognizer, gallery, name, [draw.paint(colour)])
+    crowd = draw.paint(draw.RED, draw.GREEN, draw.BLUE, size=(220, 600))
+    found = recognizer.find(crowd, gallery)
+    assert sorted(a.match.name if a.match else "-" for _, a in found) == ["-", "Blau", "Rosa"]
+    assert {a.searched for _, a in found} == {2}
+    assert recognizer.find(draw.paint(), gallery) == []
+
+
+def test_a_thousand_faces_are_capped_and_counted(recognizer, draw):
+    tile = np.zeros((16, 16, 3), np.uint8)
+    tile[2:14, 2:14] = draw.RED
+    many = np.tile(tile, (40, 40, 1))
+    faces = recognizer.get(many, max_faces=1000)
+    assert len(faces) == 1000
+    assert faces[0].of == 1600
+    assert any("several faces: 1600" in reason for reason in faces[0].reasons)
+    assert any("too small" in reason for reason in faces[0].reasons)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((10, 10), np.uint8), "expected a uint8"),
+        (np.zeros((10, 10, 3)), "expected a uint8"),
+        (np.zeros((0, 0, 3), np.uint8), "expected a uint8"),
+        (b"", "empty"),
+        (b"not a picture at all", "expected a JPEG"),
+        ("/no/such/file.jpg", "cannot read"),
+    ],
+)
+def test_what_is_no_picture_is_refused(recognizer, array, said):
+    with pytest.raises(DataError, match=said):
+        recognizer.get(array)
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_gif_cmyk_and_rotated_pictures_are_read_as_they_look(recognizer, draw):
+    picture = Image.fromarray(draw.paint(draw.RED, size=(200, 260)))
+    plain = recognizer.embed([encoded(picture, "PNG")])[0]
+    gif = encoded(picture, "GIF", save_all=True, append_images=[Image.new("RGB", picture.size)])
+    cmyk = encoded(picture.convert("CMYK"), "JPEG", quality=95)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held sideways
+    turned = encoded(picture.rotate(90, expand=True), "JPEG", exif=exif, quality=95)
+    for other in (gif, cmyk, turned):
+        assert float(recognizer.embed([other])[0] @ plain) > 0.99
+    assert decode(turned).shape[:2] == (200, 260)
+
+
+def test_a_face_in_fifty_megapixels_is_cut_out_whole(card, draw):
+    class Knows:
+        def detect(self, image):
+            points = np.array([[1860, 2340], [3140, 2340], [2500, 3060], [1980, 3780], [3020, 3780]], np.float32)
+            return Faces(np.array([[500, 500, 4500, 4500]], np.float32), np.ones(1, np.float32), points[None])
+
+    big = np.zeros((5000, 10000, 3), np.uint8)
+    big[500:4500, 500:4500] = draw.RED
+    [face] = Recognizer(_Colour(), spec=card.preprocess, card=card, detector=Knows()).get(big)
+    assert face.crop.shape == (112, 112, 3)
+    assert np.abs(face.crop[30:-10, 20:-20].astype(int) - draw.RED).max() <= 1
+
+
+def test_large_faces_are_averaged_down_before_the_warp():
+    """Of stripes one pixel wide a plain bilinear warp at an eighth keeps some at random; their average is grey."""
+    stripes = np.zeros((896, 896, 3), np.uint8)
+    stripes[:, ::2] = 255
+    points = (template_points("arcface", (112, 112)) + 0.5) * 8 - 0.5
+    fine = align_face(stripes, points, template="arcface", size=(112, 112))[8:-8, 8:-8]
+    assert np.abs(fine.astype(int) - 128).max() <= 3
+    y, x = np.mgrid[:896, :896] / 60
+    waves = np.stack([127 + 120 * np.sin(x), 127 + 120 * np.sin(y), 127 + 120 * np.sin(x + y)], 2).astype(np.uint8)
+    a = align(waves, points).astype(int)
+    b = align_face(waves, points, template="arcface", size=(112, 112)).astype(int)
+    assert np.abs(a - b)[4:-4, 4:-4].max() <= 3  # nothing moved
+
+
+def test_head_pose_recovers_the_angles_a_mean_face_was_turned_by():
+    def turned(yaw, pitch, roll):
+        y, p, r = np.radians([yaw, pitch, roll])
+        about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+        about_x = np.array([[1, 0, 0], [0, np.cos(p), np.sin(p)], [0, -np.sin(p), np.cos(p)]])
+        about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+        return (about_z @ about_x @ about_y @ _MEAN_FACE.T).T[:, :2] * 40 + 100
+
+    for angles in ((0, 0, 0), (50, 0, 0), (-35, 20, 0), (20, -30, 40), (60, 10, -170)):
+        np.testing.assert_allclose(head_pose(turned(*angles)), angles, atol=1e-6)
+    assert "extreme pose: turned about 70° aside" in assess(_noise(), turned(70, 0, 0)).reasons[0]
+    assert "extreme pose: tilted about 50°" in assess(_noise(), turned(0, 50, 0)).reasons[0]
+    assert assess(_noise(), turned(20, 10, 30)).reasons == ()
+
+
+def _noise():
+    crop = np.random.default_rng(0).integers(0, 255, (112, 112, 3)).astype(np.uint8)
+    return cv2.normalize(cv2.GaussianBlur(crop, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
+
+
+def test_reasons_name_what_is_poor():
+    points = template_points("arcface", (112, 112))
+    assert "face too small: 11 pixels" in assess(_noise(), points * 0.3).reasons[0]
+    assert "cut off: " in assess(_noise(), points - [60, 0], shape=(112, 112)).reasons[0]
+    soft = np.random.default_rng(1).integers(0, 255, (5, 5, 3)).astype(np.uint8)
+    blurred = assess(cv2.resize(soft, (112, 112), interpolation=cv2.INTER_CUBIC), points)
+    assert any(reason.startswith("blurred") for reason in blurred.reasons)
+    flat = np.full((112, 112, 3), 90, np.uint8)
+    assert any(reason.startswith("little contrast") for reason in assess(flat, points).reasons)
+    assert sharpness(flat) == 0
+    good = assess(_noise(), points, score=1.0)
+    assert good.reasons == ()
+    assert 0 < blurred.score < good.score <= 1
+
+
+def test_enrolling_lists_what_it_left_out_and_what_is_doubtful(recognizer, gallery, draw):
+    pictures = [
+        draw.paint(draw.RED),
+        b"junk",
+        draw.paint(),
+        draw.paint(draw.RED, draw.BLUE, size=(220, 420)),
+        draw.paint(draw.RED),
+    ]
+    done = enroll_pictures(recognizer, gallery, "Rosa", pictures, names=[f"p{i}" for i in range(5)], keep_crops=True)
+    assert (done.enrolment.added, done.enrolment.already) == (1, 1)
+    assert [name for name, _ in done.refused] == ["p1", "p2", "p3"]
+    assert "expected a JPEG" in done.refused[0][1]
+    assert done.refused[1][1] == "no face found"
+    assert "which of them is meant" in done.refused[2][1]
+    assert decode(gallery.crop("Rosa")).shape == (112, 112, 3)
+    again = enroll_pictures(recognizer, gallery, "Pia", [draw.paint(draw.PINK)], threshold=0.9)
+    assert [c.name for c in again.resembles] == ["Rosa"]
+    nobody = enroll_pictures(recognizer, gallery, "Nil", [draw.paint()])
+    assert nobody.enrolment is None
+    assert len(gallery) == 2
+
+
+def test_a_small_face_in_the_background_does_not_hinder_enrolling(recognizer, gallery, draw):
+    picture = draw.paint(draw.RED, size=(300, 400))
+    picture[250:280, 350:380] = draw.BLUE
+    done = enroll_pictures(recognizer, gallery, "Rosa", [picture])
+    assert done.enrolment.added == 1
+    assert "several faces: 2" in done.doubts[0][1]
+    assert enroll_pictures(recognizer, gallery, "Rosa", [picture], strict=True).enrolment is None
+
+
+def test_the_sheet_shows_both_crops(recognizer, draw, tmp_path):
+    result = recognizer.verify(draw.paint(draw.RED), draw.paint(draw.BLUE))
+    sheet = pair_sheet(result)
+    assert np.abs(sheet[180, 180].astype(int) - draw.RED).max() < 40
+    assert np.abs(sheet[180, 530].astype(int) - draw.BLUE).max() < 40
+    write_pair(tmp_path / "out.png", result)
+    assert decode((tmp_path / "out.png").read_bytes()).shape == sheet.shape
+    with pytest.raises(DataError, match="gif"):
+        write_pair(tmp_path / "out.gif", result)
