@@ -240,8 +240,9 @@ class MarginSoftmax(nn.Module):
 def _initial_rows(rows: slice, dim: int, seed: int) -> Tensor:
     """Normal rows of length about 1, a function of (seed, row): the same however the rows are split over ranks."""
     block = 8192
-    parts = []
+    out = torch.empty(rows.stop - rows.start, dim)
     for number in range(rows.start // block, -(-rows.stop // block)):
-        whole = torch.randn(block, dim, generator=step_generator(seed, number))
-        parts.append(whole[max(0, rows.start - number * block) : rows.stop - number * block])
-    return torch.cat(parts).mul_(1.0 / math.sqrt(dim))
+        whole = torch.randn(block, dim, generator=step_generator(seed, number)).mul_(1.0 / math.sqrt(dim))
+        first, last = max(rows.start, number * block), min(rows.stop, (number + 1) * block)
+        out[first - rows.start : last - rows.start] = whole[first - number * block : last - number * block]
+    return out

@@ -1,0 +1,115 @@
+"""Partial FC on one machine: a training step of the head at 10 k, 100 k and 1 M classes, all classes or 1 % of them.
+
+    python benchmarks/partial_fc.py [--runs 5] [--json FILE]
+
+A step is forward, backward and the optimiser (SGD with momentum: torch's for rate 1.0, `RowSGD` with sparse gradients
+for 0.01) of CosFace at batch 64, 128-d. Each case has a process of its own. Times are given twice: CPU time of one
+thread (does not depend on what else runs) and wall time. Memory: the centres and their momentum, the resident size
+before the first step, and the growth of the peak resident size over the measured steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visavis.heads.cosface import CosFace
+from visavis.heads.margin_softmax import MarginSoftmax
+from visavis.heads.rows import RowSGD
+
+BATCH, DIM = 64, 128
+CLASSES = (10_000, 100_000, 1_000_000)
+RATES = (1.0, 0.01)
+
+
+def measure(classes: int, rate: float, runs: int) -> dict[str, Any]:
+    """Warm up, then take `runs` steps on one thread and `runs` with all."""
+    torch.manual_seed(0)
+    head = MarginSoftmax(CosFace(), num_classes=classes, dim=DIM, sample_rate=rate, sparse=rate < 1, seed=0)
+    kind = RowSGD if rate < 1 else torch.optim.SGD
+    optimizer = kind(head.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    loaded = _status("VmRSS")
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        x = torch.randn(BATCH, DIM, requires_grad=True)
+        head(x, torch.randint(0, classes, (BATCH,))).backward()
+        optimizer.step()
+
+    step()
+    step()
+    settled = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    threads, found = torch.get_num_threads(), {}
+    for name, clock, used in (("cpu_ms", time.process_time, 1), ("wall_ms", time.perf_counter, threads)):
+        torch.set_num_threads(used)
+        times = []
+        for _ in range(runs):
+            start = clock()
+            step()
+            times.append(1e3 * (clock() - start))
+        found[name] = {"median": statistics.median(times), "min": min(times), "max": max(times)}
+    return {
+        "classes": classes,
+        "rate": rate,
+        "one_thread": found["cpu_ms"],
+        "all_threads": found["wall_ms"],
+        "centres_and_momentum_mb": 2 * classes * DIM * 4 / 1e6,
+        "resident_mb": {"before": loaded / 1e6, "after_two_steps": settled / 1e6},
+        "growth_of_peak_mb": (_status("VmHWM") - settled) / 1e6,
+    }
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field + ":")).split()[1]) * 1024
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and commit."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return {
+        "machine": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": commit,
+    }
+
+
+def main() -> None:
+    """Measure, print and store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "partial_fc.json")
+    parser.add_argument("--case", nargs=2, type=float, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.case:
+        print(json.dumps(measure(int(args.case[0]), args.case[1], args.runs)))
+        return
+    about, results = environment(), []
+    for classes in CLASSES:
+        for rate in RATES:
+            command = [sys.executable, __file__, "--runs", str(args.runs), "--case", str(classes), str(rate)]
+            results.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    report = {"benchmark": "partial_fc", "batch": BATCH, "dim": DIM, "runs": args.runs, **about, "results": results}
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
