@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,20 @@ def test_the_schedule_is_pytorchs(
     assert [factor(step) for step in range(TOTAL)] == pytest.approx(rates(oracle, every), abs=1e-9)
 
 
+def test_rates_in_the_recipe_are_those_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "rates.txt").write_text("0: 0.01\n5: .05\n10: .1\n")
+    written = build_schedule(
+        ScheduleRecipe(name="from-file", args={"path": str(tmp_path / "rates.txt")}), total=TOTAL, per_epoch=PER_EPOCH
+    )
+    inline = build_schedule(
+        ScheduleRecipe(name="rates", args={"starts": [0, 5, 10], "rates": [0.01, 0.05, 0.1]}),
+        total=TOTAL,
+        per_epoch=PER_EPOCH,
+    )
+    assert [inline(s) for s in range(TOTAL)] == [written(s) for s in range(TOTAL)]
+    assert [inline(s) for s in (0, 49, 50, 99, 100, 119)] == [0.01, 0.01, 0.05, 0.05, 0.1, 0.1]
+
+
 def test_every_schedule_the_reference_lists_is_here() -> None:
     listed = {"inverse", "multiplicative", "step", "multistep", "exponential", "cyclic", "cosine", "cosine-restarts"}
     assert listed | {"one-cycle", "from-file"} <= set(SCHEDULES)
@@ -114,6 +129,8 @@ def test_every_schedule_the_reference_lists_is_here() -> None:
         ("one-cycle", {"shape": "cos"}, "unknown one-cycle shape"),
         ("exponential", {"unit": "epochs"}, "did you mean 'epoch'"),
         ("multiplicative", {"factors": []}, "at least one factor"),
+        ("rates", {"starts": [1, 2], "rates": [1, 2]}, "rising starts, from 0"),
+        ("rates", {"starts": [0, 2], "rates": [1]}, "as many"),
     ],
 )
 def test_impossible_arguments_are_refused(name: str, args: dict[str, Any], message: str) -> None:

@@ -19,7 +19,9 @@ class Augmentation:
 
     `flip`, `grey`, `erase`, `low_resolution` and `blur` are probabilities. `shift` and `scale` are fractions of the
     side, `rotate` degrees, `brightness`, `contrast` and `saturation` the largest relative change. An erased rectangle
-    covers up to `erase_area` of the picture; a low resolution is at least `lowest_resolution` of the side.
+    covers up to `erase_area` of the picture; a low resolution is at least `lowest_resolution` of the side. `window` is
+    the probability that a crop larger than the network's input is cut out at a random place, and not in the middle;
+    unless it is 0 such crops are cut, never shrunk (SphereFace, reference-systems row S2: 116 × 100 to 112 × 96, 0.5).
     """
 
     flip: float = 0.5
@@ -35,6 +37,7 @@ class Augmentation:
     low_resolution: float = 0.0
     lowest_resolution: float = 0.3
     blur: float = 0.0
+    window: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -77,6 +80,14 @@ class Augmentation:
         height, width = size
         fit = min(source[0] / height, source[1] / width)
         shift = rng.uniform(-self.shift, self.shift, (n, 2)) * np.array([width, height])
+        if self.window:
+            fit, slack = 1.0, np.array([source[1] - width, source[0] - height]) / 2
+            if slack.min() < 0:
+                raise RecipeError(
+                    f"augment.window wants crops of at least {height}×{width}, got {source[0]}×{source[1]}"
+                )
+            place = np.floor(rng.random((n, 2)) * (2 * slack + 1)) - slack
+            shift += np.where(rng.random((n, 1)) < self.window, place, slack % 1)
         cos, sin = np.cos(angle) * zoom / fit, np.sin(angle) * zoom / fit
         matrices = np.empty((n, 2, 3))
         matrices[:, 0, 0], matrices[:, 0, 1] = cos * mirror, -sin

@@ -7,6 +7,7 @@ count: share (of the run), step or epoch.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from visavis.errors import RecipeError, unknown_name
@@ -43,6 +44,19 @@ def step_decay(total: int, per_epoch: int, *, every: float = 10, gamma: float = 
     """factor = gamma^⌊t / every⌋ (row S8, Step)."""
     size = _positive("every", every) * _unit(unit, total, per_epoch)
     return lambda step: gamma ** math.floor(step / size)
+
+
+def piecewise(
+    total: int, per_epoch: int, *, starts: Sequence[float] = (0,), rates: Sequence[float] = (1,), unit: str = "epoch"
+) -> Factor:
+    """factor = rates[i] from starts[i] on, the last to the end of the run; with a base rate of 1 they are the rates.
+
+    What MassFace keeps in a file (row M9, where the rate was None after the last row: M21).
+    """
+    size = _unit(unit, total, per_epoch)
+    if len(starts) != len(rates) or not len(starts) or starts[0] != 0 or list(starts) != sorted(set(starts)):
+        raise RecipeError(f"schedule 'rates' wants as many rising starts, from 0, as rates; got {starts} and {rates}")
+    return lambda step: rates[bisect_right(starts, step / size) - 1]
 
 
 def cyclic(

@@ -70,8 +70,8 @@ class PreprocessRecipe:
 class AugmentRecipe:
     """Random changes of each training picture; every field at 0 leaves it as it is.
 
-    `flip`, `grey`, `erase`, `low_resolution` and `blur` are probabilities; `shift` and `scale` are fractions of the
-    side, `rotate` degrees, `brightness`, `contrast` and `saturation` the largest relative change.
+    `flip`, `grey`, `erase`, `low_resolution`, `blur` and `window` are probabilities; `shift` and `scale` are fractions
+    of the side, `rotate` degrees, `brightness`, `contrast` and `saturation` the largest relative change.
     """
 
     flip: float = 0.5
@@ -87,6 +87,7 @@ class AugmentRecipe:
     low_resolution: float = 0.0
     lowest_resolution: float = 0.3
     blur: float = 0.0
+    window: float = 0.0
 
 
 @dataclass

@@ -17,6 +17,7 @@ from visavis.train.curves import (
     inverse,
     multiplicative,
     one_cycle,
+    piecewise,
     step_decay,
 )
 from visavis.train.recipe import ScheduleRecipe
@@ -115,6 +116,7 @@ SCHEDULES: dict[str, Callable[..., Factor]] = {
     "multistep": multistep,
     "one-cycle": one_cycle,
     "polynomial": polynomial,
+    "rates": piecewise,
     "step": step_decay,
 }
 
