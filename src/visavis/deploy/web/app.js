@@ -191,6 +191,7 @@ let typing;
 $("people-form").query.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(listPeople, 200); });
 
 // About
+$("token-cancel").addEventListener("click", () => $("token-dialog").close("cancel"));
 function facts(pairs) { return el("dl", {}, pairs.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, value)])); }
 function evaluationRows(values, path = []) {
   return Object.entries(values).flatMap(([key, value]) =>
