@@ -8,10 +8,12 @@ from typing import Any
 from visavis.cli.progress import make_bar
 
 
-def write_run_report(run: Any, model: Any, rows: Sequence[tuple[str, str]], *, seed: int = 0) -> Any:
+def write_run_report(
+    run: Any, model: Any, rows: Sequence[tuple[str, str]], *, seed: int = 0, tables: Sequence[Any] = ()
+) -> Any:
     """Evaluate `model` on the run's held-out pairs and write report.json, report.html and scores.npz into its folder.
 
-    Returns the Report.
+    `tables` come behind its own. Returns the Report.
     """
     from visavis.card import write_atomically
     from visavis.deploy.embedders import load_embedder
@@ -35,7 +37,7 @@ def write_run_report(run: Any, model: Any, rows: Sequence[tuple[str, str]], *, s
     made = (("training", f"{run.steps} steps, {run.skipped_steps} skipped"),
             ("images per second", f"{run.images_per_second:.0f}"), *rows)  # fmt: skip
     report = report.with_additions(
-        tables=(Table("How it was made", ("what", "how much"), made),), plots=training_plots(run.folder)
+        tables=(*tables, Table("How it was made", ("what", "how much"), made)), plots=training_plots(run.folder)
     )
     write_atomically(run.folder / "report.json", report.to_json().encode())
     write_atomically(run.folder / "report.html", report.to_html().encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 TAKES_REST = True
 EPILOG = """Any field of a recipe can be set: --SECTION.FIELD VALUE, e.g. --optimizer.lr 0.05 --head.args.margin 0.4
@@ -19,11 +20,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="SRC", help="pictures to train on, in place of the recipe's data.source")
     parser.add_argument("--out", metavar="RUN", help="the run folder (default: runs/NAME-TIME)")
     parser.add_argument("--init", metavar="MODEL", help="start from this model's backbone")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="what it would cost, measured here; the data may be absent"
+    )
+    parser.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="with --dry-run: processes sharing the work"
+    )
     parser.add_argument("--resume", metavar="RUN", help="continue a run from its last checkpoint")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and print what came of it."""
+    from visavis.cli.finetune_report import write_before_after
     from visavis.cli.progress import training_progress
     from visavis.cli.run_report import write_run_report
     from visavis.errors import RecipeError
@@ -31,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.resume) == bool(args.recipe):
         raise RecipeError("expected either a RECIPE or --resume RUN; the recipes: visavis recipes")
-    if args.resume and (args.rest or args.data or args.init):
+    if args.resume and (args.rest or args.data or args.init or args.dry_run):
         raise RecipeError("a resumed run keeps its recipe; start a new one to change it")
     if args.resume:
         from visavis.train.loop import resume_recipe
@@ -41,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         data = [f"--data.source={args.data}"] if args.data else []
         init = [f"--init={args.init}"] if args.init else []
         recipe = load_recipe(args.recipe, [*data, *init, *args.rest])
+        if args.dry_run:
+            return show_cost(recipe, args.devices)
         out = Path(args.out or f"runs/{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     from visavis.train.distributed import find_launch
     from visavis.train.loop import train
@@ -54,7 +64,25 @@ def run(args: argparse.Namespace) -> int:
     with training_progress() as progress:
         result = train(recipe, out, resume=bool(args.resume), observer=progress)
     print(f"{result.steps} steps at {result.images_per_second:.0f} images/s, {result.skipped_steps} skipped")
+    tables = write_before_after(recipe, result) if recipe.init else []
     if result.judge:
-        print(f"\n{write_run_report(result, result.model, [], seed=recipe.seed)}\n\nreport: {out / 'report.html'}")
+        report = write_run_report(result, result.model, [], seed=recipe.seed, tables=tables)
+        print(f"\n{report}\n\nreport: {out / 'report.html'}")
+    else:
+        print("\n\n".join(table.to_text() for table in tables))
     print(f"model: {result.model}")
+    return 0
+
+
+def show_cost(recipe: Any, devices: int) -> int:
+    """Print what a recipe would cost."""
+    from visavis.cli.progress import make_bar
+    from visavis.train.cost import STEPS, dry_run
+
+    with make_bar() as bar:
+        task = bar.add_task("measuring", total=STEPS, detail="")
+        cost = dry_run(recipe, devices=devices, advance=lambda done, total: bar.update(task, completed=done))
+    table = cost.to_table()
+    width = max(len(name) for name, _ in table.rows)
+    print("\n".join([table.title, *(f"  {name:{width}}  {value}" for name, value in table.rows), table.note]))
     return 0

@@ -84,10 +84,7 @@ def open_pictures(recipe: DataRecipe, *, advance: Advance | None = None) -> tupl
     parts: list[Pictures] = []
     about: dict[str, object] = {}
     if recipe.source:
-        source = open_source(recipe.source)
-        if recipe.identities:
-            source = source.only(_names(beside(recipe.identities, recipe.source)))
-        source, dropped = _frequent(source, recipe.min_images)
+        source, dropped = kept_pictures(recipe)
         about = {
             "source": str(recipe.source),
             "identities": len(source.identities),
@@ -126,6 +123,14 @@ def beside(path: str, source: str) -> Path:
     """A list's path: as it is, or inside the data's folder where it is not found as it is."""
     inside = Path(source) / path
     return inside if not Path(path).exists() and inside.exists() else Path(path)
+
+
+def kept_pictures(recipe: DataRecipe) -> tuple[Source, int]:
+    """The pictures of `data.source` that `identities` and `min_images` leave, and how many identities are too rare."""
+    source = open_source(recipe.source)
+    if recipe.identities:
+        source = source.only(_names(beside(recipe.identities, recipe.source)))
+    return _frequent(source, recipe.min_images)
 
 
 def _names(path: Path) -> list[str]:
