@@ -355,6 +355,19 @@ def test_state_survives_a_checkpoint(case, tmp_path):
     assert going(x, labels).item() == resumed(x, labels).item()
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_batch_that_is_not_finite_leaves_no_trace(case):
+    name, args, _ = CASES[case]
+    x, labels = batch()
+    module = margin_softmax(name, args, centre_loss=0.1).double()
+    module(x, labels)
+    before = {k: v.clone() for k, v in module.state_dict().items() if k != "steps"}
+    with torch.no_grad():
+        x[3] = torch.nan
+    assert not torch.isfinite(module(x, labels))
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items() if k != "steps")
+
+
 @pytest.mark.parametrize(
     ("name", "args", "said"),
     [

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, softplus
 
 from visavis.errors import DataError, RecipeError
+from visavis.heads.cosines import EPSILON, cosines, target_cosines, wide
 from visavis.heads.head import Head, checked
 from visavis.heads.ranks import Ranks
 from visavis.heads.regularisers import CentreLoss, quality_weights
 from visavis.heads.sampling import draw_classes, keep_positives, step_generator
-from visavis.heads.stream import EPSILON, Plan, Stream, cosines, target_cosines, wide
+from visavis.heads.stream import Plan, Stream
 
 Streamed = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -147,7 +148,7 @@ class MarginSoftmax(nn.Module):
             return self._loss(self.ranks.gather_with_gradient(embeddings, counts), labels)
 
     def _loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        head, training = self.head, self.training
+        head = self.head
         weight, bias, local, considered = self._classes(labels)
         unit, norm = self._split(embeddings)
         kind: dict[str, Any] = {"sub_centres": self.sub_centres, "normalised": head.normalised}
@@ -164,7 +165,9 @@ class MarginSoftmax(nn.Module):
         shift = norm.new_zeros(len(norm)) if offset is None else offset.to(norm.dtype).expand(len(norm))
         with torch.no_grad():
             cosine = self.ranks.sum(target_cosines(unit, weight, bias, local, **kind))
-            if training:
+            # A batch that is not finite is skipped by whoever trains; it must not stay in the state either.
+            learning = self.training and bool(torch.isfinite(norm.sum() + cosine.sum()))
+            if learning:
                 head.observe(cosine, norm)
                 if head.sees_negatives:
                     first = self._stream(unit, weight, bias, head.scales(norm), shift, cosine, cosine, local, plan)
@@ -189,11 +192,11 @@ class MarginSoftmax(nn.Module):
             rows = rows * quality_weights(norm, self.quality_power)
         loss = rows.mean()
         if self.centres is not None:
-            loss = loss + self.centres(embeddings, labels)
+            loss = loss + self.centres(embeddings, labels, move=learning)
         with torch.no_grad():
             top = self.ranks.max(top)
             self.last = BatchRecord(loss.detach(), cosine.mean(), (cosine >= top).to(loss.dtype).mean())
-            if training:
+            if self.training:
                 self.steps += 1
         return loss
 

@@ -34,19 +34,19 @@ class CentreLoss(nn.Module):
         self.means: Tensor
         self.register_buffer("means", torch.zeros(stop - start, dim))
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """The loss of the gathered batch (B, D), (B,); moves the centres when training."""
+    def forward(self, embeddings: Tensor, labels: Tensor, *, move: bool) -> Tensor:
+        """The loss of the gathered batch (B, D), (B,); then moves the centres, if wanted."""
         here = (labels >= self.start) & (labels < self.stop)
         rows = (labels - self.start).clamp(0, len(self.means) - 1)
         own = torch.where(here[:, None], self.means[rows], 0.0).to(embeddings.dtype)
         distance = embeddings - self.ranks.sum(own)
-        if self.training:
+        if move:
             with torch.no_grad():
                 present, slot = torch.unique(rows[here], return_inverse=True)
-                move = torch.zeros(len(present), distance.shape[1], dtype=distance.dtype, device=distance.device)
-                move.index_add_(0, slot, distance[here])
-                count = torch.bincount(slot, minlength=len(present)).to(move.dtype)
-                self.means[present] += (self.rate * move / (1.0 + count)[:, None]).to(self.means.dtype)
+                pull = torch.zeros(len(present), distance.shape[1], dtype=distance.dtype, device=distance.device)
+                pull.index_add_(0, slot, distance[here])
+                count = torch.bincount(slot, minlength=len(present)).to(pull.dtype)
+                self.means[present] += (self.rate * pull / (1.0 + count)[:, None]).to(self.means.dtype)
         return self.weight * 0.5 * distance.square().sum(1).mean()
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
-EPSILON = 1e-12  # smallest norm divided by, as in torch.nn.functional.normalize
+from visavis.heads.cosines import raw_cosines
 
 
 @dataclass(frozen=True)
@@ -44,49 +44,6 @@ class Plan:
     negatives: Callable[[Tensor, Tensor], Tensor] | None = None
     total: bool = False
     reduce: Callable[[Tensor], Any] | None = None
-
-
-def inverse_norms(weight: Tensor) -> Tensor:
-    """1/‖w‖ of every row, in at least float32."""
-    return torch.linalg.vector_norm(weight, dim=1, dtype=wide(weight.dtype)).clamp_min_(EPSILON).reciprocal_()
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The type to reduce in: float32, or float64 for float64."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def cosines(unit: Tensor, weight: Tensor, bias: Tensor | None, *, sub_centres: int, normalised: bool) -> Tensor:
-    """Cosines (or inner products plus bias) of a batch with every row of `weight`, best sub-centre of each class."""
-    cosine = _raw_cosines(unit, weight, bias, normalised)[0]
-    return cosine if sub_centres == 1 else cosine.unflatten(1, (-1, sub_centres)).amax(2)
-
-
-def target_cosines(
-    unit: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, *, sub_centres: int, normalised: bool
-) -> Tensor:
-    """The cosine of each sample with its own class (B,); 0 where the label is not a class of `weight`."""
-    classes = weight.shape[0] // sub_centres
-    if classes == 0:
-        return torch.zeros(len(labels), dtype=wide(weight.dtype), device=weight.device)
-    rows = labels.clamp(0, classes - 1)
-    own = weight.view(classes, sub_centres, -1)[rows]
-    cosine = torch.einsum("bd,bkd->bk", unit.to(own.dtype), own).to(wide(own.dtype))
-    if normalised:
-        cosine *= inverse_norms(own.flatten(0, 1)).view_as(cosine)
-    if bias is not None:
-        cosine += bias.view(classes, sub_centres)[rows]
-    return torch.where((labels >= 0) & (labels < classes), cosine.amax(1), 0.0)
-
-
-def _raw_cosines(unit: Tensor, weight: Tensor, bias: Tensor | None, normalised: bool) -> tuple[Tensor, Tensor | None]:
-    cosine = (unit.to(weight.dtype) @ weight.t()).to(wide(weight.dtype))
-    inverse = inverse_norms(weight) if normalised else None
-    if inverse is not None:
-        cosine *= inverse
-    if bias is not None:
-        cosine += bias
-    return cosine, inverse
 
 
 class Stream(torch.autograd.Function):
@@ -118,7 +75,7 @@ class Stream(torch.autograd.Function):
         peak, top = torch.full_like(target, low), torch.full_like(target, low)
         mass, total = torch.zeros_like(target), torch.zeros_like(target)
         for part, rows, columns in chunks:
-            raw, inverse = _raw_cosines(unit, weight[part], None if bias is None else bias[part], plan.normalised)
+            raw, inverse = raw_cosines(unit, weight[part], None if bias is None else bias[part], plan.normalised)
             held.append((raw if keep else target, inverse))
             cosine = raw if plan.sub_centres == 1 else raw.unflatten(1, (-1, plan.sub_centres)).amax(2)
             mapped = cosine if plan.negatives is None else plan.negatives(cosine, threshold[:, None])
@@ -153,31 +110,26 @@ class Stream(torch.autograd.Function):
         """Walk the chunks again: probabilities, then two products per chunk."""
         unit, weight, bias, scale, offset, threshold, reduced = ctx.saved_tensors
         plan: Plan = ctx.plan
-        need_scale, need_offset = ctx.needs_input_grad[3], ctx.needs_input_grad[4]
+        need_weight, need_scale = ctx.needs_input_grad[1], ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
         reduced = reduced.clamp_min(torch.finfo(reduced.dtype).min)  # no negatives here: −∞ would give ∞ − ∞
-        unit_low = unit.to(weight.dtype)
+        low = unit.to(weight.dtype)
         g_unit = torch.zeros_like(reduced[:, None].expand(-1, unit.shape[1]))
-        g_weight = torch.empty_like(weight)
+        g_weight = torch.empty_like(weight) if need_weight else None
         g_bias = None if bias is None else torch.empty_like(bias)
         g_scale, g_offset = torch.zeros_like(scale), torch.zeros_like(offset)
         for (part, rows, columns), (raw, inverse) in zip(ctx.chunks, ctx.held, strict=True):
-            centres = weight[part]
             if not ctx.keep:
-                raw = (unit_low @ centres.t()).to(reduced.dtype)
+                raw = (low @ weight[part].t()).to(reduced.dtype)
                 raw = raw if inverse is None else raw.mul_(inverse)
                 raw = raw if bias is None else raw.add_(bias[part])
             cosine, best = raw, None
             if plan.sub_centres > 1:
                 cosine, best = raw.unflatten(1, (-1, plan.sub_centres)).max(2, keepdim=True)
                 cosine = cosine.squeeze(2)
-            mapped, leaf = cosine, None
-            if plan.negatives is not None:
-                with torch.enable_grad():
-                    leaf = cosine.detach().requires_grad_()
-                    mapped = plan.negatives(leaf, threshold[:, None])
+            leaf, mapped = _map(cosine, threshold, plan)
             g = mapped.detach() * scale[:, None]
             g = g.add_(offset[:, None]).sigmoid_() if plan.reduction == "sigmoid" else g.sub_(reduced[:, None]).exp_()
-            if need_scale or need_offset:
+            if need_scale:
                 g *= g_reduced[:, None]
                 g = g.add_(g_total[:, None]) if plan.total else g
                 g[rows, columns] = 0.0
@@ -192,26 +144,42 @@ class Stream(torch.autograd.Function):
                 (g,) = torch.autograd.grad(mapped, leaf, g)
             g[rows, columns] = g_target[rows]
             if best is not None:
-                g = (
-                    torch.zeros_like(raw)
-                    .unflatten(1, (-1, plan.sub_centres))
-                    .scatter_(2, best, g[:, :, None])
-                    .flatten(1)
-                )
+                spread = torch.zeros_like(raw).unflatten(1, (-1, plan.sub_centres))
+                g = spread.scatter_(2, best, g[:, :, None]).flatten(1)
             if g_bias is not None:
                 g_bias[part] = g.sum(0)
-            if inverse is None:
-                torch.mm(g.to(weight.dtype).t(), unit_low, out=g_weight[part])
-            else:
-                along = (g * raw).sum(0).mul_(inverse).mul_(inverse).neg_()
-                g *= inverse
-                torch.mul(centres, along[:, None].to(weight.dtype), out=g_weight[part])
-                g_weight[part].addmm_(g.to(weight.dtype).t(), unit_low)
-            g_unit += g.to(weight.dtype) @ centres
+            g_unit += _products(g, raw, inverse, weight[part], low, None if g_weight is None else g_weight[part])
         if plan.reduce is not None:
             for gradient in (g_unit, g_scale, g_offset):
                 plan.reduce(gradient)
         return g_unit.to(unit.dtype), g_weight, g_bias, g_scale, g_offset, None, None, None, None
+
+
+def _map(cosine: Tensor, threshold: Tensor, plan: Plan) -> tuple[Tensor | None, Tensor]:
+    """η of a chunk, with the leaf to take its slope at; no leaf where η is the identity."""
+    if plan.negatives is None:
+        return None, cosine
+    with torch.enable_grad():
+        leaf = cosine.detach().requires_grad_()
+        return leaf, plan.negatives(leaf, threshold[:, None])
+
+
+def _products(
+    g: Tensor, raw: Tensor, inverse: Tensor | None, centres: Tensor, unit: Tensor, out: Tensor | None
+) -> Tensor:
+    """Write ∂L/∂w of a chunk into `out` and return its part of ∂L/∂x̂, from g = ∂L/∂cos, which is used up."""
+    along = None
+    if inverse is not None:
+        along = (g * raw).sum(0).mul_(inverse).mul_(inverse).neg_() if out is not None else None
+        g *= inverse
+    g = g.to(centres.dtype)
+    if out is not None and along is None:
+        torch.mm(g.t(), unit, out=out)
+    elif out is not None and along is not None:
+        # −r² (Σ g cos) w first, so that the product adds to rows that are in the cache.
+        torch.mul(centres, along[:, None].to(centres.dtype), out=out)
+        out.addmm_(g.t(), unit)
+    return g @ centres
 
 
 def _chunks(labels: Tensor, classes: int, plan: Plan) -> list[tuple[slice, Tensor, Tensor]]:
