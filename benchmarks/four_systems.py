@@ -101,7 +101,9 @@ def train(name: str, data: str, work: Path, seed: int) -> dict[str, Any]:
         words += ["--init", str(work / data / system.init)]
         if data == "lfw-dev":  # half of its people have two pictures at most
             words += ["--data.min_images", "2", "--data.images_per_class", "2"]
-    elif data == "lfw-dev":
+    if system.recipe == "deepid-small":
+        words += ["--data.identities", str(people(data, where, work)[0])]
+    if not system.init and data == "lfw-dev":
         words += ["--augment.brightness", "0.2", "--augment.erase", "0.3"]
     if out.exists():
         raise SystemExit(f"{out} holds an unfinished run; remove it")
@@ -115,8 +117,8 @@ def train(name: str, data: str, work: Path, seed: int) -> dict[str, Any]:
     return found
 
 
-def similarities(name: str, data: str, work: Path) -> tuple[Any, Any]:
-    """Scores of the held-out pairs by a trained row, and the pairs."""
+def similarities(name: str, data: str, work: Path) -> Any:
+    """Scores of the held-out pairs by a trained row."""
     from visavis.data.pairs import check_pairs, read_pairs
     from visavis.data.sources import open_source
     from visavis.deploy.embedders import load_embedder
@@ -128,21 +130,35 @@ def similarities(name: str, data: str, work: Path) -> tuple[Any, Any]:
     pictures = [source.image(int(i)) for i in check_pairs(pairs, source)]
     embedder: Any = load_embedder(work / data / name)
     embeddings = embedder.embed(fit_crops(np.stack(pictures), embedder.spec))
-    return pair_similarities(embeddings, pairs.reference, pairs.probe), pairs
+    return pair_similarities(embeddings, pairs.reference, pairs.probe)
+
+
+def people(data: str, where: list[str], work: Path) -> tuple[Path, Path]:
+    """Lists of training people: four fifths for DeepID's network, the rest for Joint Bayesian (paper, section 4)."""
+    from visavis.data.sources import open_source
+
+    lists = work / f"{data}-network.txt", work / f"{data}-scorer.txt"
+    if data == "lfw-dev":
+        names = (ROOT / LFW / "train_identities.txt").read_text(encoding="utf-8").split()
+    else:
+        names = list(open_source(where[1]).identities)
+    part = len(names) * 4 // 5
+    for path, chosen in zip(lists, (names[:part], names[part:]), strict=True):
+        path.write_text("\n".join(chosen) + "\n", encoding="utf-8")
+    return lists
 
 
 def joint_bayesian(data: str, work: Path) -> Any:
-    """Scores of the held-out pairs by Joint Bayesian on DeepID's features, learnt from the training people."""
+    """Scores of the held-out pairs by PCA and Joint Bayesian, learnt from people DeepID's network has not seen."""
     from visavis.data.pairs import check_pairs, read_pairs
     from visavis.data.sources import open_source
     from visavis.deploy.embedders import load_embedder
-    from visavis.evaluate.joint_bayesian import fit_joint_bayesian  # pyright: ignore[reportMissingImports]
+    from visavis.evaluate.joint_bayesian import PairScorer
     from visavis.vision.preprocessing import fit_crops
 
     where, judge, listed = sources(data, work)
     learn, held_out, pairs = open_source(ROOT / where[1]), open_source(judge), read_pairs(listed)
-    if data == "lfw-dev":
-        learn = learn.only((ROOT / LFW / "train_identities.txt").read_text().split())
+    learn = learn.only(people(data, where, work)[1].read_text(encoding="utf-8").split())
     embedder: Any = load_embedder(work / data / "deepid")
 
     def embed(source: Any, wanted: Any) -> Any:
@@ -150,9 +166,9 @@ def joint_bayesian(data: str, work: Path) -> Any:
         crops = (fit_crops(np.stack([source.image(int(i)) for i in part]), embedder.spec) for part in parts)
         return np.concatenate([embedder.embed(c) for c in crops])
 
-    model = fit_joint_bayesian(embed(learn, np.arange(len(learn))), learn.labels)
     rows = embed(held_out, check_pairs(pairs, held_out))
-    return model.scores(rows[pairs.reference], rows[pairs.probe])
+    scorer = PairScorer.fit(embed(learn, np.arange(len(learn))), learn.labels, dim=100)
+    return scorer.score(rows[pairs.reference], rows[pairs.probe])
 
 
 def figures(scores: Any, pairs: Any) -> dict[str, Any]:
@@ -205,9 +221,8 @@ def markdown(result: dict[str, Any]) -> str:
             low, high = (100 * v for v in a["interval"])
             mean = f"{100 * a['mean']:.2f} % ({low:.2f} to {high:.2f})"
             share = f"{100 * tmr:.1f} %" if tmr is not None else "-"
-            lines.append(
-                f"| {row['shows']} (`{name}`) | {mean} | {100 * row['eer']:.2f} % | {row['auc']:.4f} | {share} | {row['seconds'] / 60:.1f} |"
-            )
+            rest = f"{100 * row['eer']:.2f} % | {row['auc']:.4f} | {share} | {row['seconds'] / 60:.1f}"
+            lines.append(f"| {row['shows']} (`{name}`) | {mean} | {rest} |")
         lines += ["", "| claim | accuracy (95 % interval, points) | AUC (95 % interval) | |", "|---|---|---|---|"]
         for claim in part["claims"]:
             (al, ah), (bl, bh) = claim["accuracy_interval"], claim["auc_interval"]
@@ -221,6 +236,8 @@ def markdown(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Train what is missing, judge, compare, write."""
+    from visavis.data.pairs import read_pairs
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "four-systems")
@@ -241,18 +258,17 @@ def main() -> None:
     for data in args.data:
         rows: dict[str, Any] = {}
         scores: dict[str, Any] = {}
+        _, _, listed = sources(data, work)
+        pairs = read_pairs(listed)
         for name in args.only:
             made = train(name, data, work, args.seed)
-            scores[name], pairs = similarities(name, data, work)
+            scores[name] = similarities(name, data, work)
             rows[name] = {"shows": SYSTEMS[name].shows, **made, **figures(scores[name], pairs)}
             print(f"{data} {name}: {100 * rows[name]['accuracy']['mean']:.2f} %, {made['seconds']:.0f} s", flush=True)
         if "deepid" in rows:
-            try:
-                scores["deepid-joint-bayesian"] = joint_bayesian(data, work)
-                found = figures(scores["deepid-joint-bayesian"], pairs)
-                rows["deepid-joint-bayesian"] = {**rows["deepid"], **found, "shows": "DeepID, Joint Bayesian"}
-            except ImportError as error:
-                print(f"no Joint Bayesian: {error}")
+            scores["deepid-joint-bayesian"] = joint_bayesian(data, work)
+            found = figures(scores["deepid-joint-bayesian"], pairs)
+            rows["deepid-joint-bayesian"] = {**rows["deepid"], **found, "shows": "DeepID, Joint Bayesian"}
         right = {name: row.pop("right") for name, row in rows.items()}
         claims = []
         for claim, better, worse in CLAIMS:
