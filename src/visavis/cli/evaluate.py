@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         report = report.with_additions(plots=training_plots(run_folder))
     print(report)
     _print_failures(report.context["failures_to_acquire"])
-    _write(args, report)
+    write_report(args, report)
     return 0
 
 
@@ -114,7 +114,8 @@ def _print_failures(failures: dict[str, Any]) -> None:
         print("  … all of them are in --json FILE")
 
 
-def _write(args: argparse.Namespace, report: Any) -> None:
+def write_report(args: argparse.Namespace, report: Any) -> None:
+    """Write the report in every form that was asked for."""
     from visavis.card import write_atomically
 
     for path, make in (

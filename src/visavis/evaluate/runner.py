@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import time
@@ -61,7 +62,7 @@ def evaluate(
     protocol = PairProtocol.of(protocol) if isinstance(protocol, Pairs) else protocol
     embedded = embed_images(embedder, protocol.images, images, batch_size=batch_size, progress=progress, cache=cache)
     found = protocol.score(embedded, settings)
-    context: dict[str, Any] = {"data": protocol.describe()}
+    context: dict[str, Any] = {"data": {**protocol.describe(), "comparisons_digest": _digest(protocol.images, found)}}
     if scores is not None:
         save_scores(scores, found)
         context["scores"] = Path(scores).name
@@ -114,6 +115,16 @@ def load_scores(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def _pixel_outcome(protocol: EvaluationProtocol, images: Images, settings: Settings) -> Outcome:
     embedded = embed_images(PixelEmbedder(), protocol.images, images)
     return protocol.judge(protocol.score(embedded, settings), settings)
+
+
+def _digest(names: tuple[str, ...], scores: Scores) -> str:
+    """What was compared, apart from the model: the pictures' names and every array of whole numbers."""
+    digest = hashlib.blake2b("\n".join(names).encode(), digest_size=16)
+    for name, values in scores.items():
+        if values.dtype.kind in "biu":
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 def _failures(embedded: Embedded) -> dict[str, Any]:

@@ -1,0 +1,214 @@
+"""Evaluations compared: read from their JSON and scores, tested in pairs, shown side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visavis.errors import ProtocolError
+from visavis.evaluate.curves import rate_name
+from visavis.evaluate.environment import environment
+from visavis.evaluate.paired import Decided, mcnemar, minimum_detectable_difference, paired_bootstrap
+from visavis.evaluate.report import Plot, Report
+from visavis.evaluate.runner import load_scores
+from visavis.evaluate.tables import Table, percent, percent_range
+from visavis.evaluate.verification import Verification, verify_scores
+
+_SAME = ("reference", "probe", "genuine", "fold")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation as it was written: its JSON, its scores and its figures computed anew."""
+
+    label: str
+    body: Mapping[str, Any]
+    scores: Mapping[str, np.ndarray]
+    found: Verification
+
+    @property
+    def decided(self) -> Decided:
+        """Its decisions, for paired tests."""
+        assert self.found.folds is not None
+        similarities = np.where(np.isnan(self.found.similarities), -np.inf, self.found.similarities)
+        return Decided(similarities, self.found.folds.match == self.found.genuine)
+
+
+def read_evaluation(path: str | os.PathLike[str]) -> Evaluated:
+    """Read a pair evaluation's JSON and the scores written beside it.
+
+    Raises:
+        ProtocolError: no evaluation, no scores, or a protocol whose scores are not pairs.
+    """
+    path = Path(path)
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ProtocolError(f"{path}: expected the JSON of an evaluation (visavis evaluate --json): {error}") from error
+    if not isinstance(body, dict) or "protocol" not in body:
+        raise ProtocolError(f"{path}: expected the JSON of an evaluation, got another JSON file")
+    if not isinstance(body.get("scores"), str):
+        raise ProtocolError(f"{path}: names no scores; evaluate again with: visavis evaluate ... --json {path.name}")
+    scores = load_scores(path.parent / Path(body["scores"]).name)
+    missing = [name for name in ("similarity", *_SAME) if name not in scores]
+    if missing:
+        raise ProtocolError(
+            f"{path}: a paired test needs scores of pairs, those of {body['protocol']!r} lack {', '.join(missing)}"
+        )
+    found = verify_scores(scores["similarity"], scores["genuine"], scores["fold"])
+    if found.folds is None:
+        raise ProtocolError(f"{path}: too few comparisons for folds")
+    model = body.get("model")
+    name = str(model.get("name", path.stem)) if isinstance(model, dict) else path.stem
+    return Evaluated(name, body, scores, found)
+
+
+def compare(
+    evaluations: Sequence[Evaluated],
+    *,
+    fmrs: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4),
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Report:
+    """Test every evaluation against the first, on the same comparisons.
+
+    Raises:
+        ProtocolError: less than two, or they did not judge the same comparisons.
+    """
+    if len(evaluations) < 2:
+        raise ProtocolError(f"a comparison needs at least two evaluations, got {len(evaluations)}")
+    evaluations = _distinct_labels(evaluations)
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        _check_same(first, other)
+    fmrs = [f for f in fmrs if first.found.curve.supports(f)]
+    tests = {other.label: _test(first, other, fmrs, replicates, seed) for other in evaluations[1:]}
+    results = {
+        "models": {e.label: e.found.to_dict() for e in evaluations},
+        "reference": first.label,
+        "tests": tests,
+        "comparisons": first.found.to_dict()["comparisons"],
+    }
+    tables = (_side_by_side(evaluations, fmrs), *(_test_table(first.label, label, t) for label, t in tests.items()))
+    return Report(
+        protocol=f"comparison on {first.body['protocol']}",
+        model={"name": " · ".join(e.label for e in evaluations)},
+        results=results,
+        tables=tables,
+        plots=_overlays(evaluations),
+        context={"settings": {"bootstrap": replicates, "seed": seed}, "environment": environment()},
+    )
+
+
+def _distinct_labels(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
+    """Two evaluations of one model are told apart by a number."""
+    seen: dict[str, int] = {}
+    result = []
+    for evaluation in evaluations:
+        seen[evaluation.label] = number = seen.get(evaluation.label, 0) + 1
+        result.append(evaluation if number == 1 else replace(evaluation, label=f"{evaluation.label} ({number})"))
+    return result
+
+
+def _check_same(first: Evaluated, other: Evaluated) -> None:
+    digests = [e.body.get("data", {}).get("comparisons_digest") for e in (first, other)]
+    same = all(np.array_equal(first.scores[k], other.scores[k]) for k in _SAME)
+    if not same or digests[0] != digests[1]:
+        said = [f"{e.label} {len(e.found.genuine):,}" for e in (first, other)]
+        raise ProtocolError(
+            f"a paired test needs the same comparisons in the same order, these differ ({' and '.join(said)} comparisons); "
+            "evaluate both with the same --data and --pairs"
+        )
+
+
+def _test(first: Evaluated, other: Evaluated, fmrs: Sequence[float], replicates: int, seed: int) -> dict[str, Any]:
+    a, b = first.decided, other.decided
+    exact = mcnemar(a.right, b.right)
+    pairs = len(a.right)
+    discordant = (exact.only_first + exact.only_second) / pairs
+    test: dict[str, Any] = {
+        "accuracy_difference": float(np.mean(b.right)) - float(np.mean(a.right)),
+        "mcnemar": {"only_first": exact.only_first, "only_second": exact.only_second, "p_value": exact.p_value},
+        "minimum_detectable_difference": minimum_detectable_difference(discordant, pairs),
+        "subject_bootstrap": None,
+    }
+    subjects = tuple(first.scores.get(k) for k in ("reference_subject", "probe_subject"))
+    if (
+        replicates
+        and subjects[0] is not None
+        and subjects[1] is not None
+        and min(subjects[0].min(), subjects[1].min()) >= 0
+    ):
+        drawn = paired_bootstrap(
+            (a, b), first.found.genuine, (subjects[0], subjects[1]), fmrs=fmrs, replicates=replicates, seed=seed
+        )
+        test["subject_bootstrap"] = {
+            name: {"difference": d.value, "interval": list(d.interval), "p_value": d.p_value}
+            for name, d in drawn.items()
+        }
+    return test
+
+
+def _side_by_side(evaluations: Sequence[Evaluated], fmrs: Sequence[float]) -> Table:
+    columns = ("model", "accuracy", "95 % (pairs)", "EER", "AUC", *(f"TMR@{rate_name(f)}" for f in fmrs))
+    rows = []
+    for e in evaluations:
+        figures = e.found.to_dict()
+        accuracy = figures["accuracy"]
+        tmr = [percent(figures["tmr_at_fmr"].get(rate_name(f))) for f in fmrs]
+        rows.append(
+            (
+                e.label,
+                f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f} %",
+                percent_range(accuracy["interval"]),
+                percent(figures["eer"]),
+                f"{figures['auc']:.5f}",
+                *tmr,
+            )
+        )
+    return Table("Side by side", columns, tuple(rows))
+
+
+def _test_table(first: str, other: str, test: Mapping[str, Any]) -> Table:
+    exact = test["mcnemar"]
+    rows = [
+        (
+            "accuracy (McNemar, exact)",
+            f"{100 * test['accuracy_difference']:+.2f}",
+            "",
+            _p(exact["p_value"]),
+        )
+    ]
+    for name, d in (test["subject_bootstrap"] or {}).items():
+        label = "accuracy (subjects drawn)" if name == "accuracy" else f"TMR at FMR {name} (subjects drawn)"
+        interval = f"{100 * d['interval'][0]:+.2f} … {100 * d['interval'][1]:+.2f}"
+        rows.append((label, f"{100 * d['difference']:+.2f}", interval, _p(d["p_value"])))
+    note = (
+        f"Points in percent, {other} minus {first}. {exact['only_second']} comparisons are right only for {other}, "
+        f"{exact['only_first']} only for {first}. Smallest difference of accuracy this set shows with 80 % power at "
+        f"the 5 % level: {100 * test['minimum_detectable_difference']:.2f} points."
+    )
+    return Table(f"{other} against {first}", ("figure", "difference", "95 %", "p"), tuple(rows), note)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _overlays(evaluations: Sequence[Evaluated]) -> tuple[Plot, ...]:
+    """ROC and DET of all models in one figure each, and a histogram for each model."""
+    from visavis.evaluate.pairs import histogram, verification_plots
+
+    drawn = [verification_plots(e.found.curve, e.found.threshold, label=e.label) for e in evaluations]
+    merged = [replace(drawn[0][k], series=tuple(s for plots in drawn for s in plots[k].series)) for k in range(2)]
+    singles = [
+        replace(histogram(e.found.curve, e.found.threshold), name=f"histogram {i}", title=f"Scores: {e.label}")
+        for i, e in enumerate(evaluations)
+    ]
+    return (*merged, *singles)
