@@ -19,7 +19,6 @@ from visavis import __version__
 from visavis.backbones import build_backbone
 from visavis.backbones.models import TorchEmbedder, load_model, save_model
 from visavis.card import ModelCard
-from visavis.data.augmentation import Augmentation
 from visavis.data.samplers import PxK, Sampler, Shuffled
 from visavis.errors import DataError, RecipeError
 from visavis.evaluate.verification import Verification
@@ -99,7 +98,7 @@ def _train(
     sampler = build_sampler(recipe, pictures, rank=world.rank, world=world.size)
     teacher = open_teacher(recipe.distill, pictures.size, device)
     loader = Loader(
-        pictures, sampler, Augmentation(**vars(recipe.augment)), spec, seed=recipe.seed, workers=recipe.data.workers,
+        pictures, sampler, recipe.augment, spec, seed=recipe.seed, workers=recipe.data.workers,
         teacher_spec=teacher.spec if teacher else None,
     )  # fmt: skip
     normalise = Normaliser(spec, device, channels_last=loop.channels_last)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from visavis.data.augmentation import Augmentation
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -34,8 +35,9 @@ class DataRecipe:
     """What to train on and in which order.
 
     `identities` is a file naming the identities to use, one a line (a path, or a file in the source); `min_images`
-    drops rarer ones (they are counted). `cache_gb` bounds the memory decoded pictures may take; larger sets are decoded as they are needed.
-    `expected_identities` and `expected_pictures` say what the published set holds, for `--dry-run` without it.
+    drops rarer ones (they are counted). `cache_gb` bounds the memory decoded pictures may take; larger sets are decoded
+    as they are needed. `expected_identities` and `expected_pictures` say what the published set holds, for `--dry-run`
+    without it.
     """
 
     source: str = ""
@@ -64,30 +66,6 @@ class PreprocessRecipe:
     def spec(self) -> PreprocessSpec:
         """The frozen spec of the model card."""
         return PreprocessSpec.from_dict(dataclasses.asdict(self))
-
-
-@dataclass
-class AugmentRecipe:
-    """Random changes of each training picture; every field at 0 leaves it as it is.
-
-    `flip`, `grey`, `erase`, `low_resolution`, `blur` and `window` are probabilities; `shift` and `scale` are fractions
-    of the side, `rotate` degrees, `brightness`, `contrast` and `saturation` the largest relative change.
-    """
-
-    flip: float = 0.5
-    shift: float = 0.0
-    scale: float = 0.0
-    rotate: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    grey: float = 0.0
-    erase: float = 0.0
-    erase_area: float = 0.3
-    low_resolution: float = 0.0
-    lowest_resolution: float = 0.3
-    blur: float = 0.0
-    window: float = 0.0
 
 
 @dataclass
@@ -244,7 +222,7 @@ class Recipe:
     training_data: str = ""
     data: DataRecipe = field(default_factory=DataRecipe)
     preprocess: PreprocessRecipe = field(default_factory=PreprocessRecipe)
-    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    augment: Augmentation = field(default_factory=Augmentation)
     backbone: BackboneRecipe = field(default_factory=BackboneRecipe)
     head: HeadRecipe = field(default_factory=HeadRecipe)
     triplet: TripletRecipe = field(default_factory=TripletRecipe)
