@@ -1,0 +1,84 @@
+"""A tiny ViT split over two processes with FSDP2 trains as in one, and its checkpoint fits one and two."""
+
+import os
+import socket
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from visavis.backbones import build_backbone
+from visavis.errors import ModelFormatError
+from visavis.heads import build_head
+from visavis.heads.margin_softmax import MarginSoftmax
+from visavis.train import distributed
+from visavis.train.fsdp import load_whole_state, shard_weights, whole_state
+
+STEPS = 3
+
+
+def build(world):
+    torch.manual_seed(0)
+    network = build_backbone("vit_tiny", size=(27, 27), dim=16, drop_path=0.0)
+    del network.blocks[2:]  # two of the twelve: tiny
+    network.train()
+    network.feature.eval()  # batch statistics of half a batch are not those of the whole
+    shard_weights(network, world)
+    head = MarginSoftmax(build_head("cosface", scale=16.0), num_classes=11, dim=16, seed=0)
+    optimizer = torch.optim.SGD([*network.parameters(), *head.parameters()], lr=0.05, momentum=0.9)
+    return network, head, optimizer
+
+
+def train(network, head, optimizer, world, first, last):
+    losses = []
+    for step in range(first, last):
+        generator = torch.Generator().manual_seed(step)
+        x, y = torch.randn(4, 3, 27, 27, generator=generator), torch.randint(0, 11, (4,), generator=generator)
+        rows = distributed.share(4, world)
+        optimizer.zero_grad()
+        loss = head(network(x[rows]), y[rows])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def split(rank, size, port, folder):
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    world = distributed.setup("cpu", timeout_minutes=2)
+    network, head, optimizer = build(world)
+    local = sum(p.to_local().numel() for p in network.parameters())
+    assert local < 0.55 * sum(p.numel() for p in network.parameters())
+    losses = train(network, head, optimizer, world, 0, STEPS - 1)
+    saved = whole_state(network)
+    other = build(world)[0]
+    load_whole_state(other, saved)
+    for one, two in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one.to_local(), two.to_local())
+    losses += train(network, head, optimizer, world, STEPS - 1, STEPS)
+    state = whole_state(network, optimizer)
+    if rank == 0:
+        torch.save((losses, state), f"{folder}/end.pt")
+    distributed.shutdown(world)
+
+
+@pytest.mark.slow
+def test_a_split_vit_trains_as_a_whole_one(tmp_path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    mp.start_processes(split, (2, port, str(tmp_path)), nprocs=2, start_method="fork")
+    losses, state = torch.load(tmp_path / "end.pt", weights_only=True)
+    alone = distributed.World(0, 1, 0, torch.device("cpu"))
+    network, head, optimizer = build(alone)
+    assert losses == pytest.approx(train(network, head, optimizer, alone, 0, STEPS), rel=1e-4)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(state["network"][name], value, rtol=1e-3, atol=1e-5)
+    for i, entry in state["optimizer"]["state"].items():
+        if i < len(list(network.parameters())):
+            assert entry["momentum_buffer"].shape == list(network.parameters())[i].shape
+    load_whole_state(network, state)
+    del state["network"]["norm.weight"]
+    with pytest.raises(ModelFormatError, match=r"norm\.weight"):
+        load_whole_state(network, state)
