@@ -134,6 +134,13 @@ def test_mined_triplets_are_shown_as_strips(faces: Path, tmp_path: Path) -> None
     page = read(tmp_path / "run" / "triplets.png")
     assert page.shape[1] == 2 * (3 * 32 + 4) + 4
     assert page.shape[0] > 32
+    from visavis.cli.run_report import _mined  # pyright: ignore[reportPrivateUsage]
+
+    pairs = _mined(tmp_path / "run")
+    assert len(pairs) >= 4
+    assert {p.caption for p in pairs} == {("anchor, positive",), ("anchor, negative",)}
+    assert all(p.reference[:2] == p.probe[:2] == b"\xff\xd8" for p in pairs)
+    assert _mined(tmp_path) == []
 
 
 def test_an_empty_pool_moves_on(faces: Path, tmp_path: Path) -> None:

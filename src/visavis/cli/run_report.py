@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from visavis.cli.progress import make_bar
@@ -39,6 +41,24 @@ def write_run_report(
     report = report.with_additions(
         tables=(*tables, Table("How it was made", ("what", "how much"), made)), plots=training_plots(run.folder)
     )
+    report = replace(report, pictures=(*report.pictures, *_mined(run.folder)))
     write_atomically(run.folder / "report.json", report.to_json().encode())
     write_atomically(run.folder / "report.html", report.to_html().encode())
     return report
+
+
+def _mined(folder: Path) -> list[Any]:
+    """What a triplet loss mined last: per triplet the anchor beside its positive, then beside its negative."""
+    from visavis.evaluate.report import PicturePair
+    from visavis.vision.images import encode
+
+    path = folder / "triplets.npz"
+    if not path.is_file():
+        return []
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as file:
+        shown = [[encode(part) for part in np.split(strip, 3, axis=1)] for strip in file["strips"]]
+    group = "Triplets mined last"
+    pairs = [((a, p, "positive"), (a, n, "negative")) for a, p, n in shown]
+    return [PicturePair(a, b, (f"anchor, {what}",), group) for both in pairs for a, b, what in both]

@@ -31,7 +31,7 @@ from visavis.vision.images import write
 from visavis.vision.preprocessing import fit_crops
 
 log = logging.getLogger(__name__)
-STRIPS = "triplets.png"
+STRIPS, STRIPS_ARRAY = "triplets.png", "triplets.npz"
 _EMBED = 256
 
 
@@ -251,13 +251,16 @@ def open_pool(
 
 
 def write_strips(run: Path, objective: Any, batch: Batch, *, limit: int = 12) -> None:
-    """Show what was mined last as strips anchor|positive|negative in RUN/triplets.png; nothing without a triplet loss.
+    """Show what was mined last as strips anchor|positive|negative in RUN/triplets.png, and keep them for the report.
 
-    Of a batch mined over several ranks only one rank's pictures are at hand: then nothing is written.
+    Nothing without a triplet loss. Of a batch mined over several ranks only one rank's pictures are at hand: then
+    nothing is written either.
     """
     mined = objective.triplet.mined if objective.triplet is not None else None
     if mined is not None and len(mined) and world_size() == 1:
-        write(run / STRIPS, sheet(strips(batch.pixels.numpy(), mined, limit=limit)))
+        shown = strips(batch.pixels.numpy(), mined, limit=limit)
+        write(run / STRIPS, sheet(shown))
+        np.savez_compressed(run / STRIPS_ARRAY, strips=shown)
 
 
 def _empty() -> Triplets:
