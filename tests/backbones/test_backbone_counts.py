@@ -127,7 +127,16 @@ def test_stochastic_depth_keeps_the_mean():
     from visavis.backbones.vit import TransformerBlock
 
     torch.manual_seed(0)
-    block = TransformerBlock(16, 2, 0.25)
+    block = TransformerBlock(16, 2, 4, 0.25)
     dropped = block._drop(torch.ones(20_000, 1, 1))
     assert sorted(dropped.unique().tolist()) == [0.0, pytest.approx(4 / 3)]
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_vit_attends_alike_in_training_and_evaluation():
+    from visavis.backbones.vit import Attention
+
+    torch.manual_seed(0)
+    attention = Attention(16, 2, 9)
+    x = torch.randn(3, 9, 16)
+    torch.testing.assert_close(attention.train()(x), attention.eval()(x))

@@ -17,17 +17,22 @@ SIZES = {"tiny": (256, 12, 8), "small": (512, 12, 8), "base": (512, 24, 8), "lar
 class Attention(nn.Module):
     """Multi-head self-attention: softmax(Q·Kᵀ/√d)·V, projected; Vaswani et al., arXiv:1706.03762v7, equation 1."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, tokens: int) -> None:
         super().__init__()
         self.heads = heads
+        self.tokens = tokens
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (N, T, width) -> (N, T, width)."""
-        tokens, width = x.shape[1], x.shape[2]
+        # Masking leaves out tokens while training; otherwise their number is fixed, which keeps exported graphs plain.
+        tokens, width = x.shape[1] if self.training else self.tokens, self.proj.in_features
         qkv = self.qkv(x).reshape(-1, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        if self.training:
+            y = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        else:
+            y = (qkv[0] * (width // self.heads) ** -0.5 @ qkv[1].transpose(2, 3)).softmax(-1) @ qkv[2]
         return self.proj(y.transpose(1, 2).reshape(-1, tokens, width))
 
 
@@ -51,10 +56,10 @@ class TransformerBlock(nn.Module):
     1 − `drop_path` (stochastic depth, arXiv:1603.09382v3, section 3).
     """
 
-    def __init__(self, width: int, heads: int, drop_path: float) -> None:
+    def __init__(self, width: int, heads: int, tokens: int, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attn = Attention(width, heads)
+        self.attn = Attention(width, heads, tokens)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width)
         self.drop_path = drop_path
@@ -124,7 +129,7 @@ class VisionTransformer(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, width))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, rate) for rate in rates)
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, tokens, rate) for rate in rates)
         self.norm = nn.LayerNorm(width)
         self.feature = nn.Sequential(
             nn.Linear(width * tokens, width, bias=False),

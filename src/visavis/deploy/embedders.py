@@ -17,6 +17,7 @@ from visavis.types import ByteArray, Embedder
 from visavis.vision.preprocessing import Flip, PreprocessSpec, fit_crops
 
 CARD_KEY = "visavis.card"
+INPUT_KEY = "visavis.input"  # "uint8 pixels" or "float pixels"; absent from foreign files, which want x normalised
 RUNTIMES = ("auto", "onnxruntime", "openvino", "torch")
 Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]
 
@@ -74,13 +75,11 @@ def _exported_file(folder: Path, card: ModelCard, flip: Flip | None, runtime: st
     """The exported file of a folder that may stand for its weights, None when the weights themselves must run."""
     if runtime == "torch" or (runtime == "auto" and best.get("runtime") == "torch"):
         return None
-    if flip is not None and flip != card.preprocess.flip and (folder / WEIGHTS).is_file():
-        return None
     names = [str(best["file"])] if "file" in best else []
     names += ["model.xml", ONNX] if runtime == "openvino" else [ONNX]
     for name in names:
         path = folder / Path(name).name
-        if path.is_file() and _made_of(path, folder, card):
+        if path.is_file() and _stands_for(path, folder, card, flip or card.preprocess.flip):
             return path
     if (folder / WEIGHTS).is_file() and runtime == "auto":
         return None
@@ -91,14 +90,15 @@ def _exported_file(folder: Path, card: ModelCard, flip: Flip | None, runtime: st
     )
 
 
-def _made_of(path: Path, folder: Path, card: ModelCard) -> bool:
-    """Whether an exported file stems from the folder's present weights; a stale one must not answer for them."""
+def _stands_for(path: Path, folder: Path, card: ModelCard, flip: Flip) -> bool:
+    """Whether a file stems from the folder's present weights and fuses as wanted; a stale one must not stand in."""
     if not (folder / WEIGHTS).is_file():
         return True
     record = card.exports.get(path.name, {})
     return bool(
         isinstance(record, dict)
         and record.get("weights_digest") == card.weights_digest
+        and record.get("flip") in ("none", flip)
         and record.get("digest") == digest_of(path)
     )
 
@@ -150,7 +150,9 @@ class GraphEmbedder:
     fuses nothing: then the mirrored crops run through it a second time.
     """
 
-    def __init__(self, card: ModelCard, *, name: str, flip: Flip | None, batch_size: int, nhwc: bool) -> None:
+    def __init__(
+        self, card: ModelCard, *, name: str, flip: Flip | None, batch_size: int, nhwc: bool, pixels: bool
+    ) -> None:
         built: Flip = card.preprocess.flip
         if flip not in (None, built) and built != "none":
             raise ModelFormatError(
@@ -163,6 +165,7 @@ class GraphEmbedder:
         self.batch_size = max(1, int(batch_size))
         self._outside = self.flip if built == "none" else "none"
         self._nhwc = nhwc
+        self._pixels = pixels
         self._graph_dim = card.embedding_dim * (2 if built == "concat" else 1)
 
     @property
@@ -197,6 +200,8 @@ class GraphEmbedder:
     def _layout(self, batch: ByteArray) -> npt.NDArray[Any]:
         if self._nhwc:
             return np.ascontiguousarray(batch)
+        if self._pixels:
+            return np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32)
         ordered = batch[..., ::-1] if self.spec.channels == "BGR" else batch
         x = ordered.astype(np.float32)
         x -= np.asarray(self.spec.mean, np.float32)
@@ -228,7 +233,8 @@ class OnnxEmbedder(GraphEmbedder):
     ) -> None:
         self.path = Path(path)
         self.session = open_session(self.path, threads=threads)
-        card = _card_of(self.path, self.session.get_modelmeta().custom_metadata_map)
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        card = _card_of(self.path, metadata)
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(uint8)", "tensor(float)"):
             said = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
@@ -239,7 +245,9 @@ class OnnxEmbedder(GraphEmbedder):
         nhwc = inputs[0].type == "tensor(uint8)"
         columns = outputs[names.index(self._output)].shape
         check_card(str(self.path), card, inputs[0].shape, columns[-1] if columns else None, nhwc=nhwc)
-        super().__init__(card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc)
+        super().__init__(
+            card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=INPUT_KEY in metadata
+        )
         fixed = inputs[0].shape[0]
         self._fixed = fixed if isinstance(fixed, int) else None
         if self._fixed is not None:
@@ -253,7 +261,7 @@ class OnnxEmbedder(GraphEmbedder):
         try:
             feature = self.session.run([self._output], {self._input: x})[0]
         except Exception as error:  # ONNX Runtime raises bare subclasses of Exception of its own
-            raise DataError(f"{self.path}: ONNX Runtime refused the crops: {_first_line(error)}") from error
+            raise DataError(f"{self.path}: ONNX Runtime refused the crops: {first_line(error)}") from error
         return np.asarray(feature, np.float32).reshape(len(x), -1)[:count]
 
 
@@ -275,7 +283,7 @@ def open_session(path: Path, *, threads: int | None = None) -> Any:
         return onnxruntime.InferenceSession(os.fspath(path), sess_options=options, providers=providers)
     except Exception as error:  # see above
         raise ModelFormatError(
-            f"{path}: ONNX Runtime cannot load it, damaged or not an ONNX model: {_first_line(error)}"
+            f"{path}: ONNX Runtime cannot load it, damaged or not an ONNX model: {first_line(error)}"
         ) from error
 
 
@@ -293,5 +301,6 @@ def _card_of(path: Path, metadata: dict[str, str]) -> ModelCard:
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class."""
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else error.__class__.__name__

@@ -1,0 +1,63 @@
+"""OpenVINO models from the exported ONNX graph: .xml and .bin, the card in the runtime information."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import onnx
+
+from visavis.card import ModelCard
+from visavis.deploy.embedders import CARD_KEY, INPUT_KEY
+from visavis.deploy.openvino import import_openvino
+from visavis.errors import DataError, ModelFormatError
+
+
+def convert(model: onnx.ModelProto) -> Any:
+    """An `openvino.Model` of an ONNX model.
+
+    Raises:
+        ModelFormatError: OpenVINO is missing or does not know an operator; names it.
+    """
+    import io
+
+    openvino = import_openvino()
+    try:
+        return openvino.convert_model(io.BytesIO(model.SerializeToString()))
+    except Exception as error:  # OpConversionFailure is a RuntimeError of the extension
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ModelFormatError(f"OpenVINO cannot convert the graph: {' '.join(lines)[-300:]}") from error
+
+
+def set_card(model: Any, card: ModelCard, *, pixels: str) -> None:
+    """Store the card and what the input holds in the model's runtime information."""
+    model.set_rt_info(card.to_json(), CARD_KEY.split("."))
+    model.set_rt_info(f"{pixels} pixels", INPUT_KEY.split("."))
+
+
+def save(model: Any, path: str | os.PathLike[str], *, half: bool = False) -> None:
+    """Write `path` (.xml) and its .bin; constants as float16 when `half`.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    openvino = import_openvino()
+    try:
+        openvino.save_model(model, os.fspath(path), compress_to_fp16=half)
+    except RuntimeError as error:
+        raise DataError(f"{path}: cannot write the OpenVINO model ({str(error).strip().splitlines()[-1]})") from error
+
+
+def restamp(path: str | os.PathLike[str], card: ModelCard, *, pixels: str) -> None:
+    """Replace the card of a written model; its weights are written anew as they are."""
+    from pathlib import Path
+
+    openvino = import_openvino()
+    file = Path(path)
+    model = openvino.Core().read_model(os.fspath(file))
+    set_card(model, card, pixels=pixels)
+    stamped = file.with_name("stamped.xml")
+    save(model, stamped)
+    del model
+    stamped.replace(file)
+    stamped.with_suffix(".bin").replace(file.with_suffix(".bin"))

@@ -1,0 +1,168 @@
+"""Export a model: write the artefact aside, run it in its own runtime against the weights, only then let it in."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from visavis.card import ModelCard, digest_of, read_card, write_card
+from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_name
+from visavis.export.accuracy import PairSet, difference, judge
+from visavis.export.formats import FORMATS, Format
+from visavis.export.model import ExportModel
+from visavis.export.onnx_file import Exporter, Input
+from visavis.export.parity import TOLERANCES, Crops, Parity, compare, require
+
+Precision = Literal["fp32", "fp16", "int8"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to export.
+
+    Attributes:
+        precision: fp32, fp16 or int8.
+        pixels: uint8 (N, H, W, 3) or float (N, 3, H, W), RGB 0–255.
+        exporter: torchscript or dynamo.
+        opset: 17 to 23.
+        batch: a fixed batch; any when None.
+        calibration: crops int8 ranges are taken from.
+        pairs: a pair set to judge reference and export on.
+        max_drop: points of accuracy int8 and fp16 may lose on `pairs`.
+        ranges: how int8 activation ranges are found: minmax, moving, entropy or percentile.
+    """
+
+    precision: Precision = "fp32"
+    pixels: Input = "uint8"
+    exporter: Exporter = "torchscript"
+    opset: int = 18
+    batch: int | None = None
+    calibration: Crops | None = None
+    pairs: PairSet | None = None
+    max_drop: float | None = None
+    ranges: str = "moving"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished export: its main file, what the card now says of it, and the parity it passed."""
+
+    path: Path
+    record: dict[str, Any]
+    parity: Parity
+    notes: list[str] = field(default_factory=list)
+
+
+def default_name(kind: Format, precision: Precision) -> str:
+    """model.onnx, model.int8.onnx, model.fp16.xml ..."""
+    return f"model{'' if precision == 'fp32' else '.' + precision}{kind.suffix}"
+
+
+def export_model(
+    model: ExportModel,
+    format_name: str,
+    crops: Crops,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    options: Options | None = None,
+    say: Say = lambda _: None,
+) -> Exported:
+    """Export a model and prove the artefact.
+
+    The artefact is written into a folder aside, loaded by its own runtime and compared with the weights on `crops`;
+    when a pair set is given both are judged on it too. Only an artefact that passes is moved to its place; figures go
+    into its metadata and into the card of the model folder.
+
+    Args:
+        model: from `open_model`.
+        format_name: a key of FORMATS.
+        crops: for the parity check.
+        out: file to write; the model folder's `model...` when None.
+        options: precision, input, calibration ...
+        say: called with a line for each step.
+
+    Raises:
+        ModelFormatError: the parity or accuracy gate failed, an operator is not supported, a runtime is missing.
+        DataError: the file cannot be written.
+    """
+    if format_name not in FORMATS:
+        raise RecipeError(unknown_name("format", format_name, FORMATS))
+    kind, options = FORMATS[format_name], options or Options()
+    if options.precision not in kind.precisions:
+        raise RecipeError(
+            f"--format {format_name} has precisions {', '.join(kind.precisions)}, got {options.precision}"
+        )
+    kind.check_runtime()
+    target = Path(out) if out is not None else model.home / default_name(kind, options.precision)
+    if target.suffix != kind.suffix:
+        raise RecipeError(f"--out: a file of --format {format_name} ends in {kind.suffix}, got {target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = tempfile.TemporaryDirectory(prefix=".visavis-export-", dir=target.parent)
+    except OSError as error:
+        raise DataError(f"{target.parent}: cannot write the export ({error.strerror})") from error
+    with aside as folder:
+        return _export(model, kind, crops, target, Path(folder), options, say)
+
+
+def _export(
+    model: ExportModel, kind: Format, crops: Crops, target: Path, aside: Path, options: Options, say: Say
+) -> Exported:
+    part = aside / target.name
+    say(f"writing {kind.name} {options.precision}")
+    before = judge(model.reference, options.pairs) if options.pairs is not None else None
+    made = kind.write(model, part, options, before, say)
+    candidate = kind.load(part)
+    say(f"comparing on {len(crops.pictures)} crops of {crops.origin}")
+    parity = compare(model.reference, candidate, crops, tolerance=TOLERANCES[options.precision], runtime=kind.runtime())
+    require(parity, what=f"{kind.name} {options.precision}", picture=target.with_name(target.stem + ".worst.png"))
+    record: dict[str, Any] = {
+        "format": kind.name,
+        "precision": options.precision,
+        "input": options.pixels,
+        "flip": model.card.preprocess.flip,
+        "weights_digest": model.card.weights_digest,
+        "parity": parity.to_dict(),
+        **made.facts,
+    }
+    if options.pairs is not None and before is not None:
+        say(f"judging on {len(options.pairs):,} pairs")
+        record["accuracy"] = difference(before, made.judged or judge(candidate, options.pairs), options.pairs)
+        _require_accuracy(record["accuracy"], options)
+    kind.stamp(part, model.card.with_changes(exports={target.name: record}), options)
+    files = [p for p in sorted(aside.iterdir()) if p.name.startswith(target.stem)]
+    record["bytes"] = sum(p.stat().st_size for p in files)
+    del candidate
+    try:
+        for file in files:
+            file.replace(target.with_name(file.name))
+    except OSError as error:
+        raise DataError(f"{target}: cannot write the export ({error.strerror})") from error
+    record["digest"] = digest_of(target)
+    _record(model, target, record)
+    return Exported(target, record, parity, made.notes)
+
+
+def _require_accuracy(found: Mapping[str, Any], options: Options) -> None:
+    budget = options.max_drop
+    if budget is not None and found["points_lost"] > budget + 1e-9:
+        raise ModelFormatError(
+            f"{options.precision} loses {found['points_lost']:.2f} points on {found['pairs']:,} pairs "
+            f"({100 * found['reference_accuracy']:.2f} to {100 * found['accuracy']:.2f} %), allowed are {budget:g}; "
+            "no file was written; calibrate on pictures like those it will see: --calibrate SRC"
+        )
+
+
+def _record(model: ExportModel, target: Path, record: dict[str, Any]) -> None:
+    """Tell the model folder's card of the export, if that is where it went."""
+    if model.folder is None or target.parent.resolve() != model.folder.resolve():
+        return
+    card: ModelCard = read_card(model.folder)
+    if model.file is not None and target.resolve() == model.file.resolve():
+        card = replace(card, weights_digest=record["digest"])
+    write_card(model.folder, card.with_changes(exports={**card.exports, target.name: record}))
