@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
             raise DataError(f"{file}: no such file")
     if args.max_upload <= 0 or args.rate < 0:
         raise DataError("--max-upload must be positive and --rate not negative")
+    if not 0 <= args.port <= 65_535:
+        raise DataError(f"--port lies between 0 and 65535, got {args.port}")
     settings = Settings(
         tokens=tokens,
         max_upload=int(args.max_upload * 1e6),
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         listener = socket.create_server(
             (args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET
         )
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise DataError(f"cannot listen at {args.host}:{args.port} ({error}); choose another --port") from error
     with listener:
         recognizer, gallery = open_gallery(

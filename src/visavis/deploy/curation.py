@@ -150,7 +150,7 @@ def _now() -> float:
 
 def _read(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
             values = {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise DataError(f"{os.fspath(path)}: expected a gallery export (.npz), cannot read it: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
@@ -122,6 +123,7 @@ class _Scanner:
     """
 
     def __init__(self, dim: int, dtype: np.dtype[Any]) -> None:
+        logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells what it tries
         import faiss
 
         kinds = faiss.ScalarQuantizer

