@@ -36,6 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--youtube-faces", action="store_true", help="SRC is a YouTube Faces tree (DeepID's crop and split)"
     )
+    parser.add_argument("--legacy", action="store_true", help="with --youtube-faces: crop and split as the reference")
+    parser.add_argument("--seed", type=int, default=7, help="with --youtube-faces: of the split (default 7)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,6 +117,24 @@ def _report(source: Source, rejects: list[Account], target: Path) -> None:
 
 
 def _youtube_faces(args: argparse.Namespace) -> int:
-    from visavis.data import youtube_faces  # pyright: ignore[reportAttributeAccessIssue]
+    from visavis.cli.evaluation_progress import embedding_bar
+    from visavis.data.youtube_faces import prepare_youtube_faces
 
-    return youtube_faces.prepare_youtube_faces(Path(args.source), Path(args.target)) or 0
+    with embedding_bar("preparing") as show:
+        done = prepare_youtube_faces(
+            args.source, args.target, seed=args.seed, legacy=args.legacy, workers=args.workers, progress=show
+        )
+    lists, target = done.split, Path(args.target)
+    print(f"{done.frames:,} frames -> {len(lists.train):,} to train and {len(lists.valid):,} to validate on, of "
+          f"{len(lists.people):,} people; {len(lists.pairs):,} pairs of {len(lists.test_people):,} others")  # fmt: skip
+    print(f"{target / 'images'}: crops of 47 × 55; lists beside it: train.txt, valid.txt, pairs.txt, split.json")
+    if lists.pairs_within_a_clip:
+        print(f"{lists.pairs_within_a_clip:,} genuine pairs are of one clip: they flatter any model")
+    for what, found in (("people are in no list", lists.unused), ("frames could not be read", done.unreadable)):
+        if found:
+            name, reason = next(iter(found.items()))
+            print(f"{len(found):,} {what}, first: {name} ({reason}); all in {target / 'split.json'}")
+    if done.skipped:
+        print(f"{done.skipped:,} entries of SRC are no frames")
+    print(f"next: visavis train deepid --data {target / 'train.txt'}")
+    return 0

@@ -11,6 +11,7 @@ OUT/landmarks.txt                 TAB: path, x1 y1 ... x5 y5 (left eye, right ey
 OUT/pairs.txt                     with --pairs: a line "folds size", then TAB: path, path, 1 or 0
 OUT/images/scene_000000.jpg ...   with --scenes: several faces a picture, not aligned
 OUT/scenes.tsv                    with --scenes: a line per face; its first line names the columns
+OUT/aligned_images_DB/...         with --youtube-faces: id_000000/0/0.1.jpg, a folder per person and clip
 The same seed gives the same pictures whatever the number of workers."""
 
 
@@ -32,6 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, metavar="W", help="processes (default: one per processor)")
     parser.add_argument("--scenes", action="store_true", help="write un-aligned pictures: N × K scenes of the N people")
+    parser.add_argument(
+        "--youtube-faces",
+        action="store_true",
+        help="write clips in YouTube Faces' layout, 1 to 4 a person, K frames each",
+    )
     parser.add_argument("--contact-sheet", metavar="FILE.png", help="also draw a sheet of the first people")
 
 
@@ -46,18 +52,32 @@ def run(args: argparse.Namespace) -> int:
         raise RecipeError("how many? e.g. visavis synth OUT --identities 100 --images-per-identity 10")
     if args.workers is not None and args.workers < 0:
         raise RecipeError(f"--workers must be 0 or more, got {args.workers}")
-    if args.scenes and args.pairs:
-        raise RecipeError("--pairs belongs to aligned faces; leave it or --scenes away")
+    if (args.scenes or args.youtube_faces) and args.pairs:
+        raise RecipeError("--pairs belongs to aligned faces; leave it, or --scenes and --youtube-faces, away")
+    if args.scenes and args.youtube_faces:
+        raise RecipeError("--scenes and --youtube-faces are two kinds of data; choose one")
     check_request(args.seed, args.first_identity, 0, args.size, args.difficulty)
     protocol = None
     if args.pairs:
         protocol = pairs(people, per, args.pairs, args.folds, args.seed, first_identity=args.first_identity)
     out = Path(args.out)
-    wanted = ("identities", "images_per_identity", "seed", "size", "difficulty", "first_identity", "pairs", "scenes")
+    wanted = (
+        "identities",
+        "images_per_identity",
+        "seed",
+        "size",
+        "difficulty",
+        "first_identity",
+        "pairs",
+        "scenes",
+        "youtube_faces",
+    )
     store.claim(out, {"made_by": "visavis synth", **{name: getattr(args, name) for name in wanted}})
     identities = range(args.first_identity, args.first_identity + people)
     if args.scenes:
         _scenes(args, out, identities)
+    elif args.youtube_faces:
+        _clips(args, out, identities)
     else:
         _faces(args, out, identities)
     if protocol is not None:
@@ -103,6 +123,33 @@ def _scenes(args: argparse.Namespace, out: Path, identities: range) -> None:
         ]
         marked = [store.outline_faces(s.image, s.boxes, s.landmarks) for s in drawn]
         _save(args.contact_sheet, store.contact_sheet([marked[k : k + 3] for k in range(0, len(marked), 3)], cell=480))
+
+
+def _clips(args: argparse.Namespace, out: Path, identities: range) -> None:
+    from visavis.cli.evaluation_progress import embedding_bar
+    from visavis.data.synthetic import store
+    from visavis.data.synthetic.clips import clip, write_clips
+    from visavis.data.synthetic.many import processors
+
+    workers = max(1, min(processors() if args.workers is None else args.workers, len(identities)))
+    start, frames, per = time.perf_counter(), 0, args.images_per_identity
+    with embedding_bar("drawing clips") as bar:
+        # The face fills the middle half, so that a crop of --size wants a picture of twice that side.
+        written = write_clips(
+            out, args.seed, identities, per, size=2 * args.size, difficulty=args.difficulty, workers=workers
+        )
+        for done, count in enumerate(written, 1):
+            frames += count
+            bar(done, len(identities))
+    spent = time.perf_counter() - start
+    speed = f"{frames / spent:.0f} frames/s, {frames / spent / workers:.0f} per core"
+    print(f"{out / 'aligned_images_DB'}: {frames:,} frames of {len(identities):,} people in {spent:.1f} s ({speed})")
+    if args.contact_sheet:
+        rows = []
+        for identity in identities[:6]:
+            shown, _ = clip(args.seed, identity, 0, min(8, per) * 6, size=2 * args.size, difficulty=args.difficulty)
+            rows.append(list(shown[::6]))
+        _save(args.contact_sheet, store.contact_sheet(rows))
 
 
 def _save(path: str, sheet: object) -> None:

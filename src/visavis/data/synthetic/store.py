@@ -44,6 +44,7 @@ def claim(out: Path, made_by: dict[str, object]) -> None:
 def _own_files(out: Path) -> list[Path]:
     """What an earlier call wrote, and nothing else."""
     pictures = [*out.glob("images/id_*/*.jpg"), *out.glob("images/scene_*.jpg")]
+    pictures += out.glob("aligned_images_DB/id_*/*/*.jpg")
     return [*pictures, *(p for n in ("pairs.txt", "landmarks.txt", "scenes.tsv") if (p := out / n).is_file())]
 
 
