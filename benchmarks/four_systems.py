@@ -26,8 +26,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 LFW = Path("..") / "shared" / "lfw-dev"
-STEPS = {"generated": 700, "lfw-dev": 1000}
-TRIPLET_STEPS = {"generated": 300, "lfw-dev": 300}
+STEPS = {"generated": 500, "lfw-dev": 800}
+TRIPLET_STEPS = {"generated": 200, "lfw-dev": 200}
 REPLICATES = 4000
 
 
