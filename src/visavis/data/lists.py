@@ -133,10 +133,17 @@ def open_list(path: Path) -> ListSource:
     )
 
 
-def write_list(source: Source, path: Path, *, landmarks: Iterable[Landmarks] | None = None) -> None:
-    """Write `path TAB label` lines (and ten coordinates each, when `landmarks` are given)."""
+def write_list(
+    source: Source, path: Path, *, landmarks: Iterable[Landmarks] | None = None, below: Path | None = None
+) -> None:
+    """Write `path TAB label` lines (and ten coordinates each, when `landmarks` are given).
+
+    Paths are the source's names, or relative to the folder `below`, which must hold the source.
+    """
+    prefix = "" if below is None else source.path.absolute().relative_to(below.absolute()).as_posix() + "/"
+    prefix = "" if prefix == "./" else prefix
     points = landmarks if landmarks is not None else [None] * len(source)
     with path.open("w", encoding="utf-8") as file:
         for name, label, five in zip(source.names, source.labels.tolist(), points, strict=True):
             extra = "" if five is None else "\t" + "\t".join(f"{value:.6g}" for value in np.ravel(five))
-            file.write(f"{name}\t{label}{extra}\n")
+            file.write(f"{prefix}{name}\t{label}{extra}\n")

@@ -1,4 +1,4 @@
-"""Pair lists: LFW's `pairs.txt` with any number of folds, and `path path 0|1` lines."""
+"""Pair lists: LFW's `pairs.txt` with any number of folds, and `path path 0|1` lines; other layouts by pair_sets.py."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def read_pairs(
     The first line may be `folds size` (each fold: `size` genuine pairs, then `size` impostor pairs) or `size` (one
     fold, LFW's view 1). Then a genuine pair is `name n1 n2`, an impostor pair `name1 n1 name2 n2`, meaning the pictures
     `name/name_%04d.jpg`; or a line is `path1 path2 0|1` (reference-systems row D4). Fields are separated by TAB, or by
-    blanks; with TABs names may hold blanks, without them they may where only one reading is possible.
+    blanks; with TABs names may hold blanks, without them they may where only one reading is possible. A .bin
+    verification set, CALFW's, CPLFW's and MassFace's lists and CFP's protocol folder are read by `read_pair_set`.
 
     Args:
         path: the list.
@@ -57,10 +58,14 @@ def read_pairs(
     Raises:
         DataError: not such a list; the message names the line.
     """
-    lines = read_lines(path)
     name = os.fspath(path)
+    if os.path.isdir(name) or name.lower().endswith(".bin"):
+        return _elsewhere(path, folds)
+    lines = read_lines(path)
     if not lines:
         raise DataError(f"{name}: expected a pair list, got an empty file")
+    if _header(lines[0][1]) is None and _has_two_fields(lines[0][1]):
+        return _elsewhere(path, folds)
     header = _header(lines[0][1])
     body = lines[1:] if header else lines
     rows = [_parse(name, number, line, extension, digits) for number, line in body]
@@ -77,6 +82,18 @@ def read_pairs(
     else:
         fold = even_folds(np.array([row[2] for row in rows]), folds)
     return build_pairs(rows, fold.astype(np.int64), path=name, lines=[number for number, _ in body])
+
+
+def _elsewhere(path: str | os.PathLike[str], folds: int) -> ListedPairs:
+    from visavis.data.pair_sets import read_pair_set
+
+    return read_pair_set(path, folds=folds)
+
+
+def _has_two_fields(line: str) -> bool:
+    """`name.jpg 1` or `00017 0`: a line of CALFW, CPLFW or MassFace."""
+    fields = line.strip().split("\t") if "\t" in line.strip() else line.split()
+    return len(fields) == 2 and _is_number(fields[1].strip()) and (is_image_path(fields[0]) or _is_number(fields[0]))
 
 
 def even_folds(genuine: np.ndarray, folds: int) -> IntArray:
@@ -177,3 +194,17 @@ def check_pairs(pairs: Pairs, source: Source) -> IntArray:
             f"missing, in {len(bad)} of {len(pairs)} pairs)"
         )
     return found
+
+
+def write_pairs(pairs: Pairs, path: str | os.PathLike[str]) -> None:
+    """Write `path TAB path TAB 0|1` lines, after a header `folds size` where the folds are equal and contiguous."""
+    sizes = np.bincount(pairs.fold) if len(pairs) else np.zeros(0, int)
+    equal = len(sizes) > 0 and (sizes == sizes[0]).all() and sizes[0] % 2 == 0 and (np.diff(pairs.fold) >= 0).all()
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            if equal:
+                file.write(f"{len(sizes)}\t{sizes[0] // 2}\n")
+            for a, b, same in zip(pairs.reference, pairs.probe, pairs.genuine, strict=True):
+                file.write(f"{pairs.images[a]}\t{pairs.images[b]}\t{int(same)}\n")
+    except OSError as error:
+        raise DataError(f"{os.fspath(path)}: cannot write the pair list ({error.strerror})") from error

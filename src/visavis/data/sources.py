@@ -62,15 +62,29 @@ class Source(ABC):
     def _by_stem(self) -> dict[str, int]:
         return {os.path.splitext(name)[0]: index for index, name in enumerate(self.names)}
 
+    @cached_property
+    def _by_base(self) -> dict[str, int]:
+        """File names that occur once, without folder and extension: CALFW's and CPLFW's lists name no folder."""
+        index: dict[str, int] = {}
+        for i, name in enumerate(self.names):
+            base = os.path.splitext(name.rsplit("/", 1)[-1])[0]
+            index[base] = -1 if base in index else i
+        return {base: i for base, i in index.items() if i >= 0}
+
     def index_of(self, name: str) -> int:
-        """The index of a picture by name; a list that says .jpg finds a .png (the same name, another extension).
+        """The index of a picture by name.
+
+        A list that says .jpg finds a .png of the same name, and a name without folder the one picture called so.
 
         Raises:
             DataError: there is no such picture; the nearest name is given.
         """
         found = self._by_name.get(name)
         if found is None and os.path.splitext(name)[1].lower() in images.EXTENSIONS:
-            found = self._by_stem.get(os.path.splitext(name)[0])
+            stem = os.path.splitext(name)[0]
+            found = self._by_stem.get(stem)
+            if found is None and "/" not in name:
+                found = self._by_base.get(stem)
         if found is None:
             folder = name.split("/")[0]
             near = [n for n in self.names if n.startswith(folder + "/")] or self.names[:20_000]
