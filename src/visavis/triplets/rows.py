@@ -17,12 +17,30 @@ _MOST = 1 << 26
 def row_min(values: Tensor, *, above: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Smallest value of each row of (Q, R) and the first column that has it; (Q,) each.
 
-    With `above` (Q,), only values greater than their row's count; +inf where there is none. Values of one row that
-    differ by less than the rounding of their difference to `above` count as equal then.
+    With `above` (Q,), finite, only values greater than their row's count; +inf where there is none. Values of one row
+    that differ by less than the rounding of their difference to `above` count as equal then.
     """
-    if values.device.type != "cpu":
-        smallest = values if above is None else values.masked_fill(values <= above[:, None], _INF)
-        return smallest.min(1)
+    return (_row_min_numpy if values.device.type == "cpu" else _row_min_torch)(values, above)
+
+
+def where_below(values: Tensor, limit: Tensor, *names: Tensor) -> tuple[Tensor, ...]:
+    """For all (q, k, r) with values[q, r] < limit[q, k], in that order: each of `names` at (q, k), and r; (T,) each.
+
+    `values` is (Q, R), `limit` and every one of `names` (Q, K).
+    """
+    below = _where_below_numpy if values.device.type == "cpu" else _where_below_torch
+    step = max(1, _MOST // max(1, limit.shape[1] * values.shape[1]))
+    starts = range(0, max(1, len(values)), step)
+    parts = [below(values[i : i + step], limit[i : i + step], *(n[i : i + step] for n in names)) for i in starts]
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
+
+
+def _row_min_torch(values: Tensor, above: Tensor | None) -> tuple[Tensor, Tensor]:
+    smallest, column = (values if above is None else values.masked_fill(values <= above[:, None], _INF)).min(1)
+    return smallest, column
+
+
+def _row_min_numpy(values: Tensor, above: Tensor | None) -> tuple[Tensor, Tensor]:
     numbers = values.numpy()
     if above is None:
         column = numbers.argmin(1)
@@ -38,21 +56,12 @@ def row_min(values: Tensor, *, above: Tensor | None = None) -> tuple[Tensor, Ten
     return torch.from_numpy(found), torch.from_numpy(column)
 
 
-def where_below(values: Tensor, limit: Tensor, *names: Tensor) -> tuple[Tensor, ...]:
-    """For all (q, k, r) with values[q, r] < limit[q, k], in that order: each of `names` at (q, k), and r; (T,) each.
-
-    `values` is (Q, R), `limit` and every one of `names` (Q, K).
-    """
-    step = max(1, _MOST // max(1, limit.shape[1] * values.shape[1]))
-    starts = range(0, max(1, len(values)), step)
-    parts = [_where_below(values[i : i + step], limit[i : i + step], *(n[i : i + step] for n in names)) for i in starts]
-    return parts[0] if len(parts) == 1 else tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
+def _where_below_torch(values: Tensor, limit: Tensor, *names: Tensor) -> tuple[Tensor, ...]:
+    q, k, r = (values[:, None, :] < limit[:, :, None]).nonzero(as_tuple=True)
+    return *(name[q, k] for name in names), r
 
 
-def _where_below(values: Tensor, limit: Tensor, *names: Tensor) -> tuple[Tensor, ...]:
-    if values.device.type != "cpu":
-        q, k, r = (values[:, None, :] < limit[:, :, None]).nonzero(as_tuple=True)
-        return *(name[q, k] for name in names), r
+def _where_below_numpy(values: Tensor, limit: Tensor, *names: Tensor) -> tuple[Tensor, ...]:
     width = values.shape[1]
     flat = np.flatnonzero(values.numpy()[:, None, :] < limit.numpy()[:, :, None])
     begin = np.arange(0, limit.numel() * width + 1, max(1, width))
