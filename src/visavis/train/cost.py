@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from visavis.data.augmentation import Augmentation
 from visavis.errors import RecipeError
 from visavis.evaluate.tables import Table
 from visavis.train.device import autocast, choose_device, describe_device
@@ -285,7 +284,7 @@ class _Trial:
         teacher = open_teacher(recipe.distill, pictures.size, device)
         sampler = build_sampler(replace(recipe, loop=replace(recipe.loop, batch_size=batch)), pictures)
         self.batches = Loader(
-            pictures, sampler, Augmentation(**vars(recipe.augment)), spec, seed=recipe.seed,
+            pictures, sampler, recipe.augment, spec, seed=recipe.seed,
             workers=recipe.data.workers, teacher_spec=teacher.spec if teacher else None,
         ).batches(0)  # fmt: skip
         self.normalise = Normaliser(spec, device, channels_last=recipe.loop.channels_last)
