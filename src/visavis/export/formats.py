@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visavis.card import ModelCard
 from visavis.deploy.embedders import OnnxEmbedder
+from visavis.errors import ModelFormatError
 from visavis.types import Embedder
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ class Format:
 def plain_onnx(model: ExportModel, options: Options) -> onnx.ModelProto:
     """The float32 graph all formats start from: PReLU as PRelu, BatchNorm folded."""
     from visavis.export.folding import fold_batch_norms
-    from visavis.export.onnx_file import make_onnx, read_onnx
+    from visavis.export.onnx_io import read_onnx
 
     if model.network is None:
         assert model.file is not None
         return fold_batch_norms(read_onnx(model.file))
+    from visavis.export.onnx_file import make_onnx
+
     return make_onnx(
         model.network,
         model.card,
@@ -63,7 +66,7 @@ def plain_onnx(model: ExportModel, options: Options) -> onnx.ModelProto:
 
 
 def _write_onnx(model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: Say) -> Made:
-    from visavis.export.onnx_file import write_onnx
+    from visavis.export.onnx_io import write_onnx
     from visavis.export.prelu import rewrite_prelu
 
     if options.precision == "int8":
@@ -81,7 +84,7 @@ def _write_onnx(model: ExportModel, path: Path, options: Options, before: dict[s
 
 
 def _stamp_onnx(path: Path, card: ModelCard, options: Options) -> None:
-    from visavis.export.onnx_file import read_onnx, set_metadata, write_onnx
+    from visavis.export.onnx_io import read_onnx, set_metadata, write_onnx
 
     graph = read_onnx(path)
     set_metadata(graph, card, pixels=options.pixels)
@@ -125,6 +128,58 @@ def _openvino() -> str:
     return f"OpenVINO {import_openvino().__version__.split('-')[0]}"
 
 
+def _write_mindir(model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: Say) -> Made:
+    from visavis.export.mindir import write_mindir
+
+    return write_mindir(model, path, options, before, say)
+
+
+def _load_mindir(path: Path) -> Embedder:
+    from visavis.export.mindir import MindirEmbedder
+
+    return MindirEmbedder(path)
+
+
+def _mindspore() -> str:
+    from visavis.export.mindir import import_mindspore
+
+    return f"MindSpore {import_mindspore().__version__}"
+
+
+def _stamp_mindir(path: Path, card: ModelCard, options: Options) -> None:
+    from visavis.export.mindir import write_side_card
+
+    write_side_card(path, card, options)
+
+
+def _write_program(model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: Say) -> Made:
+    from visavis.export.torch_program import write_program
+
+    return write_program(model, path, options, before, say)
+
+
+def _load_program(path: Path) -> Embedder:
+    from visavis.export.torch_program import ProgramEmbedder
+
+    return ProgramEmbedder(path)
+
+
+def _stamp_program(path: Path, card: ModelCard, options: Options) -> None:
+    from visavis.export.torch_program import stamp_program
+
+    stamp_program(path, card, options)
+
+
+def _torch() -> str:
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ModelFormatError(
+            "--format torch needs torch, which is not installed; pip install 'visavis[train]'"
+        ) from error
+    return f"torch {torch.__version__}"
+
+
 FORMATS: dict[str, Format] = {
     "onnx": Format(
         "onnx", ".onnx", ("fp32", "fp16", "int8"), _write_onnx, OnnxEmbedder, _onnxruntime, _stamp_onnx
@@ -132,5 +187,11 @@ FORMATS: dict[str, Format] = {
     "openvino": Format(
         "openvino", ".xml", ("fp32", "fp16", "int8"), _write_openvino, _load_openvino, _openvino, _stamp_openvino,
         check_runtime=_openvino,
+    ),
+    "mindir": Format(
+        "mindir", ".mindir", ("fp32",), _write_mindir, _load_mindir, _mindspore, _stamp_mindir, check_runtime=_mindspore
+    ),
+    "torch": Format(
+        "torch", ".pt2", ("fp32",), _write_program, _load_program, _torch, _stamp_program, check_runtime=_torch
     ),
 }  # fmt: skip

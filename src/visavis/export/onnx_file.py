@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import onnx
 import torch
 from onnx import shape_inference
 from torch import Tensor, nn
 
-from visavis.card import ModelCard, write_atomically
-from visavis.deploy.embedders import CARD_KEY, INPUT_KEY
+from visavis.card import ModelCard
 from visavis.errors import ModelFormatError, RecipeError
 from visavis.export.folding import fold_batch_norms
+from visavis.export.onnx_io import OPSETS, Exporter, Input, cause_of, set_metadata
 from visavis.vision.preprocessing import PreprocessSpec
-
-Exporter = Literal["torchscript", "dynamo"]
-Input = Literal["uint8", "float"]
-OPSETS = range(17, 24)
 
 
 class PixelNetwork(nn.Module):
@@ -47,7 +41,7 @@ class PixelNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Pixels to features."""
-        x = image.permute(0, 3, 1, 2).to(torch.float32) if self.pixels == "uint8" else image
+        x = image.to(torch.float32).permute(0, 3, 1, 2) if self.pixels == "uint8" else image
         if self.spec.channels == "BGR":
             x = x[:, [2, 1, 0]]
         x = (x - self.mean) * self.scale
@@ -105,7 +99,7 @@ def make_onnx(
             model = _by_torchscript(wrapped, opset) if exporter == "torchscript" else _by_dynamo(wrapped, opset)
     except Exception as error:  # the exporters raise errors of many kinds, all about the network
         raise ModelFormatError(
-            f"cannot export backbone {card.backbone} with {exporter}: {_cause(error)}; "
+            f"cannot export backbone {card.backbone} with {exporter}: {cause_of(error)}; "
             f"try --exporter {'dynamo' if exporter == 'torchscript' else 'torchscript'} or a newer --opset"
         ) from error
     dim = card.embedding_dim * (2 if card.preprocess.flip == "concat" else 1)
@@ -116,46 +110,6 @@ def make_onnx(
     model.producer_name = "visavis"
     set_metadata(model, card, pixels=pixels)
     onnx.checker.check_model(model)
-    return model
-
-
-def set_metadata(model: onnx.ModelProto, card: ModelCard, *, pixels: Input) -> None:
-    """Store the card and what the input holds, replacing what was there."""
-    kept = [p for p in model.metadata_props if p.key not in (CARD_KEY, INPUT_KEY)]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    for key, value in ((CARD_KEY, card.to_json()), (INPUT_KEY, f"{pixels} pixels")):
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
-
-
-def write_onnx(path: str | os.PathLike[str], model: onnx.ModelProto) -> None:
-    """Write an ONNX model atomically.
-
-    Raises:
-        ModelFormatError: beyond protobuf's 2 GB.
-        DataError: the folder cannot be written.
-    """
-    try:
-        data = model.SerializeToString()
-    except Exception as error:  # protobuf's own EncodeError
-        raise ModelFormatError(f"{path}: the graph exceeds the 2 GB an .onnx file may hold ({error})") from error
-    write_atomically(Path(path), data)
-
-
-def read_onnx(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """Read an ONNX model.
-
-    Raises:
-        ModelFormatError: missing, truncated or no ONNX file.
-    """
-    try:
-        model = onnx.load_model_from_string(Path(path).read_bytes())
-        onnx.checker.check_model(model)
-    except OSError as error:
-        raise ModelFormatError(f"{path}: cannot read ({error.strerror})") from error
-    except Exception as error:  # protobuf's DecodeError and onnx's ValidationError
-        raise ModelFormatError(f"{path}: damaged or no ONNX file ({_cause(error)})") from error
     return model
 
 
@@ -206,13 +160,6 @@ def _name_shapes(model: onnx.ModelProto, dim: int, batch: int | None) -> None:
         shape.dim.add()
     shape.dim[1].Clear()
     shape.dim[1].dim_value = dim
-
-
-def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else error.__class__.__name__)[:300]
 
 
 class _quiet:

@@ -14,7 +14,7 @@ from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_nam
 from visavis.export.accuracy import PairSet, difference, judge
 from visavis.export.formats import FORMATS, Format
 from visavis.export.model import ExportModel
-from visavis.export.onnx_file import Exporter, Input
+from visavis.export.onnx_io import Exporter, Input
 from visavis.export.parity import TOLERANCES, Crops, Parity, compare, require
 
 Precision = Literal["fp32", "fp16", "int8"]

@@ -17,7 +17,7 @@ from visavis.deploy.embedders import OnnxEmbedder
 from visavis.errors import ModelFormatError, unknown_name
 from visavis.export.formats import Made, plain_onnx
 from visavis.export.graph import Array
-from visavis.export.onnx_file import Input, set_metadata, write_onnx
+from visavis.export.onnx_io import Input, set_metadata, write_onnx
 from visavis.export.parity import Crops, crops_of
 from visavis.export.sensitivity import describe, hold_budget, rank_layers
 from visavis.types import ByteArray

@@ -1,0 +1,101 @@
+"""Raw features -> decisions: accuracy over the folds of a pair list, or match / no match at a threshold.
+
+    python postprocess.py TENSORS FEATURES --pairs pairs.txt [--threshold T] [--json FILE]
+
+TENSORS is preprocess.py's folder (for list.txt), FEATURES run.py's. Needs numpy alone. The accuracy is that of
+`visavis evaluate`: each fold judged at the threshold that decides most pairs of the other folds rightly.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def read_pairs(path):
+    """(name, name, genuine) rows and their folds; a first line `folds size` or none."""
+    rows, header = [], None
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines()):
+        field = line.split("\t") if "\t" in line else line.split()
+        if number == 0 and len(field) <= 2 and all(part.isdigit() for part in field):
+            header = [int(part) for part in field]
+        elif len(field) == 3 and field[2] in "01" and "." in field[1]:
+            rows.append((field[0], field[1], field[2] == "1"))
+        elif len(field) == 3:
+            rows.append((*(f"{field[0]}/{field[0]}_{int(n):04d}.jpg" for n in field[1:]), True))
+        elif len(field) == 4:
+            rows.append((*(f"{field[i]}/{field[i]}_{int(field[i + 1]):04d}.jpg" for i in (0, 2)), False))
+        elif field:
+            raise SystemExit(f"{path}, line {number + 1}: not a pair")
+    genuine = np.array([row[2] for row in rows])
+    if header and len(header) == 2:
+        return rows, genuine, np.arange(len(rows)) // (2 * header[1])
+    fold = np.zeros(len(rows), int)
+    for kind in (genuine, ~genuine):
+        fold[kind] = np.arange(kind.sum()) * 10 // max(int(kind.sum()), 1)
+    return rows, genuine, fold
+
+
+def best_threshold(score, genuine):
+    """The middle of the thresholds that decide most comparisons rightly, half way between neighbouring scores."""
+    order = np.argsort(-score.astype(np.float64))
+    score, step = score[order], np.where(genuine[order], 1, -1)
+    gain = np.concatenate([[0], np.cumsum(step)])
+    possible = np.concatenate([[True], score[1:] != score[:-1], [True]])
+    best = np.flatnonzero(possible & (gain == gain[possible].max()))
+    n = int(best[(len(best) - 1) // 2])
+    above = float(score[n - 1]) if n else np.inf
+    below = float(score[n]) if n < len(score) else -np.inf
+    if not np.isfinite(below):
+        return above if np.isfinite(above) else 0.0
+    return float(below + 1.0) if not np.isfinite(above) else (above + below) / 2
+
+
+def main():
+    """Judge the pairs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tensors", type=Path)
+    parser.add_argument("features", type=Path)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument(
+        "--threshold", type=float, help="similarity from which a pair matches; the folds' own if absent"
+    )
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    files = dict(
+        reversed(line.split("\t")) for line in (args.tensors / "list.txt").read_text(encoding="utf-8").splitlines()
+    )
+    rows, genuine, fold = read_pairs(args.pairs)
+    names = sorted({name for row in rows for name in row[:2]})
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise SystemExit(f"{len(missing)} pictures of the pairs have no tensor, the first is {missing[0]}")
+    index = {name: i for i, name in enumerate(names)}
+    x = np.stack([np.fromfile(args.features / files[name], np.float32) for name in names])
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12))
+    a, b = ([index[row[i]] for row in rows] for i in (0, 1))
+    score = np.einsum("nd,nd->n", x[a], x[b])
+    if args.threshold is not None:
+        match = score >= args.threshold
+        found = {
+            "threshold": args.threshold,
+            "accuracy": float((match == genuine).mean()),
+            "fmr": float(match[~genuine].mean()),
+            "fnmr": float((~match[genuine]).mean()),
+        }
+    else:
+        accuracy = []
+        for k in np.unique(fold):
+            threshold = best_threshold(score[fold != k], genuine[fold != k])
+            accuracy.append(((score[fold == k] >= threshold) == genuine[fold == k]).mean())
+        found = {"accuracy": float(np.mean(accuracy)), "std": float(np.std(accuracy)), "folds": len(accuracy)}
+    found["pairs"] = len(rows)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

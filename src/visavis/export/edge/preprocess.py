@@ -1,0 +1,107 @@
+"""Pictures -> raw tensors: tensors/000000.bin ... in the model's own layout, and tensors/list.txt with their names.
+
+    python preprocess.py PICTURES OUT [--pairs pairs.txt]
+
+PICTURES holds aligned crops, one folder per identity (or images/ with one). With --pairs only what the list names is
+written. Needs numpy, and OpenCV or Pillow to decode.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+FRAME = {"arcface": (112, 112), "sphereface": (112, 96)}
+
+
+def decode(path):
+    """uint8 (H, W, 3) RGB."""
+    try:
+        import cv2
+    except ImportError:
+        from PIL import Image
+
+        return np.asarray(Image.open(path).convert("RGB"))
+    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise SystemExit(f"{path}: not a picture")
+    return picture[..., ::-1]
+
+
+def fit(picture, spec):
+    """The crop at the model's size: as it is, or the template's centre columns of a square ArcFace crop, shrunk."""
+    height, width = spec["size"]
+    if picture.shape[:2] == (height, width):
+        return picture
+    frame = FRAME[spec["template"]]
+    if picture.shape[0] == picture.shape[1]:
+        columns = round(picture.shape[1] * frame[1] / 112)
+        left = (picture.shape[1] - columns) // 2
+        picture = np.ascontiguousarray(picture[:, left : left + columns])
+    elif picture.shape[0] * frame[1] != picture.shape[1] * frame[0]:
+        raise SystemExit(f"the model wants {height}x{width} crops, got {picture.shape[0]}x{picture.shape[1]}")
+    if picture.shape[:2] == (height, width):
+        return picture
+    try:
+        import cv2
+    except ImportError:
+        raise SystemExit("crops of another size are scaled by OpenCV: pip install opencv-python-headless") from None
+    shrinks = height < picture.shape[0] and width < picture.shape[1]
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def layout(picture, model):
+    """One picture as the graph takes it."""
+    spec = model["preprocess"]
+    if model["input"] == "uint8 pixels":
+        return np.ascontiguousarray(picture)
+    if model["input"] == "float pixels":
+        return np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)
+    ordered = picture[..., ::-1] if spec["channels"] == "BGR" else picture
+    x = (ordered.astype(np.float32) - np.float32(spec["mean"])) / np.float32(spec["std"])
+    return np.ascontiguousarray(x.transpose(2, 0, 1))
+
+
+def names_of_pairs(path):
+    """The pictures a pairs.txt names, each once, in order."""
+    names = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        field = line.split("\t") if "\t" in line else line.split()
+        if len(field) == 3 and field[2] in "01" and "." in field[1]:
+            names |= {field[0]: None, field[1]: None}
+        elif len(field) == 3:
+            names |= {f"{field[0]}/{field[0]}_{int(n):04d}.jpg": None for n in field[1:]}
+        elif len(field) == 4:
+            names |= {f"{field[i]}/{field[i]}_{int(field[i + 1]):04d}.jpg": None for i in (0, 2)}
+    return list(names)
+
+
+def main():
+    """Write the tensors."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--pairs", type=Path)
+    args = parser.parse_args()
+    model = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
+    root = args.pictures / "images" if (args.pictures / "images").is_dir() else args.pictures
+    if args.pairs:
+        names = names_of_pairs(args.pairs)
+    else:
+        names = [p.relative_to(root).as_posix() for p in sorted(root.rglob("*")) if p.suffix.lower() in EXTENSIONS]
+    if not names:
+        raise SystemExit(f"{root}: no pictures")
+    args.out.mkdir(parents=True, exist_ok=True)
+    with open(args.out / "list.txt", "w", encoding="utf-8") as listed:
+        for i, name in enumerate(names):
+            layout(fit(decode(root / name), model["preprocess"]), model).tofile(args.out / f"{i:06d}.bin")
+            listed.write(f"{i:06d}.bin\t{name}\n")
+    sys.stdout.write(f"{len(names)} tensors in {args.out}\n")
+
+
+if __name__ == "__main__":
+    main()

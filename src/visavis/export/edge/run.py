@@ -1,0 +1,72 @@
+"""Raw tensors -> raw features: reads tensors/*.bin, writes features/*.bin (float32) and the time it took.
+
+    python run.py TENSORS OUT [--batch 32] [--threads N]
+
+Needs numpy and onnxruntime, nothing else.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+HERE = Path(__file__).resolve().parent
+
+
+def open_session(threads=None):
+    """The model beside this file."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(HERE / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+
+def features(session, batch, model):
+    """Raw features (N, D) of tensors (N, ...) in the graph's layout."""
+    output = "embedding" if "embedding" in [o.name for o in session.get_outputs()] else session.get_outputs()[0].name
+    given = session.get_inputs()[0]
+    fixed = given.shape[0] if isinstance(given.shape[0], int) else None
+    count = len(batch)
+    if fixed and count < fixed:
+        batch = np.concatenate([batch, np.zeros((fixed - count, *batch.shape[1:]), batch.dtype)])
+    return session.run([output], {given.name: batch})[0][:count]
+
+
+def main():
+    """Run every tensor of a folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tensors", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args()
+    model = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
+    session = open_session(args.threads)
+    first = session.get_inputs()[0]
+    size = args.batch if not isinstance(first.shape[0], int) else first.shape[0]
+    kind = np.uint8 if first.type == "tensor(uint8)" else np.float32
+    height, width = model["preprocess"]["size"]
+    shape = (height, width, 3) if kind == np.uint8 else (3, height, width)
+    files = [line.split("\t")[0] for line in (args.tensors / "list.txt").read_text(encoding="utf-8").splitlines()]
+    args.out.mkdir(parents=True, exist_ok=True)
+    times = []
+    for start in range(0, len(files), size):
+        part = files[start : start + size]
+        batch = np.stack([np.fromfile(args.tensors / name, kind).reshape(shape) for name in part])
+        began = time.perf_counter()
+        made = features(session, batch, model)
+        times.append((time.perf_counter() - began) * 1e3 / len(part))
+        for name, row in zip(part, made, strict=True):
+            np.ascontiguousarray(row, np.float32).tofile(args.out / name)
+    found = {"pictures": len(files), "batch": size, "mean_ms": float(np.mean(times)), "p50_ms": float(np.median(times))}
+    (args.out / "time.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{len(files)} features in {args.out}, {found['p50_ms']:.2f} ms per picture\n")
+
+
+if __name__ == "__main__":
+    main()
