@@ -26,7 +26,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 LFW = Path("..") / "shared" / "lfw-dev"
-STEPS = {"generated": 500, "lfw-dev": 800}
+STEPS = {"generated": 500, "lfw-dev": 600}
 TRIPLET_STEPS = {"generated": 200, "lfw-dev": 200}
 REPLICATES = 4000
 
