@@ -63,18 +63,18 @@ def sample_conditions(rng: np.random.Generator, difficulty: float) -> Conditions
     brow, frown = spread(1.0, 0.4), abs(spread(1.0, 0.35))
     opening = float(np.clip(1.0 - abs(rng.normal(0, 0.16)) * d - (0.7 * chance(0.03)), 0.12, 1.15))
     gaze = (spread(1.0, 0.45), spread(1.0, 0.45))
-    azimuth, height = spread(1.5, 0.5), 0.35 + spread(0.8, 0.5)
+    azimuth, height = spread(1.5, 0.6), 0.35 + spread(0.8, 0.5)
     light = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)], np.float32)
     warmth = spread(0.35, 0.4)
     key = np.array([1 + warmth, 1.0, 1 - warmth], np.float32) * np.float32(np.exp(spread(0.6, 0.45)))
     cool = spread(0.25, 0.4)
     ambient = np.array([1 + cool, 1.0, 1 - cool], np.float32) * np.float32(0.42 * np.exp(spread(0.7, 0.45)))
     gloss = float(rng.random() * 0.22)
-    glasses = int(chance(0.20)) and (2 if rng.random() < 0.12 else 1)
-    hat = int(chance(0.10)) and int(rng.integers(1, 3))
-    mask = chance(0.03)
+    glasses = int(chance(0.15)) and (2 if rng.random() < 0.12 else 1)
+    hat = int(chance(0.05)) and int(rng.integers(1, 3))
+    mask = chance(0.015)
     tint = np.exp(rng.normal(0, 0.06 * d, 3)).astype(np.float32)
-    low = chance(0.22)
+    low = chance(0.15)
     shape = (float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1)), float(rng.uniform(0, 1)))
     motion = (float(rng.uniform(1, 5)) if chance(0.08) else 0.0, float(rng.uniform(0, np.pi)))
     return Conditions(
@@ -99,13 +99,13 @@ def sample_conditions(rng: np.random.Generator, difficulty: float) -> Conditions
         mask=mask,
         worn=rng.uniform(10, 230, (3, 3)).astype(np.float32),
         gamma=float(np.exp(spread(0.35, 0.4))),
-        exposure=float(0.72 * np.exp(spread(0.45, 0.4))),
+        exposure=float(0.75 * np.exp(spread(0.45, 0.35))),
         tint=tint,
         contrast=float(np.exp(spread(0.3, 0.4))),
-        blur=float(abs(rng.normal(0, 0.55)) * d),
+        blur=float(abs(rng.normal(0, 0.45)) * d),
         motion=motion,
-        noise=float(abs(rng.normal(0, 5.0)) * d),
+        noise=float(abs(rng.normal(0, 4.0)) * d),
         quality=int(np.clip(rng.normal(75, 18), 25, 97)),
-        resolution=float(rng.uniform(0.33, 0.8)) if low else 1.0,
+        resolution=float(rng.uniform(0.4, 0.85)) if low else 1.0,
         jitter=rng.normal(0, 0.9 * min(d, 2.0), (5, 2)),
     )

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import cv2
 import numpy as np
@@ -45,6 +46,11 @@ def people(
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_single_threaded) as pool:
         try:
             yield from pool.map(_person, tasks, chunksize=max(1, min(8, len(tasks) // (4 * workers))))
+        except BrokenProcessPool as error:
+            raise DataError(
+                "the processes that draw faces died; a script must start them below `if __name__ == '__main__':`, "
+                "or draw in its own process with workers=0"
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
