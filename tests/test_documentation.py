@@ -22,7 +22,7 @@ def commands():
                     yield pytest.param(shlex.split(found[1], comments=True), id=f"{page.stem}: {found[1][:60]}")
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", list(commands()))
 def test_a_documented_command_is_understood(words):
     verb = words[0]
     assert verb in VERBS or verb.startswith("-")
