@@ -15,6 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops already")
     parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
     parser.add_argument("--precision", default="float32", metavar="P", help="index in memory: float32, float16 or int8")
+    parser.add_argument(
+        "--approximate", action="store_true", help="search large galleries by cells; may miss a subject"
+    )
     parser.add_argument("--keep-unknown", action="store_true", help="keep embeddings of unknown faces, to cluster them")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -30,7 +33,12 @@ def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise DataError(f"--top must be at least 1, got {args.top}")
     recognizer, gallery = open_gallery(
-        args.gallery, args.model, read_only=not writable(args.gallery), detector=args.detector, precision=args.precision
+        args.gallery,
+        args.model,
+        read_only=not writable(args.gallery),
+        detector=args.detector,
+        precision=args.precision,
+        approximate=args.approximate,
     )
     answers = []
     failed = 0

@@ -27,6 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM)")
     parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
     parser.add_argument("--precision", default="float32", metavar="P", help="index in memory: float32, float16 or int8")
+    parser.add_argument(
+        "--approximate", action="store_true", help="search large galleries by cells; may miss a subject"
+    )
     parser.epilog = (
         "Tokens come from the environment: VISAVIS_TOKEN may do everything, VISAVIS_READ_TOKEN may not enrol, change\n"
         "or forget; several are separated by commas. VISAVIS_GALLERY_KEY (32 bytes, base64) encrypts a new gallery."
@@ -83,14 +86,13 @@ def run(args: argparse.Namespace) -> int:
             create=True,
             detector=args.detector,
             precision=args.precision,
+            approximate=args.approximate,
             retention_days=args.retention_days,
         )
         if recognizer.point(fmr=args.fmr, threshold=args.threshold) is None:
             from visavis.deploy.operating_point import HOW_TO
 
-            print(
-                f"this model has no calibrated threshold, so answers only rank; {HOW_TO}, or give --threshold"
-            )
+            print(f"this model has no calibrated threshold, so answers only rank; {HOW_TO}, or give --threshold")
         app = create_app(recognizer, gallery, settings)
         scheme, port = "https" if args.tls_cert else "http", listener.getsockname()[1]
         host = f"[{args.host}]" if ":" in args.host else args.host

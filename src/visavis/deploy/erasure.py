@@ -54,7 +54,6 @@ def delete(store: Store, ids: Sequence[int]) -> Traces:
 
 def finish(store: Store, traces: Traces, *, index_rows: int) -> Forgotten:
     """Scrub the files and search them."""
-    store.path.with_name(store.path.name + ".faiss").unlink(missing_ok=True)
     scrubbed, note = False, ""
     try:
         scrubbed = store.scrub()

@@ -46,6 +46,7 @@ class Gallery:
         read_only: open a file that cannot or shall not be written.
         precision: how the index holds vectors in memory: float32, float16 or int8. Lossy kinds find 4·top + 16
             candidates and rescore them with the stored float32 vectors.
+        approximate: search large galleries by cells (`InvertedVectors`, needs faiss): faster, and may miss a subject.
         retention_days: how long new subjects are kept by default; stored when the gallery is made.
         seal: encryption at rest; taken from the environment when None.
 
@@ -61,6 +62,7 @@ class Gallery:
         create: bool = False,
         read_only: bool = False,
         precision: Precision = "float32",
+        approximate: bool = False,
         retention_days: float | None = None,
         seal: Seal | None = None,
     ) -> None:
@@ -77,7 +79,7 @@ class Gallery:
         except BaseException:
             self._store.close()
             raise
-        self._index = TemplateIndex(self.model.dim, precision, self._seal, self._context)
+        self._index = TemplateIndex(self.model.dim, precision, self._seal, self._context, approximate=approximate)
         self._lock = SharedLock()
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from visavis.deploy.inverted import InvertedVectors
 from visavis.deploy.sealing import Seal
 from visavis.deploy.vectors import Precision, Vectors
 from visavis.errors import DataError
@@ -30,8 +31,10 @@ def fuse(vectors: Vector, weights: npt.NDArray[np.floating]) -> Vector:
 class TemplateIndex:
     """Subject ids and their templates in memory; not thread-safe, its owner locks."""
 
-    def __init__(self, dim: int, precision: Precision, seal: Seal, context: bytes) -> None:
-        self.vectors = Vectors(dim, precision=precision)
+    def __init__(
+        self, dim: int, precision: Precision, seal: Seal, context: bytes, *, approximate: bool = False
+    ) -> None:
+        self.vectors = InvertedVectors(dim, precision=precision) if approximate else Vectors(dim, precision=precision)
         self.generation = -1
         self._ids = np.empty(0, np.int64)
         self._expires = np.empty(0, np.float64)

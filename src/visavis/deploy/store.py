@@ -144,7 +144,7 @@ class Store:
 
     def files(self) -> list[Path]:
         """Every file that may hold a gallery's bytes."""
-        names = [self.path.name + suffix for suffix in ("", "-wal", "-shm", "-journal", ".faiss")]
+        names = [self.path.name + suffix for suffix in ("", "-wal", "-shm", "-journal")]
         return [path for name in names if (path := self.path.with_name(name)).exists()]
 
     def verify(self) -> None:

@@ -35,7 +35,7 @@ class Vectors:
         self.dim = dim
         self.precision: Precision = precision
         self._scale = np.float32(127 / min(1.0, 6 / np.sqrt(dim)))
-        self._unit = 1 / self._scale if precision == "int8" else np.float32(1)
+        self._unit = np.float32(1 / self._scale if precision == "int8" else 1)
         self._dtype = np.dtype(np.uint8 if precision == "int8" else precision)
         self._data = np.empty((0, dim), self._dtype)
         self._n = 0

@@ -1,0 +1,187 @@
+"""Load on the service over the loopback: throughput and latency at 1, 8 and 64 clients, against the bare runtime.
+
+    python benchmarks/serve.py --model MODEL [--picture FILE] [--requests 300] [--soak 10000] [--route embed|identify]
+
+The service is started as a user starts it; requests carry an aligned crop, so that what is measured beside the network
+is HTTP, decoding, batching and searching. The bare runtime embeds the same crop in a loop, one and 64 at a time. After
+a warm-up the soak sends --soak requests and compares the service's memory before and after. Prints a table and writes
+results/serve.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from visavis.deploy.recognizer import Recognizer
+from visavis.vision.images import encode, read
+
+CLIENTS = (1, 8, 64)
+
+
+def main() -> None:
+    """Run and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--picture", help="an aligned crop; a generated one when left out")
+    parser.add_argument("--requests", type=int, default=300, help="per number of clients")
+    parser.add_argument("--soak", type=int, default=10_000, help="requests of the memory test; 0 leaves it out")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "serve.json")
+    args = parser.parse_args()
+    recognizer = Recognizer.load(args.model)
+    picture = crop(args.picture, recognizer)
+    result: dict[str, Any] = about(args)
+    result["bare"] = bare(recognizer, picture)
+    with tempfile.TemporaryDirectory() as folder:
+        process, url = start(args.model, folder)
+        try:
+            fill(url, picture)
+            result["load"] = {n: load(url, picture, n, args.requests) for n in CLIENTS}
+            for n, row in result["load"].items():
+                row["share of bare, 64 at a time"] = row["requests_per_second"] / result["bare"]["crops_per_second_64"]
+                print(f"{n:3} clients  {row}")
+            if args.soak:
+                result["soak"] = soak(url, picture, args.soak, process.pid)
+        finally:
+            process.terminate()
+            process.wait(60)
+    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"written: {args.out}")
+
+
+def crop(path: str | None, recognizer: Recognizer) -> bytes:
+    """An encoded crop of the size the model wants."""
+    if path:
+        return encode(read(path), ".jpg")
+    from visavis.data.synthetic import face
+
+    return encode(face(0, 1, 1, size=112)[0], ".jpg")
+
+
+def bare(recognizer: Recognizer, picture: bytes) -> dict[str, float]:
+    """Crops per second of the runtime alone, one and 64 at a time, decoding included as every caller must decode."""
+    one = recognizer.get(picture, aligned=True)[0].crop[None]
+    rates = {}
+    for n in (1, 64):
+        batch = np.repeat(one, n, 0)
+        recognizer.embedder.embed(batch)
+        times = []
+        for _ in range(9):
+            start = time.perf_counter()
+            recognizer.embedder.embed(batch)
+            times.append(time.perf_counter() - start)
+        rates[f"crops_per_second_{n}"] = n / statistics.median(times)
+        rates[f"median_ms_{n}"] = 1000 * statistics.median(times)
+    print(f"bare runtime  {rates}")
+    return rates
+
+
+def start(model: str, folder: str) -> tuple[subprocess.Popen[str], str]:
+    """The service in a process of its own."""
+    words = ["serve", f"{folder}/g.db", "--model", model, "--port", "0", "--rate", "0", "--threshold", "0.5"]
+    process = subprocess.Popen([sys.executable, "-m", "visavis", *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    return process, line.split("page ")[1].split("/  ")[0]
+
+
+def fill(url: str, picture: bytes) -> None:
+    """Somebody to find."""
+    data = {"name": "somebody", "aligned": "true"}
+    httpx.post(f"{url}/enroll", files={"pictures": picture}, data=data, trust_env=False, timeout=60).raise_for_status()
+
+
+def load(url: str, picture: bytes, clients: int, requests: int) -> dict[str, Any]:
+    """Requests to /identify from so many clients at once, each sending its next when the last was answered."""
+    times: list[float] = []
+    errors: list[str] = []
+    each = max(4, requests // clients)
+    barrier = threading.Barrier(clients + 1)
+
+    def work() -> None:
+        with httpx.Client(base_url=url, trust_env=False, timeout=120) as client:
+            ask(client, picture)
+            barrier.wait()
+            for _ in range(each):
+                begun = time.perf_counter()
+                status = ask(client, picture)
+                times.append(time.perf_counter() - begun)
+                if status != 200:
+                    errors.append(str(status))
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - begun
+    p50, p95, p99 = (1000 * float(np.percentile(times, q)) for q in (50, 95, 99))
+    return {
+        "requests": len(times),
+        "errors": len(errors),
+        "requests_per_second": round(len(times) / seconds, 2),
+        "p50_ms": round(p50, 2),
+        "p95_ms": round(p95, 2),
+        "p99_ms": round(p99, 2),
+    }
+
+
+def ask(client: httpx.Client, picture: bytes) -> int:
+    """One request."""
+    return client.post("/identify", files={"picture": picture}, data={"aligned": "true"}).status_code
+
+
+def soak(url: str, picture: bytes, requests: int, process: int) -> dict[str, Any]:
+    """Memory of the service over many requests from 8 clients, in ten parts."""
+    load(url, picture, 8, 400)
+    sizes, errors, answered = [resident(process)], 0, 0
+    for _ in range(10):
+        row = load(url, picture, 8, requests // 10)
+        errors, answered = errors + row["errors"], answered + row["requests"]
+        sizes.append(resident(process))
+    last = sizes[-1] - sizes[5]
+    growth = {"first to last, MB": (sizes[-1] - sizes[0]) / 1e6, "second half, MB": last / 1e6}
+    print(f"soak: {answered} requests, {errors} errors, growth {growth}")
+    return {"requests": answered, "errors": errors, "resident_mb": [round(s / 1e6, 1) for s in sizes], "growth": growth}
+
+
+def resident(process: int) -> int:
+    """Bytes of memory a process holds."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096
+
+
+def about(args: argparse.Namespace) -> dict[str, Any]:
+    """Machine, versions, commit."""
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "what": "service on the loopback, /identify with an aligned crop; clients on the same cores",
+        "arguments": {"requests": args.requests, "soak": args.soak},
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "load_average": os.getloadavg()[0],
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "versions": {
+            "python": platform.python_version(),
+            **{p: version(p) for p in ("numpy", "onnxruntime", "fastapi", "uvicorn")},
+        },
+        "commit": git.stdout.strip(),
+    }
+
+
+if __name__ == "__main__":
+    main()
