@@ -221,7 +221,12 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], list[Account]]:
     """
     accounts: list[Account] = []
     settings: dict[str, Any] = {}
-    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not a manifest (byte {error.start:,} is no UTF-8 text); delete it to start anew"
+        ) from error
     for number, line in enumerate(lines, 1):
         if not line or number == len(lines):
             continue
