@@ -26,8 +26,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 LFW = Path("..") / "shared" / "lfw-dev"
-STEPS = {"generated": 500, "lfw-dev": 600}
-TRIPLET_STEPS = {"generated": 200, "lfw-dev": 200}
+STEPS = {"generated": 400, "lfw-dev": 500}
+TRIPLET_STEPS = {"generated": 150, "lfw-dev": 150}
 REPLICATES = 4000
 
 
@@ -101,6 +101,8 @@ def train(name: str, data: str, work: Path, seed: int) -> dict[str, Any]:
         words += ["--init", str(work / data / system.init)]
         if data == "lfw-dev":  # half of its people have two pictures at most
             words += ["--data.min_images", "2", "--data.images_per_class", "2"]
+    if not system.init and system.recipe != "deepid-small":
+        words += ["--backbone.args.width", "16"]
     if system.recipe == "deepid-small":
         words += ["--data.identities", str(people(data, where, work)[0])]
     if not system.init and data == "lfw-dev":
