@@ -92,7 +92,7 @@ def open_cache(source: Source, folder: Path, *, size: tuple[int, int] | None = N
     file = cache_file(source, folder, size)
     try:
         crops = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except Exception:  # a damaged header is source text to NumPy: TokenError, SyntaxError, struct.error ...
         return None
     whole = crops.dtype == np.uint8 and crops.ndim == 4 and len(crops) == len(source)
     return CachedSource(source, file) if whole else None
