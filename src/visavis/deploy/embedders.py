@@ -124,7 +124,7 @@ def unit_rows(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))
 
 
-def check_card(name: str, card: ModelCard, shape: list[Any], columns: Any, *, nhwc: bool) -> None:
+def check_card(name: str, card: ModelCard, shape: list[Any], columns: Any, *, nhwc: bool, pixels: bool) -> None:
     """Refuse a graph whose input or output contradicts its card.
 
     Raises:
@@ -136,7 +136,7 @@ def check_card(name: str, card: ModelCard, shape: list[Any], columns: Any, *, nh
         raise ModelFormatError(
             f"{name}: the card says crops of {height}×{width}, the graph takes {shape[1:]}; card and graph disagree"
         )
-    dim = card.embedding_dim * (2 if card.preprocess.flip == "concat" else 1)
+    dim = card.embedding_dim * (2 if pixels and card.preprocess.flip == "concat" else 1)
     if isinstance(columns, int) and columns != dim:
         raise ModelFormatError(
             f"{name}: the card says embeddings of {dim}, the graph gives {columns}; card and graph disagree"
@@ -146,14 +146,15 @@ def check_card(name: str, card: ModelCard, shape: list[Any], columns: Any, *, nh
 class GraphEmbedder:
     """What ONNX Runtime and OpenVINO share: batching, the float input's normalisation, the mirrored view, unit rows.
 
-    The graph normalises and fuses as its card says. Another `flip` than the card's is possible only where the graph
-    fuses nothing: then the mirrored crops run through it a second time.
+    An export of visavis takes `pixels`, normalises and fuses inside; a foreign graph wants x normalised and fuses
+    nothing. Another `flip` than the graph's is possible only where it fuses nothing: then the mirrored crops run
+    through it a second time.
     """
 
     def __init__(
         self, card: ModelCard, *, name: str, flip: Flip | None, batch_size: int, nhwc: bool, pixels: bool
     ) -> None:
-        built: Flip = card.preprocess.flip
+        built: Flip = card.preprocess.flip if pixels else "none"
         if flip not in (None, built) and built != "none":
             raise ModelFormatError(
                 f"{name}: its graph fuses the mirrored picture by {built!r}, so it cannot run with flip {flip!r}; "
@@ -161,7 +162,7 @@ class GraphEmbedder:
             )
         self.card = card
         self.spec: PreprocessSpec = card.preprocess
-        self.flip: Flip = flip or built
+        self.flip: Flip = flip or card.preprocess.flip
         self.batch_size = max(1, int(batch_size))
         self._outside = self.flip if built == "none" else "none"
         self._nhwc = nhwc
@@ -191,13 +192,19 @@ class GraphEmbedder:
         return result
 
     def _feature(self, batch: ByteArray) -> npt.NDArray[np.float32]:
-        feature = self.run(self._layout(batch))
+        feature = self.run(self.layout(batch))
         if self._outside == "none":
             return feature
-        mirrored = self.run(self._layout(batch[:, :, ::-1]))
+        mirrored = self.run(self.layout(batch[:, :, ::-1]))
         return feature + mirrored if self._outside == "sum" else np.concatenate([feature, mirrored], 1)
 
-    def _layout(self, batch: ByteArray) -> npt.NDArray[Any]:
+    @property
+    def pixels(self) -> str:
+        """What the graph takes: uint8 or float pixels, or normalised values."""
+        return "uint8" if self._nhwc else "float" if self._pixels else "normalised"
+
+    def layout(self, batch: ByteArray) -> npt.NDArray[Any]:
+        """Crops (N, H, W, 3) of the network's size as the graph takes them."""
         if self._nhwc:
             return np.ascontiguousarray(batch)
         if self._pixels:
@@ -242,12 +249,10 @@ class OnnxEmbedder(GraphEmbedder):
         names = [output.name for output in outputs]
         self._output = "embedding" if "embedding" in names else names[0]
         self._input = inputs[0].name
-        nhwc = inputs[0].type == "tensor(uint8)"
+        nhwc, pixels = inputs[0].type == "tensor(uint8)", INPUT_KEY in metadata
         columns = outputs[names.index(self._output)].shape
-        check_card(str(self.path), card, inputs[0].shape, columns[-1] if columns else None, nhwc=nhwc)
-        super().__init__(
-            card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=INPUT_KEY in metadata
-        )
+        check_card(str(self.path), card, inputs[0].shape, columns[-1] if columns else None, nhwc=nhwc, pixels=pixels)
+        super().__init__(card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=pixels)
         fixed = inputs[0].shape[0]
         self._fixed = fixed if isinstance(fixed, int) else None
         if self._fixed is not None:

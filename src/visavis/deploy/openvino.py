@@ -69,11 +69,11 @@ class OpenVinoEmbedder(GraphEmbedder):
         first, made = self._model.inputs[0], self._model.outputs[0]
         shape = [d.get_length() if d.is_static else None for d in first.get_partial_shape()]
         columns = made.get_partial_shape()[-1]
-        nhwc = first.get_element_type().get_type_name() == "u8"
-        check_card(str(self.path), card, shape, columns.get_length() if columns.is_static else None, nhwc=nhwc)
-        super().__init__(
-            card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=INPUT_KEY in metadata
+        nhwc, pixels = first.get_element_type().get_type_name() == "u8", INPUT_KEY in metadata
+        check_card(
+            str(self.path), card, shape, columns.get_length() if columns.is_static else None, nhwc=nhwc, pixels=pixels
         )
+        super().__init__(card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=pixels)
         self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = int(threads)

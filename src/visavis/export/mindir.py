@@ -32,7 +32,7 @@ def import_mindspore() -> Any:
         ModelFormatError: not installed; says which extra to install and for which Python.
     """
     try:
-        import mindspore
+        import mindspore  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise ModelFormatError(
             "MindSpore is not installed; pip install 'visavis[mindspore]' (Python below 3.13), "
@@ -51,7 +51,7 @@ def build_cell(model: onnx.ModelProto) -> Any:
         ModelFormatError: an operator without a cell; named, with its layer.
     """
     import_mindspore()
-    from mindspore import nn
+    from mindspore import nn  # pyright: ignore[reportMissingImports]
 
     from visavis.export.mindspore_cells import CELLS
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import mindspore as ms
+import mindspore as ms  # pyright: ignore[reportMissingImports]
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops  # pyright: ignore[reportMissingImports]
 from onnx import NodeProto, TensorProto
 
 from visavis.errors import ModelFormatError

@@ -86,7 +86,7 @@ def make_onnx(
         RecipeError: unknown exporter, input or opset.
         ModelFormatError: the network holds something the exporter cannot translate; the operator and layer are named.
     """
-    if exporter not in get_args(Exporter) or pixels not in get_args(Input) or opset not in OPSETS:
+    if exporter not in get_args(Exporter) or pixels not in ("uint8", "float") or opset not in OPSETS:
         raise RecipeError(
             f"export wants --exporter torchscript or dynamo, --input uint8 or float and --opset "
             f"{OPSETS[0]} to {OPSETS[-1]}, "

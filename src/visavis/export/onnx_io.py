@@ -13,16 +13,19 @@ from visavis.deploy.embedders import CARD_KEY, INPUT_KEY
 from visavis.errors import ModelFormatError
 
 Exporter = Literal["torchscript", "dynamo"]
-Input = Literal["uint8", "float"]
+Input = Literal["uint8", "float", "normalised"]
 OPSETS = range(17, 24)
 
 
 def set_metadata(model: onnx.ModelProto, card: ModelCard, *, pixels: Input) -> None:
-    """Store the card and what the input holds, replacing what was there."""
+    """Store the card and what the input holds, replacing what was there; a foreign graph's is said by absence."""
     kept = [p for p in model.metadata_props if p.key not in (CARD_KEY, INPUT_KEY)]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    for key, value in ((CARD_KEY, card.to_json()), (INPUT_KEY, f"{pixels} pixels")):
+    values = {CARD_KEY: card.to_json()}
+    if pixels != "normalised":
+        values[INPUT_KEY] = f"{pixels} pixels"
+    for key, value in values.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
 

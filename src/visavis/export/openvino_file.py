@@ -32,7 +32,8 @@ def convert(model: onnx.ModelProto) -> Any:
 def set_card(model: Any, card: ModelCard, *, pixels: str) -> None:
     """Store the card and what the input holds in the model's runtime information."""
     model.set_rt_info(card.to_json(), CARD_KEY.split("."))
-    model.set_rt_info(f"{pixels} pixels", INPUT_KEY.split("."))
+    if pixels != "normalised":
+        model.set_rt_info(f"{pixels} pixels", INPUT_KEY.split("."))
 
 
 def save(model: Any, path: str | os.PathLike[str], *, half: bool = False) -> None:

@@ -13,7 +13,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from visavis.deploy.embedders import OnnxEmbedder
+from visavis.deploy.embedders import GraphEmbedder, OnnxEmbedder
 from visavis.errors import ModelFormatError, unknown_name
 from visavis.export.formats import Made, plain_onnx
 from visavis.export.graph import Array
@@ -35,8 +35,10 @@ RANGES = {
 QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Relu")
 
 
-def layout(crops: ByteArray, pixels: Input) -> Array:
+def layout(model: ExportModel, crops: ByteArray, pixels: Input) -> Array:
     """Crops (N, H, W, 3) as the graph takes them."""
+    if isinstance(model.reference, GraphEmbedder):
+        return model.reference.layout(crops)
     return crops if pixels == "uint8" else np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32)
 
 
@@ -94,6 +96,7 @@ def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onn
             {"ActivationSymmetric": False, "WeightSymmetric": True},
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
     finally:
         log.setLevel(level)
     made = quantizer.model.model
@@ -110,7 +113,7 @@ def write_int8_onnx(model: ExportModel, path: Path, options: Options, before: di
     layers = {node.name for node in graph.graph.node}
     if "" in layers:
         raise ModelFormatError("int8 needs a graph whose nodes have names; this one has nameless ones")
-    batches = [layout(crops.pictures[i : i + 10], options.pixels) for i in range(0, len(crops.pictures), 10)]
+    batches = [layout(model, crops.pictures[i : i + 10], options.pixels) for i in range(0, len(crops.pictures), 10)]
     say(f"calibrating on {len(crops.pictures)} crops of {crops.origin}")
     ranges = calibrate(graph, batches, options.ranges)
 

@@ -46,7 +46,7 @@ def write_int8_openvino(
     nncf = import_nncf()
     crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
     graph = plain_onnx(model, options)
-    batch = layout(crops.pictures, options.pixels)
+    batch = layout(model, crops.pictures, options.pixels)
     rows = [batch[i : i + 1] for i in range(len(batch))]
 
     def build(in_float: list[str]) -> tuple[Path, Embedder]:

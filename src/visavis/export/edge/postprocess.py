@@ -55,7 +55,7 @@ def best_threshold(score, genuine):
 
 def main():
     """Judge the pairs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tensors", type=Path)
     parser.add_argument("features", type=Path)
     parser.add_argument("--pairs", type=Path, required=True)
@@ -64,9 +64,8 @@ def main():
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    files = dict(
-        reversed(line.split("\t")) for line in (args.tensors / "list.txt").read_text(encoding="utf-8").splitlines()
-    )
+    listed = [line.split("\t") for line in (args.tensors / "list.txt").read_text(encoding="utf-8").splitlines()]
+    files = {name: file for file, name in listed}
     rows, genuine, fold = read_pairs(args.pairs)
     names = sorted({name for row in rows for name in row[:2]})
     missing = [name for name in names if name not in files]

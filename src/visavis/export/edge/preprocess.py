@@ -82,7 +82,7 @@ def names_of_pairs(path):
 
 def main():
     """Write the tensors."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("pictures", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--pairs", type=Path)

@@ -39,7 +39,7 @@ def features(session, batch, model):
 
 def main():
     """Run every tensor of a folder."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tensors", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--batch", type=int, default=32)

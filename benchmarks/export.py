@@ -1,0 +1,129 @@
+"""Every cell of runtime x precision x batch: latency, throughput, size and accuracy of an exported model.
+
+    python benchmarks/export.py MODEL [--json FILE] [--rounds 7] [--seconds 4]       a model folder with its exports
+    python benchmarks/export.py --networks deepid,iresnet50                           fresh networks, fp32 only
+
+All ways are timed in one process, in turn, `--rounds` times over, on one thread. Ratios are of processor time against
+eager PyTorch: on a machine that does other work too, wall time says more about that work than about the model.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import openvino
+import torch
+
+import visavis
+from visavis.backbones import build_backbone
+from visavis.backbones.models import save_model
+from visavis.card import ModelCard, read_card
+from visavis.export.bench import candidates_of, machine, measure, sized
+from visavis.export.model import open_model
+from visavis.export.parity import crops_of
+from visavis.export.pipeline import export_model
+from visavis.vision.preprocessing import PreprocessSpec
+
+SIZES = {"deepid": ((55, 47), 160), "small": ((56, 56), 128), "sphere20": ((112, 96), 512)}
+
+
+def cells_of(folder, *, batches, rounds, seconds):
+    """Timings of a model folder's files with their accuracy and the ratio to eager PyTorch."""
+    card = read_card(folder)
+    candidates, _ = candidates_of(folder, card, [1])
+    crops = crops_of(None, card.preprocess, count=32)
+    timings, failed = measure(candidates, crops.pictures, batches=batches, rounds=rounds, seconds=seconds)
+    eager = {t.batch: t for t in timings if t.runtime == "torch"}
+    cells = []
+    for t in sized(timings, folder):
+        record = card.exports.get(t.file, {}) if t.precision != "bf16" else {}
+        judged = record.get("accuracy", {})
+        parity = record.get("parity", {})
+        cells.append(
+            {
+                **t.to_dict(),
+                "cpu_ratio_to_eager": eager[t.batch].cpu_ms / t.cpu_ms,
+                "wall_ratio_to_eager": eager[t.batch].p50_ms / t.p50_ms,
+                "accuracy": judged.get("accuracy"),
+                "points_lost": judged.get("points_lost"),
+                "in_float": record.get("in_float"),
+                "max_1_minus_cos": parity.get("max_1_minus_cos"),
+            }
+        )
+    return {
+        "model": card.name,
+        "backbone": card.backbone,
+        "size": card.preprocess.size,
+        "cells": cells,
+        "failed": failed,
+    }
+
+
+def fresh(name, home):
+    """A model folder of an untrained network with its fp32 exports."""
+    size, dim = SIZES.get(name, ((112, 112), 512))
+    torch.manual_seed(0)
+    network = build_backbone(name, size=size, dim=dim).eval()
+    for module in network.modules():  # deep untrained networks overflow without this
+        if isinstance(module, torch.nn.Conv2d) and name.startswith("iresnet"):
+            torch.nn.init.kaiming_normal_(module.weight)
+    save_model(home, network, ModelCard(name, name, dim, PreprocessSpec(size)))
+    model = open_model(home)
+    crops = crops_of(None, model.card.preprocess, count=4)
+    for kind in ("onnx", "openvino"):
+        export_model(model, kind, crops)
+    return home
+
+
+def main():
+    """Measure and store."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--networks", default="")
+    parser.add_argument("--batches", default="1,32")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--json", default="benchmarks/results/export.json")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    how = {"batches": [int(b) for b in args.batches.split(",")], "rounds": args.rounds, "seconds": args.seconds}
+    found = []
+    if args.model:
+        found.append(cells_of(Path(args.model), **how))
+    for name in filter(None, args.networks.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(cells_of(fresh(name, Path(folder) / name), **how))
+    out = Path(args.json)
+    stored = json.loads(out.read_text()) if out.is_file() else {"models": []}
+    measured = {model["model"] for model in found}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    stored = {
+        "commit": commit.strip(),
+        "machine": machine(),
+        "versions": {
+            "visavis": visavis.__version__,
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "openvino": openvino.__version__.split("-")[0],
+        },
+        "models": [m for m in stored["models"] if m["model"] not in measured] + found,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(stored, indent=1) + "\n")
+    for model in found:
+        for c in model["cells"]:
+            accuracy = "" if c["accuracy"] is None else f"{100 * c['accuracy']:.2f} %"
+            print(
+                f"{model['model']:16} {c['runtime']:12} {c['precision']:5} b{c['batch']:<3} p50 {c['p50_ms']:8.2f} ms  "
+                f"CPU {c['cpu_ms']:8.2f} ms  x{c['cpu_ratio_to_eager']:.2f}  {c['images_per_second']:7.1f}/s  "
+                f"{c['bytes'] / 1e6:6.2f} MB  {accuracy}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from visavis.backbones import build_backbone
+from visavis.backbones.models import save_model
+from visavis.card import ModelCard, read_card
+from visavis.cli import main
+from visavis.data.synthetic import face
+from visavis.deploy.embedders import load_embedder
+from visavis.errors import DataError, ModelFormatError
+from visavis.export.bench import Timing, pick
+from visavis.export.bundle import write_bundle
+from visavis.vision.images import write
+from visavis.vision.preprocessing import PreprocessSpec
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A model, faces with a pair list, and the model's edge folder."""
+    root = tmp_path_factory.mktemp("edge")
+    torch.manual_seed(0)
+    network = build_backbone("small", size=(48, 40), dim=16, width=8).eval()
+    spec = PreprocessSpec((48, 40), "sphereface", "BGR", flip="sum")
+    save_model(root / "model", network, ModelCard("m", "small", 16, spec, backbone_args={"width": 8}))
+    lines = ["2 4"]
+    for person in range(8):
+        (root / "data" / f"p{person}").mkdir(parents=True)
+        for i in range(2):
+            picture = face(3, person, i)[0][:, 8:104]
+            write(root / "data" / f"p{person}" / f"p{person}_{i + 1:04d}.jpg", np.ascontiguousarray(picture))
+    for fold in range(2):
+        people = range(4 * fold, 4 * fold + 4)
+        lines += [f"p{p}\t1\t2" for p in people]
+        lines += [f"p{p}\t1\tp{4 * fold + (p + 1) % 4}\t2" for p in people]
+    (root / "data" / "pairs.txt").write_text("\n".join(lines) + "\n")
+    assert main(["export", str(root / "model"), "--crops", "4", "--bundle", str(root / "edge")]) == 0
+    return root
+
+
+def bare(*command, cwd):
+    """Run where only numpy and onnxruntime (and a decoder) may be imported."""
+    code = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('visavis', 'torch', 'onnx', 'scipy'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_edge_folder_gives_what_evaluate_gives(home, tmp_path, capsys):
+    pairs = home / "data" / "pairs.txt"
+    bare("preprocess.py", home / "data", tmp_path / "t", "--pairs", pairs, cwd=home / "edge")
+    bare("run.py", tmp_path / "t", tmp_path / "f", "--batch", 5, cwd=home / "edge")
+    bare(
+        "postprocess.py",
+        tmp_path / "t",
+        tmp_path / "f",
+        "--pairs",
+        pairs,
+        "--json",
+        tmp_path / "e.json",
+        cwd=home / "edge",
+    )
+    edge = json.loads((tmp_path / "e.json").read_text())
+    out = tmp_path / "v.json"
+    command = ["evaluate", str(home / "model"), "--data", str(home / "data"), "--json", str(out)]
+    assert main([*command, "--no-baseline", "--bootstrap", "0"]) == 0
+    full = json.loads(out.read_text())
+    assert edge["accuracy"] == full["accuracy"]["mean"]
+    assert edge["std"] == full["accuracy"]["std"]
+    assert edge["pairs"] == 16
+    said = bare("postprocess.py", tmp_path / "t", tmp_path / "f", "--pairs", pairs, "--threshold", 2, cwd=home / "edge")
+    assert json.loads(said)["fnmr"] == 1.0
+
+
+def test_edge_features_are_the_embedder_s(home, tmp_path):
+    bare("preprocess.py", home / "data", tmp_path / "t", cwd=home / "edge")
+    bare("run.py", tmp_path / "t", tmp_path / "f", cwd=home / "edge")
+    from visavis.vision.images import read
+
+    listed = [line.split("\t") for line in (tmp_path / "t" / "list.txt").read_text().splitlines()]
+    assert len(listed) == 16
+    raw = np.stack([np.fromfile(tmp_path / "f" / name, np.float32) for name, _ in listed])
+    crops = np.stack([read(home / "data" / name) for _, name in listed])
+    expected = load_embedder(home / "model").embed(crops)
+    np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), expected, atol=1e-5)
+
+
+def test_bundle_refuses_other_folders_and_files(home, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    with pytest.raises(DataError, match="new or empty folder"):
+        write_bundle(tmp_path / "full", home / "model" / "model.onnx")
+    with pytest.raises(ModelFormatError, match=r"wants an \.onnx export"):
+        write_bundle(tmp_path / "x", home / "model" / "weights.safetensors")
+    write_bundle(home / "edge", home / "model" / "model.onnx")  # an older edge folder is renewed
+
+
+def _headers():
+    root = os.environ.get("ONNXRUNTIME_DIR", "/usr")
+    places = (Path(root) / "include", Path(root) / "include" / "onnxruntime")
+    return next((p for p in places if (p / "onnxruntime_cxx_api.h").is_file()), None), Path(root) / "lib"
+
+
+NO_COMPILER = shutil.which("g++") is None or _headers()[0] is None
+
+
+@pytest.mark.skipif(NO_COMPILER, reason="needs g++ and ONNX Runtime's headers (ONNXRUNTIME_DIR)")
+def test_cpp_example_builds_and_agrees(home, tmp_path):
+    include, library = _headers()
+    binary = tmp_path / "verify"
+    source = home / "edge" / "cpp" / "verify.cpp"
+    command = ["g++", "-std=c++17", "-O2", f"-I{include}", source, f"-L{library}", "-lonnxruntime"]
+    command += [f"-Wl,-rpath,{library}", "-o", binary]
+    subprocess.run(command, check=True)
+    bare("preprocess.py", home / "data", tmp_path / "t", cwd=home / "edge")
+    a, b = tmp_path / "t" / "000000.bin", tmp_path / "t" / "000001.bin"
+    done = subprocess.run([binary, home / "edge" / "model.onnx", a, b], capture_output=True, text=True, check=True)
+    bare("run.py", tmp_path / "t", tmp_path / "f", cwd=home / "edge")
+    x, y = (np.fromfile(tmp_path / "f" / p.name, np.float32) for p in (a, b))
+    assert float(done.stdout) == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), abs=1e-5)
+
+
+def test_bench_times_every_runtime_and_saves_the_best(home, tmp_path, capsys):
+    out = tmp_path / "bench.json"
+    command = ["bench", str(home / "model"), "--threads", "1", "--batch", "1", "--seconds", "0.05", "--save", "--json"]
+    assert main([*command, str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [t["runtime"] for t in found["timings"]] == ["torch", "onnxruntime"]
+    for t in found["timings"]:
+        assert 0 < t["p50_ms"] <= t["p95_ms"] <= t["p99_ms"]
+        assert t["images_per_second"] == pytest.approx(1000 / t["p50_ms"])
+        assert t["bytes"] == (home / "model" / t["file"]).stat().st_size
+    best = read_card(home / "model").exports["best"]
+    assert best["runtime"] == found["best"]["runtime"]
+    expected = {"torch": "TorchEmbedder", "onnxruntime": "OnnxEmbedder"}[best["runtime"]]
+    assert type(load_embedder(home / "model")).__name__ == expected
+    assert "no openvino export of these weights" in capsys.readouterr().out
+
+
+def test_only_gated_precisions_are_picked():
+    card = ModelCard("m", "small", 4, PreprocessSpec(), exports={"j.onnx": {"accuracy": {}}, "u.onnx": {}})
+
+    def timing(file, precision, ms):
+        return Timing("onnxruntime", file, precision, 1, 1, ms, ms, ms, ms, 1.0, 0, 1)
+
+    full, judged = timing("m.onnx", "fp32", 5.0), timing("j.onnx", "int8", 3.0)
+    assert pick([full, timing("u.onnx", "int8", 1.0), timing("m.onnx", "bf16", 0.5)], card) == full
+    assert pick([full, judged, timing("u.onnx", "int8", 1.0)], card) == judged
+
+
+def test_bench_refuses_bad_numbers(home, capsys):
+    assert main(["bench", str(home / "model"), "--threads", "x"]) == 2
+    assert main(["bench", str(home / "model"), "--batch", "0"]) == 2
+    assert main(["bench", str(home / "model" / "model.onnx")]) == 2
+    said = capsys.readouterr().err
+    assert "--threads: expected whole numbers" in said
+    assert "--batch: expected numbers of at least 1" in said
+    assert "give the folder" in said
