@@ -80,7 +80,8 @@ def hair_relief(person: Identity, places: Plan) -> Map:
     grain = noise(rng, (ROWS, COLUMNS), 26 - 20 * curl, 5.0)
     high = 1.5 + volume * (0.75 + 0.25 * smoothstep(-y, -40.0, 60.0)) + (0.7 + 1.6 * curl) * grain
     long = _ramp(person.hair_length, -0.1, 0.6) * smoothstep(y, 20.0, 90.0)
-    relief = cv2.GaussianBlur(mask, (0, 0), 1.8) * high + long * mask * 16.0
+    soft = cv2.GaussianBlur(mask, (0, 0), 2.0)  # a wall of one texel would be met at random
+    relief = soft * (high + 16.0 * long)
     return relief * smoothstep(y, -119.0, -100.0)  # closes over the crown
 
 

@@ -91,7 +91,9 @@ def cast(rho: Map, pose: Pose, place: Map, shape: tuple[int, int]) -> Hit:
     back = np.linalg.inv(np.vstack([place, [0, 0, 1]]))
     pixel = float(np.sqrt(abs(np.linalg.det(back[:2, :2]))))
     rays = _rays(pose, back.astype(np.float32), shape)
-    t, best = _first_meeting(rho, rays.only((slice(None, None, 2), slice(None, None, 2))))
+    stride = int(np.clip(round(5.4 / pixel), 1, 6))  # the first look is at every 5 mm
+    coarse = slice(stride // 2, None, stride)
+    t, best = _first_meeting(rho, rays.only((coarse, coarse)))
     kernel = np.ones((3, 3), np.uint8)
     t = _enlarge(cv2.dilate(t, kernel), shape)
     near = _enlarge(cv2.erode(best, kernel), shape) < 6.0 + 2 * pixel
