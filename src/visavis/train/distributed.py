@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 
 from visavis.errors import RecipeError, VisavisError
 from visavis.heads.ranks import Ranks
@@ -154,7 +155,8 @@ def naming_the_dead(world: World, *, patience: float = 5.0) -> Iterator[None]:
         yield
     except Exception as error:
         if not _is_connection_loss(error):
-            log.error("%s failed: %s", world, error)
+            if not isinstance(error, VisavisError):  # the command line says those itself
+                log.error("%s failed: %s", world, error)
             _quietly(store, _FAILED, f"{world}: {type(error).__name__}: {error}")
             raise
         raise VisavisError(f"the run ended because {_who(world, store, patience)}; continue with --resume") from error
@@ -191,8 +193,16 @@ def _quietly(store: Any, key: str, text: str) -> None:
 
 
 def wrap(network: nn.Module, world: World) -> nn.Module:
-    """The network with gradients averaged over the ranks (DistributedDataParallel); itself if alone."""
-    if world.size == 1:
+    """The network with gradients averaged over the ranks (DistributedDataParallel); itself if that is not needed.
+
+    Alone it is not, nor where the weights are split (FSDP2 averages) or none of them learns.
+    """
+    parameters = list(network.parameters())
+    if (
+        world.size == 1
+        or any(isinstance(p, DTensor) for p in parameters)
+        or not any(p.requires_grad for p in parameters)
+    ):
         return network
     ids = [world.device.index] if world.device.type in ("cuda", "npu") else None
     return nn.parallel.DistributedDataParallel(network, device_ids=ids, gradient_as_bucket_view=True)
@@ -218,7 +228,8 @@ def same_as_first(network: nn.Module, world: World) -> None:
     if world.size > 1:
         with torch.no_grad():
             for value in network.state_dict().values():
-                dist.broadcast(value, 0)
+                if not isinstance(value, DTensor):  # split weights are nobody's own
+                    dist.broadcast(value, 0)
 
 
 def mean(value: Tensor, world: World) -> Tensor:

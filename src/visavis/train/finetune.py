@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from visavis.backbones.models import TorchEmbedder
 from visavis.errors import RecipeError, unknown_name
 from visavis.heads.margin_softmax import MarginSoftmax
+from visavis.train.distributed import World
+from visavis.train.fsdp import load_whole_state, shard_weights, whole_state
 from visavis.train.layers import children, layers
 from visavis.train.lora import adaptable, add_adapters, merged
 from visavis.train.pictures import Pictures
@@ -42,6 +46,7 @@ class FineTuning:
 
     def __init__(self, network: nn.Module, recipe: FinetuneRecipe) -> None:
         self.network, self.recipe = network, recipe
+        self._blank: nn.Module | None = None
         frozen = frozen_names(network, recipe.freeze)
         for name, parameter in network.named_parameters():
             if name in frozen:
@@ -62,8 +67,34 @@ class FineTuning:
             norm.eval()
 
     def plain(self) -> nn.Module:
-        """The network as it is saved: adapters merged into plain weights."""
-        return merged(self.network)
+        """The network as it is saved: adapters merged, split weights gathered (for which all ranks must call)."""
+        if self._blank is None:
+            return merged(self.network)
+        self._blank.load_state_dict(self.weights())
+        return self._blank
+
+    def weights(self) -> dict[str, Any]:
+        """The state dict a checkpoint keeps; of split weights the whole, for which all ranks must call."""
+        return self.network.state_dict() if self._blank is None else whole_state(self.network)["network"]
+
+    def load(self, weights: dict[str, Any]) -> None:
+        """Take back what `weights` gave, on any number of ranks."""
+        if self._blank is None:
+            self.network.load_state_dict(weights)
+        else:
+            load_whole_state(self.network, {"network": weights})
+
+    def shard(self, world: World) -> None:
+        """Split the weights over the ranks (FSDP2); nothing for one process. Build the optimiser afterwards.
+
+        Raises:
+            RecipeError: there are adapters, whose products are of whole weights.
+        """
+        if self.recipe.lora.rank:
+            raise RecipeError("loop.shard_backbone splits weights that finetune.lora would have to hold whole; use one")
+        if world.size > 1:
+            self._blank = copy.deepcopy(self.network)
+            shard_weights(self.network, world)
 
     def _adapt(self, frozen: set[str]) -> None:
         lora = self.recipe.lora

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,39 @@ def load_whole_state(
         for i, entry in state["optimizer"]["state"].items()
     }
     optimizer.load_state_dict({**state["optimizer"], "state": entries})
+
+
+def whole_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """An optimiser whose state dict has whole tensors, whatever is split; itself where nothing is."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not any(isinstance(parameter, DTensor) for parameter in parameters):
+        return optimizer
+    return cast(torch.optim.Optimizer, _WholeOptimizer(optimizer))
+
+
+class _WholeOptimizer:
+    """What saving and loading need of an optimiser; all ranks must ask for the state."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self.param_groups = optimizer.param_groups
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, gathered."""
+        packed = self.optimizer.state_dict()
+        entries = {
+            i: {key: value.full_tensor().cpu() if isinstance(value, DTensor) else value for key, value in entry.items()}
+            for i, entry in packed["state"].items()
+        }
+        return {**packed, "state": entries}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take this rank's part of what `state_dict` gave."""
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        entries = {
+            i: {key: _like(value, parameters[i]) for key, value in entry.items()} for i, entry in state["state"].items()
+        }
+        self.optimizer.load_state_dict({**state, "state": entries})
 
 
 def _whole(value: Any) -> Any:

@@ -29,6 +29,7 @@ from visavis.train.device import autocast, describe_device
 from visavis.train.distill import open_teacher
 from visavis.train.distributed import SharedEmbedder, World
 from visavis.train.finetune import FineTuning, imprint
+from visavis.train.fsdp import whole_optimizer
 from visavis.train.judge import Judge, open_judge
 from visavis.train.loader import Loader, Normaliser
 from visavis.train.logbook import Logbook, Observer
@@ -109,6 +110,8 @@ def _train(
     objective = Objective(recipe, num_classes=pictures.num_classes, dim=card.embedding_dim, teacher=teacher).to(device)
     if recipe.finetune.imprint and not state:
         imprint(objective.head, network, spec, pictures, device=device, images=recipe.finetune.imprint_images)
+    if loop.shard_backbone:
+        tuning.shard(world)
     pool = open_pool(recipe, loader, objective, network, normalise, tuning.train)
 
     # How it is trained.
@@ -130,8 +133,8 @@ def _train(
     step, skipped, in_a_row, best = 0, 0, 0, -1.0
     if state:
         step, skipped, best = state["step"], state["skipped"], state["best"]
-        network.load_state_dict(state["network"])
-        load_full_state(objective, optimizer, state["objective"])
+        tuning.load(state["network"])
+        load_full_state(objective, whole_optimizer(optimizer), state["objective"])
         scaler.load_state_dict(state["scaler"])
         if ema:
             ema.load_state_dict(state["ema"])
@@ -144,11 +147,12 @@ def _train(
 
     def checkpoint() -> None:
         mined = pool.state_dict() if pool else {}
-        whole = full_state(objective, optimizer)  # every rank's classes, on the first rank
-        if whole is None:
-            return
+        weights, whole = tuning.weights(), full_state(objective, whole_optimizer(optimizer))  # of all, on the first
         with _averaged(network, ema):
-            save_model(out / "last", tuning.plain(), card.with_changes(notes=notes()))
+            plain = tuning.plain()
+            if whole is None:
+                return
+            save_model(out / "last", plain, card.with_changes(notes=notes()))
         save_checkpoint(
             out,
             {
@@ -156,7 +160,7 @@ def _train(
                 "skipped": skipped,
                 "best": best,
                 "recipe": recipe.to_yaml(),
-                "network": network.state_dict(),
+                "network": weights,
                 "objective": whole,
                 "scaler": scaler.state_dict(),
                 "ema": ema.state_dict() if ema else {},
@@ -168,11 +172,12 @@ def _train(
         nonlocal best
         with _averaged(network, ema):
             distributed.same_as_first(network, world)
-            embedder = SharedEmbedder(TorchEmbedder(network, spec, device=device, batch_size=128), world)
+            plain = tuning.plain()
+            embedder = SharedEmbedder(TorchEmbedder(plain, spec, device=device, batch_size=128), world)
             verification = judge(embedder) if judge else None
             if world.is_first and (verification is None or verification.accuracy > best):
                 best = verification.accuracy if verification else best
-                save_model(out / "best", tuning.plain(), card.with_changes(notes=notes()))
+                save_model(out / "best", plain, card.with_changes(notes=notes()))
         tuning.train()
         if verification:
             figures = {"accuracy": verification.accuracy, "auc": verification.auc, "eer": verification.eer}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from visavis.errors import RecipeError, unknown_name
 from visavis.heads.margin_softmax import MarginSoftmax
@@ -58,7 +59,10 @@ def build_optimizer(
     groups = _groups(network, recipe, lr, decay=recipe.layer_decay)
     for module in others:
         groups += _groups(module, recipe, lr * recipe.head_lr_scale)
-    kinds = {parameter.device.type for group in groups for parameter in group["params"]}
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    kinds = {
+        "split" if isinstance(p, DTensor) else p.device.type for p in parameters
+    }  # fused kernels know no split ones
     try:
         optimizer = OPTIMIZERS[recipe.name](groups, recipe, kinds <= {"cpu", "cuda"})
     except (ValueError, IndexError) as error:
@@ -105,8 +109,9 @@ def clip_gradients(
     ranks = Ranks()
     split = {id(p) for m in objective.modules() if isinstance(m, MarginSoftmax) for p in m.parameters(recurse=False)}
     everything = [p for m in (network, objective) for p in m.parameters() if p.grad is not None]
+    split |= {id(p) for p in everything if isinstance(p, DTensor)}
     shared = [p.grad for p in everything if p.grad is not None and id(p) not in split]
-    own = [p.grad for p in everything if p.grad is not None and id(p) in split]
+    own = [_local(p.grad) for p in everything if p.grad is not None and id(p) in split]
     device = everything[0].device if everything else torch.device("cpu")
     sums = torch.stack([_square(own, device), torch.tensor(float(stop), device=device)])
     sums = ranks.sum(sums)
@@ -116,6 +121,11 @@ def clip_gradients(
         for gradient in (*shared, *own):
             gradient.mul_(factor)
     return norm, bool(sums[1] > 0)
+
+
+def _local(gradient: Tensor) -> Tensor:
+    """The part of a gradient that this rank has, where FSDP2 splits it."""
+    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
 
 def _square(gradients: list[Tensor], device: torch.device) -> Tensor:

@@ -174,7 +174,11 @@ class ScheduleRecipe:
 
 @dataclass
 class LoopRecipe:
-    """How long and how: optimiser steps, or `epochs` where `steps` is 0; `batch_size` is per device and micro-batch."""
+    """How long and how: optimiser steps, or `epochs` where `steps` is 0; `batch_size` is per device and micro-batch.
+
+    `shard_backbone` splits weights, gradients and optimiser state over the processes (FSDP2), for networks too large
+    for one device.
+    """
 
     batch_size: int = 64
     steps: int = 0
@@ -184,6 +188,7 @@ class LoopRecipe:
     ema: float = 0.0
     channels_last: bool = True
     compile: bool = False
+    shard_backbone: bool = False
     device: str = "auto"
     threads: int = 0
     freeze_backbone_steps: int = 0
@@ -342,6 +347,10 @@ def _check_values(recipe: Recipe, name: str) -> None:
         ("one of loop.steps and loop.epochs must be set", loop.steps == 0 and loop.epochs == 0),
         ("loop.accumulate must be at least 1", loop.accumulate < 1),
         ("loop.ema must lie in [0, 1)", not 0 <= loop.ema < 1),
+        (
+            "loop.shard_backbone goes with fp32 or bf16 and without loop.ema",
+            loop.shard_backbone and bool(loop.ema or loop.precision == "fp16"),
+        ),
         ("optimizer.lr must be positive", not optimizer.lr > 0),
         ("optimizer.weight_decay must not be negative", optimizer.weight_decay < 0),
         ("head.sample_rate must lie in (0, 1]", not 0 < recipe.head.sample_rate <= 1),
