@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"--out wants a .npz file, got {out.name!r}")
     if not out.absolute().parent.is_dir():
         raise DataError(f"{out}: there is no folder {out.parent} to write to")
-    flat = os.path.isdir(args.source) and not any(entry.is_dir() for entry in os.scandir(args.source))
+    flat = os.path.isdir(args.source) and not any(entry.is_dir() for entry in Path(args.source).iterdir())
     source = open_source(args.source, kind="flat" if flat else None, skip_damaged=args.skip_damaged)
     embedder = load_embedder(args.model, flip=args.flip, batch_size=args.batch_size)
     index = {name: i for i, name in enumerate(source.names)}
