@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.presets import PRESETS, contiguous_folds, get_preset, pair_measure, prepare_embeddings, run_preset
+from visavis.evaluate.presets import PRESETS, contiguous_folds, get_preset, pair_measure, run_preset
 
 
 def pairs_of_vectors(seed, n=317, dim=16, noise=0.9):
@@ -98,7 +98,7 @@ def test_last_best_cosine_presets(name, seed):
             for a, b in zip(reference, probe, strict=True)
         ]
     )
-    measure = pair_measure(prepare_embeddings(x, preset), reference, probe, preset)
+    measure = pair_measure(x, reference, probe, preset)
     np.testing.assert_allclose(measure, scores, atol=1e-12)
     found = run_preset(measure, genuine, preset)
     accuracies, chosen = last_best_cosine(scores, genuine)
@@ -118,7 +118,7 @@ def test_first_best_squared_distance_presets(name, step, count, seed):
     if name == "massface":
         y = np.array([(v - v.mean()) / np.linalg.norm(v - v.mean()) for v in x])
     distance = np.array([np.sum(np.square(y[a] - y[b])) for a, b in zip(reference, probe, strict=True)])
-    measure = pair_measure(prepare_embeddings(x, preset), reference, probe, preset)
+    measure = pair_measure(x, reference, probe, preset)
     np.testing.assert_allclose(measure, distance, atol=1e-12)
     found = run_preset(measure, genuine, preset)
     accuracies, chosen, tpr, fpr = first_best_l2(distance, genuine, thresholds)

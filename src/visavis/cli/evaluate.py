@@ -17,6 +17,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--pairs", metavar="FILE", help="the pair list (default: SRC/pairs.txt)")
     add("--preset", metavar="NAME", help="judge as a published system does: deepid, sphereface, massface, arcface")
     add("--flip", choices=("none", "sum", "concat"), help="how the mirrored picture joins (default: the model card's)")
+    rates = "find the threshold of each false match rate on these impostors and keep it in the model's card"
+    add(
+        "--calibrate",
+        metavar="FMR",
+        nargs="*",
+        type=float,
+        help=rates + "\n(without a rate: 1e-1 to 1e-4, as supported)",
+    )
     add("--json", metavar="FILE", help="write the figures")
     add("--html", metavar="FILE", help="write the report as one page")
     add("--scores", metavar="FILE", help="write the scores (default with --json: beside it, .scores.npz)")
@@ -26,6 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--bootstrap", metavar="N", type=int, default=1000, help="draws of subjects for intervals, 0 = none (1000)")
     add("--seed", type=int, default=0, help="of the bootstrap (0)")
     add("--batch-size", metavar="N", type=int, default=64, help="pictures at once (64)")
+    add("--group-fmr", type=float, default=1e-3, metavar="FMR", help="groups: compared at this rate's threshold (1e-3)")
+    add("--frames", type=int, metavar="N", help="youtube-faces: so many frames of a video (default: all)")
+    add("--no-detector-scores", action="store_true", help="ijb: do not weight pictures by their detector score")
+    add("--norms", action="store_true", help="ijb: weight pictures by the length of their raw feature")
     add("--no-baseline", action="store_true", help="leave out the raw-pixel row")
 
 
@@ -37,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from visavis.evaluate.protocols import load_protocol
     from visavis.evaluate.runner import evaluate
 
-    task = load_protocol(args.protocol, args.data, pairs=args.pairs)
+    if args.calibrate is not None:
+        _check_calibration(args)
+    options = {"frames": args.frames, "norms": args.norms, "detector_scores": not args.no_detector_scores}
+    task = load_protocol(args.protocol, args.data, pairs=args.pairs, model=args.model, **options)
     if args.preset is not None:
         args.flip = args.flip or get_preset(args.preset).flip
     embedder = load_embedder(args.model, flip=args.flip, batch_size=args.batch_size)
@@ -46,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             embedder,
             task.protocol,
             task.images,
-            settings=Settings(preset=args.preset, bootstrap=args.bootstrap, seed=args.seed),
+            settings=Settings(args.preset, args.bootstrap, args.seed, group_fmr=args.group_fmr),
             batch_size=args.batch_size,
             progress=progress,
             cache=_cache(args.cache, embedder, args.model),
@@ -59,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         from visavis.evaluate.training import training_plots
 
         report = report.with_additions(plots=training_plots(run_folder))
+    if args.calibrate is not None:
+        report = _calibrate(args, report)
     print(report)
     _print_failures(report.context["failures_to_acquire"])
     write_report(args, report)
@@ -69,6 +86,34 @@ def _bar() -> Any:
     from visavis.cli.evaluation_progress import embedding_bar
 
     return embedding_bar()
+
+
+def _check_calibration(args: argparse.Namespace) -> None:
+    """Before the long work: is there a card to keep thresholds in, made with the same rule for the mirrored picture?"""
+    from visavis.card import find_model, read_card
+    from visavis.errors import RecipeError
+
+    found = find_model(args.model)
+    if not found.is_dir():
+        raise RecipeError(f"{found}: --calibrate keeps thresholds in a model folder's card.json, got an exported file")
+    flip = read_card(found).preprocess.flip
+    if args.flip not in (None, flip):
+        raise RecipeError(
+            f"--calibrate: the card says flip {flip}, so thresholds for --flip {args.flip} would not hold"
+        )
+
+
+def _calibrate(args: argparse.Namespace, report: Any) -> Any:
+    from visavis.card import find_model, read_card, write_card
+    from visavis.evaluate.calibrated import with_calibration
+
+    report, thresholds = with_calibration(report, args.calibrate, seed=args.seed)
+    folder = find_model(args.model)
+    card = read_card(folder)
+    for entry in thresholds.values():
+        entry["digest"] = card.weights_digest
+    write_card(folder, card.with_changes(thresholds={**card.thresholds, **thresholds}))
+    return report
 
 
 def _about(args: argparse.Namespace) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class PixelEmbedder:
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         return rows
 
+    features = embed
+
 
 def baseline_table(model: Mapping[str, Any], pixels: Mapping[str, Any]) -> Table:
     """Model and raw pixels side by side, for the figures both have."""

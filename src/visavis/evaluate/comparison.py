@@ -122,7 +122,7 @@ def _check_same(first: Evaluated, other: Evaluated) -> None:
     if not same or digests[0] != digests[1]:
         said = [f"{e.label} {len(e.found.genuine):,}" for e in (first, other)]
         raise ProtocolError(
-            f"a paired test needs the same comparisons in the same order, these differ ({' and '.join(said)} comparisons); "
+            f"a paired test needs the same comparisons in the same order, these differ ({' and '.join(said)}); "
             "evaluate both with the same --data and --pairs"
         )
 

@@ -26,6 +26,17 @@ class Embedded:
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     cached: int = 0
+    norms: npt.NDArray[np.float32] | None = None
+
+    def require_norms(self) -> npt.NDArray[np.float32]:
+        """Lengths (N,) of the raw features.
+
+        Raises:
+            ProtocolError: the embedder gave unit vectors only, or the embeddings came from a cache.
+        """
+        if self.norms is None:
+            raise ProtocolError("weighting by feature norm needs an embedder with `features(crops)`; leave it out")
+        return self.norms
 
     def __len__(self) -> int:
         return len(self.names)
@@ -39,6 +50,7 @@ def embed_images(
     batch_size: int = 64,
     progress: Progress | None = None,
     cache: EmbeddingCache | None = None,
+    norms: bool = False,
 ) -> Embedded:
     """Embed each of `names` once; memory holds one batch of pictures per picture shape.
 
@@ -46,12 +58,17 @@ def embed_images(
         images: maps a name to its aligned crop, uint8 (H, W, 3) RGB: a mapping or a function.
         progress: called with (pictures done, pictures in all).
         cache: embeddings by content digest; what it holds is not computed again.
+        norms: keep the lengths of the raw features, which needs an embedder with `features(crops)` and no cache.
 
     Raises:
         ProtocolError: not one picture could be embedded.
     """
     started = time.perf_counter()
-    run = _Run(embedder, np.full((len(names), embedder.dim), np.nan, np.float32), cache)
+    if norms and (cache is not None or not hasattr(embedder, "features")):
+        raise ProtocolError(
+            "weighting by feature norm needs an embedder with `features(crops)`, and no cache: leave one of them out"
+        )
+    run = _Run(embedder, np.full((len(names), embedder.dim), np.nan, np.float32), cache, norms=norms)
     waiting: dict[tuple[int, ...], list[tuple[int, ByteArray, bytes]]] = {}
     for index, (crop, reason) in enumerate(_read(names, images)):
         if crop is None:
@@ -72,7 +89,7 @@ def embed_images(
         where = f"; the first, {names[first[0]]}: {first[1]}" if names else ""
         raise ProtocolError(f"expected pictures to embed, could not use any of {len(names)}{where}")
     failed = {names[i]: reason for i, reason in sorted(run.failed.items())}
-    return Embedded(tuple(names), run.vectors, failed, time.perf_counter() - started, run.cached)
+    return Embedded(tuple(names), run.vectors, failed, time.perf_counter() - started, run.cached, run.norms)
 
 
 def _read(names: Sequence[str], images: Images) -> Iterator[tuple[ByteArray | None, str]]:
@@ -95,8 +112,11 @@ def _read(names: Sequence[str], images: Images) -> Iterator[tuple[ByteArray | No
 class _Run:
     """The state of one pass over the pictures."""
 
-    def __init__(self, embedder: Embedder, vectors: npt.NDArray[np.float32], cache: EmbeddingCache | None) -> None:
+    def __init__(
+        self, embedder: Embedder, vectors: npt.NDArray[np.float32], cache: EmbeddingCache | None, *, norms: bool
+    ) -> None:
         self.embedder, self.vectors, self.cache = embedder, vectors, cache
+        self.norms = np.zeros(len(vectors), np.float32) if norms else None
         self.failed: dict[int, str] = {}
         self.key = b""
         self.cached = 0
@@ -114,11 +134,20 @@ class _Run:
         self.cached += 1
         return True
 
+    def _vectors(self, crops: ByteArray, rows: list[int]) -> npt.NDArray[np.floating]:
+        """Unit rows of a batch; notes the lengths of the raw features if they are wanted."""
+        if self.norms is None:
+            return np.asarray(self.embedder.embed(crops))
+        features = np.asarray(getattr(self.embedder, "features")(crops))  # noqa: B009 (not part of the contract)
+        lengths = np.linalg.norm(features, axis=1)
+        self.norms[rows] = lengths
+        return features / np.maximum(lengths, 1e-12)[:, None]
+
     def embed(self, batch: list[tuple[int, ByteArray, bytes]]) -> None:
         """Embed pictures of one shape."""
         rows = [index for index, _, _ in batch]
         try:
-            found = np.asarray(self.embedder.embed(np.stack([crop for _, crop, _ in batch])))
+            found = self._vectors(np.stack([crop for _, crop, _ in batch]), rows)
         except VisavisError as error:
             if not self.embedded + self.cached:
                 raise  # the first batch: the whole set does not fit the model, not one odd picture

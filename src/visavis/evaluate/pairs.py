@@ -9,7 +9,7 @@ import numpy as np
 
 from visavis.evaluate.curves import ErrorCurve, rate_name
 from visavis.evaluate.embedding import Embedded
-from visavis.evaluate.presets import get_preset, pair_measure, prepare_embeddings, preset_table, run_preset
+from visavis.evaluate.presets import centred_cosine, get_preset, pair_measure, preset_table, run_preset
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
 from visavis.evaluate.report import Plot, Series
 from visavis.evaluate.statistics import bootstrap_subjects, wilson
@@ -49,15 +49,16 @@ class PairProtocol(EvaluationProtocol):
 
     def score(self, embedded: Embedded, settings: Settings) -> Scores:
         """Cosine similarity of each pair, with all that judging needs."""
-        pairs = self.pairs
-        vectors: FloatArray = embedded.vectors
+        pairs, vectors = self.pairs, embedded.vectors
+        similarity: FloatArray = pair_similarities(vectors, pairs.reference, pairs.probe)
         measured = {}
         if settings.preset is not None:
             preset = get_preset(settings.preset)
-            vectors = prepare_embeddings(vectors, preset)
-            measured["measure"] = pair_measure(vectors, pairs.reference, pairs.probe, preset)
+            measured["measure"] = pair_measure(vectors, pairs.reference, pairs.probe, preset, dots=similarity)
+            if preset.centre:
+                similarity = centred_cosine(vectors, pairs.reference, pairs.probe, similarity)
         return {
-            "similarity": pair_similarities(vectors, pairs.reference, pairs.probe),
+            "similarity": similarity,
             **measured,
             "genuine": pairs.genuine,
             "fold": pairs.fold,

@@ -39,7 +39,7 @@ def to_svg(plot: Plot) -> str:
 
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": plot.name}):
         buffer = io.StringIO()
-        draw(plot).savefig(buffer, format="svg", metadata={"Date": None})
+        draw(plot).savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
     return text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{plot.title}" ', 1)
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from visavis.errors import ProtocolError, unknown_name
 from visavis.evaluate.curves import Float64
 from visavis.evaluate.tables import Table, number, percent
+from visavis.evaluate.verification import pair_similarities
 from visavis.types import BoolArray, FloatArray, IntArray
 from visavis.vision.preprocessing import Flip
 
@@ -116,26 +117,33 @@ def get_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def prepare_embeddings(embeddings: FloatArray, preset: Preset) -> FloatArray:
-    """Centre rows (N, D) on their own mean and scale them to length 1 again, where the preset does (row M12)."""
+def pair_measure(
+    embeddings: FloatArray, reference: IntArray, probe: IntArray, preset: Preset, *, dots: FloatArray | None = None
+) -> Float64:
+    """What the preset compares with its grid: cosine/(1 + ε) or squared distance (N,); NaN where not acquired.
+
+        ‖a − b‖² = ‖a‖² + ‖b‖² − 2·⟨a, b⟩,        ⟨a − ā, b − b̄⟩ = ⟨a, b⟩ − D·ā·b̄   (centred, row M12)
+
+    so that all presets share the `dots` ⟨a, b⟩ (N,) and no vector is gathered twice.
+    """
+    dots = pair_similarities(embeddings, reference, probe) if dots is None else dots
+    dots = np.asarray(dots, np.float64)
+    if preset.measure == "cosine":
+        return dots / (1 + preset.epsilon)
+    squares = np.asarray(np.vecdot(embeddings, embeddings), np.float64)
     if not preset.centre:
-        return embeddings
-    centred = embeddings - embeddings.mean(axis=1, keepdims=True)
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+        return np.maximum(squares[reference] + squares[probe] - 2 * dots, 0.0)
+    return 2 - 2 * centred_cosine(embeddings, reference, probe, dots)
 
 
-def pair_measure(embeddings: FloatArray, reference: IntArray, probe: IntArray, preset: Preset) -> FloatArray:
-    """What the preset compares with its grid: cosine/(1 + ε) or squared distance (N,); NaN where not acquired."""
-    result = np.empty(len(reference), embeddings.dtype)
-    for start in range(0, len(reference), 4096):
-        part = slice(start, start + 4096)
-        a, b = embeddings[reference[part]], embeddings[probe[part]]
-        if preset.measure == "cosine":
-            result[part] = np.vecdot(a, b) / (1 + preset.epsilon)
-        else:
-            a -= b
-            result[part] = np.vecdot(a, a)
-    return result
+def centred_cosine(embeddings: FloatArray, reference: IntArray, probe: IntArray, dots: FloatArray) -> Float64:
+    """Cosine (N,) of rows from which their own mean is taken, from the plain `dots` (N,)."""
+    dim = embeddings.shape[1]
+    squares = np.asarray(np.vecdot(embeddings, embeddings), np.float64)
+    mean = embeddings.mean(axis=1, dtype=np.float64)
+    length = np.sqrt(np.maximum(squares - dim * mean * mean, 1e-24))
+    cosine = (np.asarray(dots, np.float64) - dim * mean[reference] * mean[probe]) / (length[reference] * length[probe])
+    return np.minimum(cosine, 1.0)
 
 
 def run_preset(measure: FloatArray, genuine: BoolArray, preset: Preset) -> PresetResult:
@@ -146,11 +154,9 @@ def run_preset(measure: FloatArray, genuine: BoolArray, preset: Preset) -> Prese
     """
     if len(measure) < FOLDS:
         raise ProtocolError(f"preset {preset.name} cuts {FOLDS} folds, got {len(measure)} pairs")
-    sign = 1.0 if preset.measure == "cosine" else -1.0  # as a similarity, so that both rules read alike
-    score = np.where(np.isnan(measure), -np.inf, sign * measure.astype(np.float64))
-    bounds = np.append(0, np.cumsum(contiguous_folds(len(score), FOLDS)))
+    bounds = np.append(0, np.cumsum(contiguous_folds(len(measure), FOLDS)))
     grid = preset.thresholds
-    tm, fm, genuines = _counts(score, genuine, bounds, sign * grid)
+    tm, fm, genuines = _counts(measure, genuine, bounds, grid, higher=preset.measure == "cosine")
     impostors = np.diff(bounds) - genuines
     right = tm + impostors[:, None] - fm  # (K, T): right decisions in each fold
     training = right.sum(axis=0) - right
@@ -162,7 +168,7 @@ def run_preset(measure: FloatArray, genuine: BoolArray, preset: Preset) -> Prese
     fpr = (fm / np.maximum(impostors, 1)[:, None]).mean(axis=0)
     val = far = None
     if preset.val_step:
-        val, far = _val_at_far(score, genuine, bounds, np.arange(0, 4, preset.val_step))
+        val, far = _val_at_far(measure, genuine, bounds, np.arange(0, 4, preset.val_step))
     return PresetResult(accuracy, grid[chosen], *_auc_and_eer(fpr, tpr), val, far)
 
 
@@ -173,17 +179,23 @@ def contiguous_folds(count: int, folds: int) -> npt.NDArray[np.int64]:
     return sizes
 
 
-def _counts(score: Float64, genuine: BoolArray, bounds: IntArray, grid: Float64) -> tuple[IntArray, IntArray, IntArray]:
-    """Matches (score strictly above) of genuine and impostor pairs by fold and threshold (K, T), and genuines (K,)."""
-    tm, fm = np.empty((FOLDS, len(grid)), np.int64), np.empty((FOLDS, len(grid)), np.int64)
-    genuines = np.empty(FOLDS, np.int64)
-    for k in range(FOLDS):
-        part = slice(bounds[k], bounds[k + 1])
-        for out, kind in ((tm, genuine[part]), (fm, ~genuine[part])):
-            scores = np.sort(score[part][kind])
-            out[k] = len(scores) - np.searchsorted(scores, grid, "right")
-        genuines[k] = np.count_nonzero(genuine[part])
-    return tm, fm, genuines
+def _counts(
+    measure: FloatArray, genuine: BoolArray, bounds: IntArray, grid: Float64, *, higher: bool
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Matches of genuine and of impostor pairs by fold and threshold (K, T), and genuine pairs by fold (K,).
+
+    A pair matches at threshold t when its measure is above it (`higher`) or below it, never when equal. Each pair is
+    put once to its place in the grid; running sums over the grid then give all thresholds.
+    """
+    size = len(grid)
+    fold = np.repeat(np.arange(FOLDS), np.diff(bounds))
+    place = np.searchsorted(grid, measure, "left" if higher else "right")  # NaN comes last
+    if higher:
+        place = np.where(np.isnan(measure), 0, place)
+    cell = (fold * 2 + genuine) * (size + 1) + place
+    running = np.cumsum(np.bincount(cell, minlength=2 * FOLDS * (size + 1)).reshape(FOLDS, 2, size + 1), axis=2)
+    matched = running[:, :, -1:] - running if higher else running
+    return matched[:, 1, :size], matched[:, 0, :size], running[:, 1, -1]
 
 
 def _auc_and_eer(fpr: Float64, tpr: Float64) -> tuple[float, float]:
@@ -199,9 +211,9 @@ def _auc_and_eer(fpr: Float64, tpr: Float64) -> tuple[float, float]:
     return area, float(x[last - 1] + share * (x[last] - x[last - 1]))
 
 
-def _val_at_far(score: Float64, genuine: BoolArray, bounds: IntArray, grid: Float64) -> tuple[Float64, Float64]:
+def _val_at_far(measure: FloatArray, genuine: BoolArray, bounds: IntArray, grid: Float64) -> tuple[Float64, Float64]:
     """VAL and FAR of each fold at the distance where the other folds' FAR, drawn with straight lines, is `VAL_FAR`."""
-    _, fm, genuines = _counts(score, genuine, bounds, -grid)
+    _, fm, genuines = _counts(measure, genuine, bounds, grid, higher=False)
     impostors = np.diff(bounds) - genuines
     val, far = np.empty(FOLDS), np.empty(FOLDS)
     for k in range(FOLDS):
@@ -214,7 +226,7 @@ def _val_at_far(score: Float64, genuine: BoolArray, bounds: IntArray, grid: Floa
                 share = (VAL_FAR - others[high - 1]) / (others[high] - others[high - 1])
                 threshold = float(grid[high - 1] + share * (grid[high] - grid[high - 1]))
         part = slice(bounds[k], bounds[k + 1])
-        match = -score[part] < threshold
+        match = np.asarray(measure[part] < threshold)
         val[k] = np.count_nonzero(match & genuine[part]) / max(int(genuines[k]), 1)
         far[k] = np.count_nonzero(match & ~genuine[part]) / max(int(impostors[k]), 1)
     return val, far

@@ -19,11 +19,15 @@ Scores = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to judge: a preset's name, the bootstrap's replicates (0 = none) and its seed, and the rates to report."""
+    """How to judge: a preset's name, the bootstrap's replicates (0 = none) and its seed, and the rates to report.
+
+    `group_fmr` is the false match rate, over everybody, at whose threshold groups are compared.
+    """
 
     preset: str | None = None
     bootstrap: int = 1000
     seed: int = 0
+    group_fmr: float = 1e-3
     fmrs: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
@@ -52,6 +56,7 @@ class EvaluationProtocol(ABC):
 
     name: str
     images: tuple[str, ...]
+    use_norms: bool = False
 
     @abstractmethod
     def score(self, embedded: Embedded, settings: Settings) -> Scores:

@@ -3,64 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from visavis.data.pairs import check_pairs, read_pairs
-from visavis.data.sources import Source, open_source
 from visavis.errors import ProtocolError, unknown_name
-from visavis.evaluate.pairs import PairProtocol
-from visavis.evaluate.protocol import EvaluationProtocol
-from visavis.types import ByteArray
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asked for: the data, perhaps a list of its own, and further `options` by name."""
-
-    data: Path
-    pairs: Path | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Task:
-    """A protocol and where its pictures come from; `digest_files` are the lists that define it."""
-
-    protocol: EvaluationProtocol
-    images: Callable[[str], ByteArray]
-    digest_files: tuple[Path, ...] = ()
-
-
-Loader = Callable[[Request], Task]
-
-
-class SourceImages:
-    """Pictures of a source by name."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def __call__(self, name: str) -> ByteArray:
-        """Decode the picture of that name."""
-        return self.source.image(self.source.index_of(name))
-
-
-def load_pairs(request: Request) -> Task:
-    """Pictures by folder and a pair list: SRC/pairs.txt unless another is named; or a .bin that holds both."""
-    source = open_source(request.data)
-    listed = request.pairs or Path(request.data) / "pairs.txt"
-    if not listed.is_file():
-        raise ProtocolError(f"{listed}: expected a pair list; name one with --pairs FILE")
-    pairs = read_pairs(listed)
-    check_pairs(pairs, source)
-    return Task(PairProtocol.of(pairs), SourceImages(source), (listed,))
-
+from visavis.evaluate.closed_set import load_closed_set
+from visavis.evaluate.gallery_probe import load_identification, load_megaface, load_tinyface
+from visavis.evaluate.group_pairs import load_csv, load_rfw
+from visavis.evaluate.ijb import load_ijb, load_ijb_search
+from visavis.evaluate.loading import Loader, Request, Task
+from visavis.evaluate.pair_sets import load_cfp, load_pairs, load_youtube_faces
 
 PROTOCOLS: dict[str, Loader] = {
     "pairs": load_pairs,
+    "lfw": partial(load_pairs, name="lfw"),
+    "cfp-ff": partial(load_cfp, name="cfp-ff"),
+    "cfp-fp": partial(load_cfp, name="cfp-fp"),
+    "agedb-30": partial(load_pairs, name="agedb-30"),
+    "calfw": partial(load_pairs, name="calfw"),
+    "cplfw": partial(load_pairs, name="cplfw"),
+    "xqlfw": partial(load_pairs, name="xqlfw"),
+    "youtube-faces": load_youtube_faces,
+    "closed-set": load_closed_set,
+    "ijb": load_ijb,
+    "ijb-search": load_ijb_search,
+    "rfw": load_rfw,
+    "groups": load_csv,
+    "identification": load_identification,
+    "tinyface": load_tinyface,
+    "megaface": load_megaface,
 }
 
 
@@ -75,4 +47,7 @@ def load_protocol(
     """
     if name not in PROTOCOLS:
         raise ProtocolError(unknown_name("protocol", name, PROTOCOLS))
-    return PROTOCOLS[name](Request(Path(data), Path(pairs) if pairs is not None else None, options))
+    data = Path(data)
+    if not data.exists():
+        raise ProtocolError(f"{data}: expected the data of protocol {name}, there is no such file or folder")
+    return PROTOCOLS[name](Request(data, Path(pairs) if pairs is not None else None, options))

@@ -60,7 +60,15 @@ def evaluate(
     """
     settings = settings or Settings()
     protocol = PairProtocol.of(protocol) if isinstance(protocol, Pairs) else protocol
-    embedded = embed_images(embedder, protocol.images, images, batch_size=batch_size, progress=progress, cache=cache)
+    embedded = embed_images(
+        embedder,
+        protocol.images,
+        images,
+        batch_size=batch_size,
+        progress=progress,
+        cache=cache,
+        norms=protocol.use_norms,
+    )
     found = protocol.score(embedded, settings)
     context: dict[str, Any] = {"data": {**protocol.describe(), "comparisons_digest": _digest(protocol.images, found)}}
     if scores is not None:
@@ -113,7 +121,7 @@ def load_scores(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _pixel_outcome(protocol: EvaluationProtocol, images: Images, settings: Settings) -> Outcome:
-    embedded = embed_images(PixelEmbedder(), protocol.images, images)
+    embedded = embed_images(PixelEmbedder(), protocol.images, images, norms=protocol.use_norms)
     return protocol.judge(protocol.score(embedded, settings), settings)
 
 

@@ -143,9 +143,9 @@ def verify_pairs(embeddings: FloatArray, pairs: Pairs, *, fmrs: tuple[float, ...
     )
 
 
-def pair_similarities(embeddings: FloatArray, reference: IntArray, probe: IntArray) -> npt.NDArray[np.float32]:
+def pair_similarities(embeddings: FloatArray, reference: IntArray, probe: IntArray) -> npt.NDArray[np.floating]:
     """Cosine of unit rows, similarity[i] = ⟨x[reference[i]], x[probe[i]]⟩, in chunks that stay in cache."""
-    result = np.empty(len(reference), np.float32)
+    result = np.empty(len(reference), np.result_type(embeddings, np.float32))
     for start in range(0, len(reference), CHUNK):
         part = slice(start, start + CHUNK)
         np.vecdot(embeddings[reference[part]], embeddings[probe[part]], out=result[part])

@@ -1,0 +1,149 @@
+"""visavis evaluate from the command line, on a tiny ONNX model of the mean colour."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from visavis.card import ModelCard, read_card, write_card
+from visavis.cli import main
+from visavis.vision import images
+from visavis.vision.preprocessing import PreprocessSpec
+
+
+def colour_model(folder):
+    """A model folder whose ONNX file centres the mean colour of a 16×16 crop."""
+    spec = PreprocessSpec(size=(16, 16))
+    card = ModelCard(name="colours", backbone="onnx", embedding_dim=3, preprocess=spec, weights_digest="d" * 64)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f", "axes"], ["m"], keepdims=0),
+        helper.make_node("Sub", ["m", "grey"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", 16, 16, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 3])],
+        [
+            helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+            helper.make_tensor("grey", TensorProto.FLOAT, [1], [127.5]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {"visavis.card": card.to_json()})
+    folder.mkdir()
+    onnx.save(model, folder / "model.onnx")
+    write_card(folder, card)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("command")
+    model = colour_model(root / "model")
+    rng = np.random.default_rng(0)
+    colours = rng.integers(20, 236, (20, 3))
+    for i in range(20):
+        (root / f"data/images/p{i:02d}").mkdir(parents=True)
+        for p in range(4):
+            crop = np.clip(colours[i] + rng.normal(0, 12, 3) + rng.normal(0, 2, (16, 16, 3)), 0, 255).astype(np.uint8)
+            images.write(root / f"data/images/p{i:02d}/p{i:02d}_{p + 1:04d}.png", crop)
+    lines = ["5\t20"]
+    for _ in range(5):
+        for _ in range(20):
+            a, b = rng.choice(4, 2, replace=False) + 1
+            lines.append(f"p{rng.integers(20):02d}\t{a}\t{b}")
+        for _ in range(20):
+            i, j = rng.choice(20, 2, replace=False)
+            lines.append(f"p{i:02d}\t1\tp{j:02d}\t2")
+    (root / "data/pairs.txt").write_text("\n".join(lines) + "\n")
+    return root, model
+
+
+def test_writes_every_form_and_calibrates(made, tmp_path, capsys):
+    root, model = made
+    out = {k: tmp_path / f"r.{k}" for k in ("json", "html", "md", "tex")}
+    argv = [
+        "evaluate",
+        str(model),
+        "--data",
+        str(root / "data"),
+        "--json",
+        str(out["json"]),
+        "--html",
+        str(out["html"]),
+    ]
+    argv += ["--markdown", str(out["md"]), "--latex", str(out["tex"]), "--cache", str(tmp_path / "cache")]
+    assert main([*argv, "--calibrate", "0.1", "0.05", "--bootstrap", "50"]) == 0
+    said = capsys.readouterr().out
+    assert "Calibrated thresholds" in said
+    assert "raw pixels" in said
+    body = json.loads(out["json"].read_text())
+    assert body["accuracy"]["mean"] > 0.8
+    assert body["model"]["card"]["name"] == "colours"
+    assert (tmp_path / body["scores"]).is_file()
+    page = out["html"].read_text()
+    assert page.count("<svg") == 4
+    assert "http" not in page.replace("http://www.w3.org", "")  # namespaces only
+    assert "<script" not in page
+    entry = read_card(model).thresholds["5e-2"]
+    assert entry["digest"] == "d" * 64
+    assert entry["set_digest"] == body["data"]["comparisons_digest"]
+    assert entry["calibration"]["slope"] > 0
+    # again, from the cache and with a preset: the same scores
+    assert main([*argv, "--preset", "sphereface", "--bootstrap", "0"]) == 0
+    again = json.loads(out["json"].read_text())
+    assert again["seconds"]["cached_embeddings"] == again["data"]["images"]
+    assert again["auc"] == body["auc"]
+    assert again["preset"]["name"] == "sphereface"
+    assert again["accuracy"]["mean"] == again["preset"]["accuracy"]["mean"]
+
+
+def test_a_calibrated_model_decides(made, capsys):
+    """What --calibrate writes is what deployment reads."""
+    from visavis.deploy.operating_point import operating_point
+
+    root, model = made
+    assert main(["evaluate", str(model), "--data", str(root / "data"), "--calibrate", "--bootstrap", "0"]) == 0
+    capsys.readouterr()
+    card = read_card(model)
+    point = operating_point(card, fmr=0.1)
+    assert point.threshold == card.thresholds["1e-1"]["threshold"]
+    assert 0 < point.probability(point.threshold) < 1
+    assert point.probability(1.0) > point.probability(0.0)
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--protocol", "pears"], "did you mean 'pairs'"),
+        (["--preset", "arcfacs"], "did you mean 'arcface'"),
+        (["--pairs", "none.txt"], "none.txt: expected a pair list"),
+        (["--calibrate", "1e-6"], "at least 1,000,000 impostor"),
+        (["--calibrate", "0.1", "--flip", "sum"], "would not hold"),
+    ],
+)
+def test_mistakes_are_one_line(made, extra, said, capsys):
+    root, model = made
+    assert main(["evaluate", str(model), "--data", str(root / "data"), *extra]) == 2
+    err = capsys.readouterr().err.strip()
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_damaged_picture_is_counted_and_named(made, tmp_path, capsys):
+    import shutil
+
+    root, model = made
+    shutil.copytree(root / "data", tmp_path / "data")
+    bad = tmp_path / "data/images/p03/p03_0001.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    out = tmp_path / "r.json"
+    assert main(["evaluate", str(model), "--data", str(tmp_path / "data"), "--json", str(out), "--bootstrap", "0"]) == 0
+    assert "1 pictures could not be acquired" in capsys.readouterr().out
+    body = json.loads(out.read_text())
+    assert list(body["failures_to_acquire"]["reasons"]) == ["p03/p03_0001.jpg"]  # as the list says
+    assert body["comparisons"]["failed_to_acquire"] > 0
