@@ -137,6 +137,7 @@ class VisionTransformer(nn.Module):
             nn.Linear(width, dim, bias=False),
             nn.BatchNorm1d(dim, eps=2e-5),
         )
+        self.mask_token.requires_grad_(mask_ratio > 0)  # DistributedDataParallel waits for every gradient
         nn.init.normal_(self.mask_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for module in self.modules():
