@@ -141,6 +141,16 @@ def test_the_folder_and_the_idx_open_too(tmp_path):
     assert len(open_source(tmp_path)) == len(open_source(tmp_path / "train.idx")) == 6
 
 
+def test_a_folder_with_one_record_file_of_any_name(tmp_path):
+    path = insightface_set(tmp_path)
+    for suffix in (".rec", ".idx"):
+        path.with_suffix(suffix).rename(tmp_path / f"casia{suffix}")
+    assert len(open_source(tmp_path)) == 6
+    (tmp_path / "second.rec").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"single \.rec, got casia\.rec, second\.rec"):
+        open_source(tmp_path)
+
+
 def test_a_broken_magic_is_named_by_its_byte(tmp_path):
     path = insightface_set(tmp_path)
     _, offsets = read_index(path.with_suffix(".idx"))

@@ -41,7 +41,7 @@ def target_of(path: Path, *, source: Path) -> Target:
         return "bin"
     if suffix in (".txt", ".csv"):
         return "list"
-    return "record" if source.is_dir() and not (source / "train.rec").is_file() else "folder"
+    return "record" if source.is_dir() and not any(source.glob("*.rec")) else "folder"
 
 
 def convert(source: Source, target: Path, kind: Target, *, pairs: Pairs | None = None) -> Iterator[int]:

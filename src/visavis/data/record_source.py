@@ -62,7 +62,7 @@ def open_records(path: Path, *, skip_damaged: bool = False) -> RecordSource:
     Raises:
         DataError: a damaged or truncated file, with the byte offset, unless `skip_damaged`: then `skipped` lists them.
     """
-    path = path / "train.rec" if path.is_dir() else path.with_suffix(".rec")
+    path = _record_file(path) if path.is_dir() else path.with_suffix(".rec")
     file = RecordFile(path)
     skipped: list[tuple[str, str]] = []
     index = path.with_suffix(".idx")
@@ -85,6 +85,16 @@ def open_records(path: Path, *, skip_damaged: bool = False) -> RecordSource:
         raise DataError(f"{path}: expected image records, got none ({len(skipped)} damaged)")
     labels = _labels_from_ranges(file, keys, offsets, ranges)
     return RecordSource(file, keys, offsets, _labels(file, offsets) if labels is None else labels, skipped)
+
+
+def _record_file(folder: Path) -> Path:
+    """A folder's train.rec, or its only .rec."""
+    found = sorted(folder.glob("*.rec"))
+    if folder / "train.rec" in found or not found:
+        return folder / "train.rec"
+    if len(found) > 1:
+        raise DataError(f"{folder}: expected train.rec or a single .rec, got {', '.join(p.name for p in found[:5])}")
+    return found[0]
 
 
 def _check_heads(

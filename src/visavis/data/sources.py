@@ -182,7 +182,7 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
     """
     path = Path(path)
     if path.is_dir():
-        return "record" if (path / "train.rec").is_file() else "folder"
+        return "record" if any(path.glob("*.rec")) else "folder"
     if not path.exists():
         raise DataError(f"{path}: expected a folder per identity or a data file, there is no such file or folder")
     kind = _SUFFIXES.get(path.suffix.lower())
