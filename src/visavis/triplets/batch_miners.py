@@ -77,9 +77,8 @@ def batch_random(
         n = n.gather(1, hit.int().argmax(1, keepdim=True))[:, 0]
         settled.append((a[found], view.positive[a, slot][found], n[found]))
         a, slot = a[~found], slot[~found]
-    limit = torch.full_like(view.ap, -_INF)
-    limit[a, slot] = every_limit[a, slot]
-    ra, rp, rn = _violations(view, limit)
+    p, limit = view.positive[a, slot], every_limit[a, slot]
+    ra, rp, rn = where_below(view.an[a], limit[:, None], a[:, None], p[:, None])
     score = torch.rand(len(ra), generator=generator, device=ra.device)
     best = _first_best(ra * view.an.shape[1] + rp, score)
     settled.append((ra[best], rp[best], rn[best]))
