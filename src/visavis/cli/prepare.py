@@ -33,10 +33,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-faces", action="store_true", help="write every face, not only the large central one")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--skip-damaged", action="store_true", help="leave damaged records of a .rec out")
-    parser.add_argument("--seed", type=int, default=7, help="of the split of --youtube-faces (default 7)")
-    parser.add_argument(
-        "--legacy", action="store_true", help="--youtube-faces: crop and split as the reference (D2, D3)"
-    )
     parser.add_argument(
         "--youtube-faces", action="store_true", help="SRC is a YouTube Faces tree (DeepID's crop and split)"
     )
@@ -128,15 +124,17 @@ def _youtube_faces(args: argparse.Namespace) -> int:
         done = prepare_youtube_faces(
             args.source, args.target, seed=args.seed, legacy=args.legacy, workers=args.workers, progress=show
         )
-    split = done.split
-    print(f"{done.frames:,} frames -> {args.target}: {len(split.people):,} people to train on, "
-          f"{len(split.test_people):,} to test; train.txt, valid.txt, pairs.txt")  # fmt: skip
-    for person, reason in list(split.unused.items())[:5]:
-        print(f"  not used: {person}: {reason}")
-    if len(split.unused) > 5:
-        print(f"  ... {len(split.unused):,} people not used, listed in split.json")
-    for name, reason in list(done.unreadable.items())[:10]:
-        print(f"  unreadable: {name}: {reason}")
+    lists, target = done.split, Path(args.target)
+    print(f"{done.frames:,} frames -> {len(lists.train):,} to train and {len(lists.valid):,} to validate on, of "
+          f"{len(lists.people):,} people; {len(lists.pairs):,} pairs of {len(lists.test_people):,} others")  # fmt: skip
+    print(f"{target / 'images'}: crops of 47 × 55; lists beside it: train.txt, valid.txt, pairs.txt, split.json")
+    if lists.pairs_within_a_clip:
+        print(f"{lists.pairs_within_a_clip:,} genuine pairs are of one clip: they flatter any model")
+    for what, found in (("people are in no list", lists.unused), ("frames could not be read", done.unreadable)):
+        if found:
+            name, reason = next(iter(found.items()))
+            print(f"{len(found):,} {what}, first: {name} ({reason}); all in {target / 'split.json'}")
     if done.skipped:
-        print(f"  {done.skipped:,} files of SRC are no frames")
+        print(f"{done.skipped:,} entries of SRC are no frames")
+    print(f"next: visavis train deepid --data {target / 'train.txt'}")
     return 0
