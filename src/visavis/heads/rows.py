@@ -51,12 +51,17 @@ class RowSGD(torch.optim.SGD):
         if group["maximize"]:
             move = -move
         if group["weight_decay"]:
-            move = move + group["weight_decay"] * parameter[rows]
+            move = move + group["weight_decay"] * parameter.index_select(0, rows)
         if group["momentum"]:
             state = self.state[parameter]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
-            speed = state["momentum_buffer"][rows].mul_(group["momentum"]).add_(move, alpha=1 - group["dampening"])
+            speed = (
+                state["momentum_buffer"]
+                .index_select(0, rows)
+                .mul_(group["momentum"])
+                .add_(move, alpha=1 - group["dampening"])
+            )
             state["momentum_buffer"].index_copy_(0, rows, speed)
             move = move + group["momentum"] * speed if group["nesterov"] else speed
         parameter.index_add_(0, rows, move, alpha=-float(group["lr"]))
