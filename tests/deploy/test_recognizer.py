@@ -68,6 +68,9 @@ def test_without_calibration_nothing_is_guessed(recognizer, card, draw):
 def test_a_rate_that_was_not_calibrated_is_refused_with_those_that_were(recognizer, card):
     with pytest.raises(DataError, match=r"calibrated at the false match rates 0\.001, 0\.01, not at 1e-05"):
         recognizer.point(fmr=1e-5)
+    assert recognizer.point().fmr == 1e-3
+    loose = operating_point(card.with_changes(thresholds={"1e-1": {"threshold": 0.1}, "1e-2": {"threshold": 0.2}}))
+    assert (loose.fmr, loose.threshold) == (1e-2, 0.2)
     with pytest.raises(DataError, match="between 0 and 1"):
         recognizer.point(fmr=0)
     with pytest.raises(DataError, match=r"\[-1, 1\]"):

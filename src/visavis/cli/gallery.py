@@ -25,9 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", metavar="ACTION", help="see below")
     parser.add_argument("words", metavar="WORD", nargs="*", help="what the action is about")
     parser.add_argument("--threshold", type=float, metavar="S", help="similarity from which two count as one person")
-    parser.add_argument(
-        "--fmr", type=float, default=1e-3, metavar="RATE", help="or the model's threshold at this FMR (1e-3)"
-    )
+    parser.add_argument("--fmr", type=float, metavar="RATE", help="or the model's threshold at this FMR")
     parser.add_argument("--min-size", type=int, default=2, metavar="N", help="smallest group of unknown faces (2)")
     parser.add_argument("--consent", default="", metavar="NOTE", help="for adopt")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -9,7 +9,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
     parser.add_argument("pictures", metavar="PICTURE", nargs="+", help="pictures; every face is looked up")
     parser.add_argument("--model", metavar="MODEL", help="the model, where it is not the one remembered")
-    parser.add_argument("--fmr", type=float, default=1e-3, metavar="RATE", help="false match rate to decide at (1e-3)")
+    parser.add_argument(
+        "--fmr", type=float, metavar="RATE", help="false match rate to decide at (1e-3, or the strictest calibrated)"
+    )
     parser.add_argument("--threshold", type=float, metavar="S", help="decide at this cosine similarity instead")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="candidates to show (3)")
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops already")

@@ -10,7 +10,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", help="the model, where it is not the one remembered")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1); others need a token")
     parser.add_argument("--port", type=int, default=8000, help="port (8000; 0 takes a free one)")
-    parser.add_argument("--fmr", type=float, default=1e-3, metavar="RATE", help="false match rate to decide at (1e-3)")
+    parser.add_argument(
+        "--fmr", type=float, metavar="RATE", help="false match rate to decide at (1e-3, or the strictest calibrated)"
+    )
     parser.add_argument("--threshold", type=float, metavar="S", help="decide at this cosine similarity instead")
     parser.add_argument("--keep-crops", action="store_true", help="keep the crops of enrolled faces")
     parser.add_argument(

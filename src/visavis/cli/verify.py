@@ -9,7 +9,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="model folder, run folder or .onnx file")
     parser.add_argument("reference", metavar="A", help="a picture")
     parser.add_argument("probe", metavar="B", help="another picture")
-    parser.add_argument("--fmr", type=float, default=1e-3, metavar="RATE", help="false match rate to decide at (1e-3)")
+    parser.add_argument(
+        "--fmr", type=float, metavar="RATE", help="false match rate to decide at (1e-3, or the strictest calibrated)"
+    )
     parser.add_argument("--threshold", type=float, metavar="S", help="decide at this cosine similarity instead")
     parser.add_argument(
         "--aligned", action="store_true", help="both are aligned crops already; do not search for faces"

@@ -124,7 +124,7 @@ class Gallery:
         Raises:
             DataError: wrong shape or length, not finite, no valid name; full disk; read-only.
         """
-        vectors = self._unit(embeddings)
+        vectors = unit_vectors(embeddings, self.model.dim)
         n = len(vectors)
         quality = np.ones(n) if weights is None else np.asarray(weights, np.float64)
         marks, kept = pictures or [None] * n, crops or [None] * n
@@ -163,7 +163,7 @@ class Gallery:
         days, now = self.retention_days, time.time()
         expires = None if days is None else now + days * DAY
         for start in range(0, len(names), batch):
-            vectors = self._unit(embeddings[start : start + batch])
+            vectors = unit_vectors(embeddings[start : start + batch], self.model.dim)
             tidy = [clean_name(name) for name in names[start : start + batch]]
             with self._store.write() as db:
                 generation = self._store.next_generation(db)
@@ -176,15 +176,6 @@ class Gallery:
 
     def _touch(self, db: Any, name: str, consent: str, now: float, expires: float | None) -> int:
         return db.execute(_UPSERT, (name, consent, now, expires, self._store.next_generation(db))).fetchone()[0]
-
-    def _unit(self, embeddings: npt.ArrayLike) -> Vectors:
-        vectors = np.atleast_2d(np.asarray(embeddings, np.float32))
-        if vectors.ndim != 2 or vectors.shape[1] != self.model.dim:
-            raise DataError(f"this gallery holds embeddings of length {self.model.dim}, got shape {vectors.shape}")
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not np.isfinite(length).all() or (length < 1e-12).any():
-            raise DataError("an embedding must be finite and not zero; the network's output is broken")
-        return vectors / length
 
     def refresh(self) -> int:
         """Bring the index up to the file, also after another process wrote; returns the subjects searchable."""
@@ -208,7 +199,7 @@ class Gallery:
 
     def search(self, embeddings: npt.ArrayLike, *, top: int = 5) -> list[tuple[Candidate, ...]]:
         """The `top` most similar subjects to each probe (P, D) or (D,), best first, their similarities exact."""
-        probes = self._unit(embeddings)
+        probes = unit_vectors(embeddings, self.model.dim)
         with self.searchable() as index:
             lossy = index.vectors.precision != "float32"
             similarity, row = index.vectors.search(probes, max(1, 4 * top + 16 if lossy else top))
@@ -238,15 +229,7 @@ class Gallery:
             fmr: the false match rate `threshold` was calibrated at; gives the FPIR stated.
             top: candidates to return.
         """
-        found = self.search(embeddings, top=top)
-        searched = len(self._index)
-        fpir = None if fmr is None else 1 - (1 - fmr) ** searched
-        answers = []
-        for candidates in found:
-            passes = threshold is not None and bool(candidates) and candidates[0].similarity >= threshold
-            match = candidates[0] if passes else None
-            answers.append(Identification(candidates, match, threshold is not None, threshold, fmr, fpir, searched))
-        return answers
+        return decide(self.search(embeddings, top=top), len(self._index), threshold, fmr)
 
     @staticmethod
     def _names(db: Any, ids: set[int]) -> dict[int, str]:
@@ -393,3 +376,31 @@ _UPSERT = (
     "ON CONFLICT (name) DO UPDATE SET changed = excluded.changed, expires = excluded.expires, "
     "consent = CASE WHEN excluded.consent = '' THEN consent ELSE excluded.consent END RETURNING id"
 )
+
+
+def unit_vectors(embeddings: npt.ArrayLike, dim: int) -> Vectors:
+    """Embeddings (n, D) or (D,) as float32 rows of length 1.
+
+    Raises:
+        DataError: another D, not finite, or of length 0.
+    """
+    vectors = np.atleast_2d(np.asarray(embeddings, np.float32))
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise DataError(f"this gallery holds embeddings of length {dim}, got shape {vectors.shape}")
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(length).all() or (length < 1e-12).any():
+        raise DataError("an embedding must be finite and not zero; the network's output is broken")
+    return vectors / length
+
+
+def decide(
+    found: Sequence[tuple[Candidate, ...]], searched: int, threshold: float | None, fmr: float | None
+) -> list[Identification]:
+    """Candidates of each probe as open-set answers: the best is a match when it reaches the threshold."""
+    fpir = None if fmr is None else 1 - (1 - fmr) ** searched
+    answers = []
+    for candidates in found:
+        passes = threshold is not None and bool(candidates) and candidates[0].similarity >= threshold
+        match = candidates[0] if passes else None
+        answers.append(Identification(candidates, match, threshold is not None, threshold, fmr, fpir, searched))
+    return answers

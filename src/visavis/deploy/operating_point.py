@@ -10,6 +10,7 @@ from typing import Any
 from visavis.card import ModelCard
 from visavis.errors import DataError, ModelFormatError
 
+DEFAULT_FMR = 1e-3
 HOW_TO = "calibrate it with: visavis evaluate MODEL --protocol pairs --data SRC --calibrate"
 
 
@@ -38,9 +39,11 @@ class OperatingPoint:
 
 
 def operating_point(
-    card: ModelCard | None, *, fmr: float = 1e-3, threshold: float | None = None
+    card: ModelCard | None, *, fmr: float | None = None, threshold: float | None = None
 ) -> OperatingPoint | None:
     """The point to decide at: `threshold` when given, else the card's at `fmr`, None when the card has none at all.
+
+    Without `fmr` it is `DEFAULT_FMR`, or the strictest rate calibrated if that is not among them; it says which.
 
     Raises:
         DataError: `fmr` or `threshold` out of range, or the card is calibrated but not at `fmr`.
@@ -52,14 +55,17 @@ def operating_point(
         near = _calibrated(card)
         slope, intercept = next(((p.slope, p.intercept) for p in near.values() if p.slope is not None), (None, None))
         return OperatingPoint(float(threshold), slope=slope, intercept=intercept)
-    if not 0 < fmr < 1:
+    if fmr is not None and not 0 < fmr < 1:
         raise DataError(f"a false match rate lies between 0 and 1, got {fmr}")
     points = _calibrated(card)
     if not points:
         return None
+    wanted = DEFAULT_FMR if fmr is None else fmr
     for known, point in points.items():
-        if math.isclose(known, fmr, rel_tol=1e-6):
+        if math.isclose(known, wanted, rel_tol=1e-6):
             return point
+    if fmr is None:
+        return points[min(points)]
     there = ", ".join(f"{known:g}" for known in sorted(points))
     raise DataError(
         f"the model is calibrated at the false match rates {there}, not at {fmr:g}; choose one of these, or {HOW_TO}"

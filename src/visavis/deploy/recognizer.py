@@ -186,19 +186,25 @@ class Recognizer:
             answers.append({"embedding": face.embedding.tolist(), "facial_area": area, "face_confidence": face.score})
         return answers
 
-    def point(self, *, fmr: float = 1e-3, threshold: float | None = None) -> OperatingPoint | None:
+    def point(self, *, fmr: float | None = None, threshold: float | None = None) -> OperatingPoint | None:
         """The threshold decisions are taken at; None when the model is not calibrated."""
         return operating_point(self.card, fmr=fmr, threshold=threshold)
 
     def verify(
-        self, reference: Any, probe: Any, *, fmr: float = 1e-3, threshold: float | None = None, aligned: bool = False
+        self,
+        reference: Any,
+        probe: Any,
+        *,
+        fmr: float | None = None,
+        threshold: float | None = None,
+        aligned: bool = False,
     ) -> Verification:
         """Whether two pictures show one person: similarity = e(reference)·e(probe), a match when ≥ the threshold.
 
         Args:
             reference: a picture; the face it is about counts.
             probe: the other.
-            fmr: the false match rate to decide at; the card must be calibrated there.
+            fmr: the false match rate to decide at; the card must be calibrated there. Without, see `operating_point`.
             threshold: decide at this similarity instead.
             aligned: both are aligned crops.
 
@@ -235,7 +241,7 @@ class Recognizer:
         picture: Any,
         gallery: Gallery,
         *,
-        fmr: float = 1e-3,
+        fmr: float | None = None,
         threshold: float | None = None,
         top: int = 5,
         aligned: bool = False,

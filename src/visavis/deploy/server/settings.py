@@ -29,7 +29,7 @@ class Settings:
         keep_crops: store crops of enrolled faces.
         audit: file that receives one line of JSON per request, without pictures, embeddings or names.
         sweep_seconds: how often expired subjects are erased.
-        fmr: false match rate decisions are taken at.
+        fmr: false match rate decisions are taken at; see `operating_point` for what None means.
         threshold: similarity to decide at instead.
         workers: requests worked on at the same time; more wait, and beyond `waiting` are turned away.
     """
@@ -43,7 +43,7 @@ class Settings:
     keep_crops: bool = False
     audit: Path | None = None
     sweep_seconds: float = 60.0
-    fmr: float = 1e-3
+    fmr: float | None = None
     threshold: float | None = None
     workers: int = 4 * (os.cpu_count() or 1) + 4
     waiting: int = 256
