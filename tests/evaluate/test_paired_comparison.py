@@ -10,7 +10,8 @@ import pytest
 from visavis.cli import main
 from visavis.errors import ProtocolError
 from visavis.evaluate import evaluate
-from visavis.evaluate.comparison import compare, read_evaluation
+from visavis.evaluate.comparison import compare
+from visavis.evaluate.evaluated import read_evaluation
 from visavis.evaluate.paired import Decided, mcnemar, minimum_detectable_difference, paired_bootstrap, seed_effect
 from visavis.evaluate.protocol import Settings
 from visavis.evaluate.statistics import bootstrap_subjects, wilson

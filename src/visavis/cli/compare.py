@@ -21,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--versus", nargs="+", metavar="JSON", help="runs of another setting: the positional ones are runs of the first"
     )
+    add("--data", metavar="SRC", help="the pictures: shows the hardest pairs, and those the models differ on")
     add("--bootstrap", metavar="N", type=int, default=1000, help="draws of subjects, 0 = none (1000)")
     add("--seed", type=int, default=0, help="of the bootstrap (0)")
     add("--json", metavar="FILE", help="write the figures")
@@ -32,16 +33,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, test, print, write."""
     from visavis.cli.evaluate import write_report
-    from visavis.evaluate.comparison import compare, read_evaluation
+    from visavis.evaluate.comparison import compare
+    from visavis.evaluate.evaluated import read_evaluation
 
-    report = (
-        _seeds(args)
-        if args.versus
-        else compare([read_evaluation(path) for path in args.reports], replicates=args.bootstrap, seed=args.seed)
-    )
+    if args.versus:
+        report = _seeds(args)
+    else:
+        evaluations = [read_evaluation(path) for path in args.reports]
+        report = compare(evaluations, replicates=args.bootstrap, seed=args.seed, images=_images(args))
     print(report)
     write_report(args, report)
     return 0
+
+
+def _images(args: argparse.Namespace) -> Any:
+    if args.data is None:
+        return None
+    from visavis.data.sources import open_source
+    from visavis.evaluate.loading import SourceImages
+
+    return SourceImages(open_source(args.data))
 
 
 def _seeds(args: argparse.Namespace) -> Any:

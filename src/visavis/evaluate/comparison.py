@@ -2,71 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import rate_name
+from visavis.evaluate.embedding import Images
 from visavis.evaluate.environment import environment
-from visavis.evaluate.paired import Decided, mcnemar, minimum_detectable_difference, paired_bootstrap
+from visavis.evaluate.evaluated import SAME, Evaluated
+from visavis.evaluate.hardest import hardest_pairs
+from visavis.evaluate.paired import mcnemar, minimum_detectable_difference, paired_bootstrap
 from visavis.evaluate.report import Plot, Report
-from visavis.evaluate.runner import load_scores
 from visavis.evaluate.tables import Table, percent, percent_range
-from visavis.evaluate.verification import Verification, verify_scores
-
-_SAME = ("reference", "probe", "genuine", "fold")
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One evaluation as it was written: its JSON, its scores and its figures computed anew."""
-
-    label: str
-    body: Mapping[str, Any]
-    scores: Mapping[str, np.ndarray]
-    found: Verification
-
-    @property
-    def decided(self) -> Decided:
-        """Its decisions, for paired tests."""
-        assert self.found.folds is not None
-        similarities = np.where(np.isnan(self.found.similarities), -np.inf, self.found.similarities)
-        return Decided(similarities, self.found.folds.match == self.found.genuine)
-
-
-def read_evaluation(path: str | os.PathLike[str]) -> Evaluated:
-    """Read a pair evaluation's JSON and the scores written beside it.
-
-    Raises:
-        ProtocolError: no evaluation, no scores, or a protocol whose scores are not pairs.
-    """
-    path = Path(path)
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ProtocolError(f"{path}: expected the JSON of an evaluation (visavis evaluate --json): {error}") from error
-    if not isinstance(body, dict) or "protocol" not in body:
-        raise ProtocolError(f"{path}: expected the JSON of an evaluation, got another JSON file")
-    if not isinstance(body.get("scores"), str):
-        raise ProtocolError(f"{path}: names no scores; evaluate again with: visavis evaluate ... --json {path.name}")
-    scores = load_scores(path.parent / Path(body["scores"]).name)
-    missing = [name for name in ("similarity", *_SAME) if name not in scores]
-    if missing:
-        raise ProtocolError(
-            f"{path}: a paired test needs scores of pairs, those of {body['protocol']!r} lack {', '.join(missing)}"
-        )
-    found = verify_scores(scores["similarity"], scores["genuine"], scores["fold"])
-    if found.folds is None:
-        raise ProtocolError(f"{path}: too few comparisons for folds")
-    model = body.get("model")
-    name = str(model.get("name", path.stem)) if isinstance(model, dict) else path.stem
-    return Evaluated(name, body, scores, found)
 
 
 def compare(
@@ -75,8 +25,16 @@ def compare(
     fmrs: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4),
     replicates: int = 1000,
     seed: int = 0,
+    images: Images | None = None,
 ) -> Report:
     """Test every evaluation against the first, on the same comparisons.
+
+    Args:
+        evaluations: the first is the one that the others are tested against.
+        fmrs: where to compare the true match rates.
+        replicates: draws of subjects.
+        seed: of the draws.
+        images: name -> crop: the comparisons hardest for all of them, and those they differ on, as pictures.
 
     Raises:
         ProtocolError: less than two, or they did not judge the same comparisons.
@@ -95,13 +53,18 @@ def compare(
         "tests": tests,
         "comparisons": first.found.to_dict()["comparisons"],
     }
-    tables = (_side_by_side(evaluations, fmrs), *(_test_table(first.label, label, t) for label, t in tests.items()))
+    tables = (
+        _side_by_side(evaluations, fmrs),
+        *_group_tables(evaluations),
+        *(_test_table(first.label, label, t) for label, t in tests.items()),
+    )
     return Report(
         protocol=f"comparison on {first.body['protocol']}",
         model={"name": " · ".join(e.label for e in evaluations)},
         results=results,
         tables=tables,
         plots=_overlays(evaluations),
+        pictures=() if images is None else hardest_pairs(evaluations, images),
         context={"settings": {"bootstrap": replicates, "seed": seed}, "environment": environment()},
     )
 
@@ -118,7 +81,7 @@ def _distinct_labels(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
 
 def _check_same(first: Evaluated, other: Evaluated) -> None:
     digests = [e.body.get("data", {}).get("comparisons_digest") for e in (first, other)]
-    same = all(np.array_equal(first.scores[k], other.scores[k]) for k in _SAME)
+    same = all(np.array_equal(first.scores[k], other.scores[k]) for k in SAME)
     if not same or digests[0] != digests[1]:
         said = [f"{e.label} {len(e.found.genuine):,}" for e in (first, other)]
         raise ProtocolError(
@@ -195,6 +158,27 @@ def _test_table(first: str, other: str, test: Mapping[str, Any]) -> Table:
         f"the 5 % level: {100 * test['minimum_detectable_difference']:.2f} points."
     )
     return Table(f"{other} against {first}", ("figure", "difference", "95 %", "p"), tuple(rows), note)
+
+
+def _group_tables(evaluations: Sequence[Evaluated]) -> list[Table]:
+    """For each grouping that all have: the worst group's rates and the differentials, a model a row."""
+    bodies = [(e.label, e.body.get("groups") or {}) for e in evaluations]
+    shared = [c for c in bodies[0][1] if all(c in groups for _, groups in bodies)]
+    tables = []
+    for column in shared:
+        rows = []
+        for label, groups in bodies:
+            body = groups[column]
+            worst = body["groups"][0]
+            miss = max(body["groups"], key=lambda g: g["fnmr"] or 0.0)
+            cells = [label, f"{worst['group']} {percent(worst['fmr'], 3)}", f"{miss['group']} {percent(miss['fnmr'])}"]
+            for kind in ("fmr", "fnmr"):
+                ratio = body["differentials"][kind]["max_over_geometric_mean"]
+                cells.append("–" if ratio is None else f"{ratio:.2f}")
+            rows.append(tuple(cells))
+        columns = ("model", "worst FMR", "worst FNMR", "FMR / geometric mean", "FNMR / geometric mean")
+        tables.append(Table(f"By {column}, each model at its own common threshold", columns, tuple(rows)))
+    return tables
 
 
 def _p(value: float) -> str:

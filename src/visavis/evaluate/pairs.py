@@ -66,6 +66,7 @@ class PairProtocol(EvaluationProtocol):
             "probe": pairs.probe,
             "reference_subject": self.subjects[pairs.reference],
             "probe_subject": self.subjects[pairs.probe],
+            "names": np.array(self.pairs.images),
         }
 
     def judge(self, scores: Scores, settings: Settings) -> Outcome:

@@ -94,7 +94,7 @@ def evaluate(
         results=outcome.results,
         tables=tables,
         plots=outcome.plots,
-        pictures=tuple(_pictures(outcome.mistakes, protocol.images, images)),
+        pictures=picture_pairs(outcome.mistakes, protocol.images, images),
         context=context,
         scores=found,
     )
@@ -145,7 +145,7 @@ def _failures(embedded: Embedded) -> dict[str, Any]:
     }
 
 
-def _pictures(mistakes: tuple[Mistake, ...], names: tuple[str, ...], images: Images) -> list[PicturePair]:
+def picture_pairs(mistakes: tuple[Mistake, ...], names: tuple[str, ...], images: Images) -> tuple[PicturePair, ...]:
     """The crops of the most telling comparisons; one that cannot be read twice is left out of the page only."""
     get = images.__getitem__ if isinstance(images, Mapping) else images
     pairs = []
@@ -156,7 +156,7 @@ def _pictures(mistakes: tuple[Mistake, ...], names: tuple[str, ...], images: Ima
             continue
         caption = (_stem(names[mistake.reference]), _stem(names[mistake.probe]), mistake.caption)
         pairs.append(PicturePair(a, b, caption, mistake.group))
-    return pairs
+    return tuple(pairs)
 
 
 def _stem(name: str) -> str:

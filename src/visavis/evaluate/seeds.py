@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from visavis.evaluate.comparison import Evaluated, read_evaluation
 from visavis.evaluate.environment import environment
+from visavis.evaluate.evaluated import Evaluated, read_evaluation
 from visavis.evaluate.paired import seed_effect
 from visavis.evaluate.report import Report
 from visavis.evaluate.tables import Table, percent

@@ -1,0 +1,65 @@
+"""An evaluation as it was written: its JSON and the scores beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visavis.errors import ProtocolError
+from visavis.evaluate.paired import Decided
+from visavis.evaluate.runner import load_scores
+from visavis.evaluate.verification import Verification, verify_scores
+
+SAME = ("reference", "probe", "genuine", "fold")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation as it was written: its JSON, its scores and its figures computed anew."""
+
+    label: str
+    body: Mapping[str, Any]
+    scores: Mapping[str, np.ndarray]
+    found: Verification
+
+    @property
+    def decided(self) -> Decided:
+        """Its decisions, for paired tests."""
+        assert self.found.folds is not None
+        similarities = np.where(np.isnan(self.found.similarities), -np.inf, self.found.similarities)
+        return Decided(similarities, self.found.folds.match == self.found.genuine)
+
+
+def read_evaluation(path: str | os.PathLike[str]) -> Evaluated:
+    """Read a pair evaluation's JSON and the scores written beside it.
+
+    Raises:
+        ProtocolError: no evaluation, no scores, or a protocol whose scores are not pairs.
+    """
+    path = Path(path)
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ProtocolError(f"{path}: expected the JSON of an evaluation (visavis evaluate --json): {error}") from error
+    if not isinstance(body, dict) or "protocol" not in body:
+        raise ProtocolError(f"{path}: expected the JSON of an evaluation, got another JSON file")
+    if not isinstance(body.get("scores"), str):
+        raise ProtocolError(f"{path}: names no scores; evaluate again with: visavis evaluate ... --json {path.name}")
+    scores = load_scores(path.parent / Path(body["scores"]).name)
+    missing = [name for name in ("similarity", *SAME) if name not in scores]
+    if missing:
+        raise ProtocolError(
+            f"{path}: a paired test needs scores of pairs, those of {body['protocol']!r} lack {', '.join(missing)}"
+        )
+    found = verify_scores(scores["similarity"], scores["genuine"], scores["fold"])
+    if found.folds is None:
+        raise ProtocolError(f"{path}: too few comparisons for folds")
+    model = body.get("model")
+    name = str(model.get("name", path.stem)) if isinstance(model, dict) else path.stem
+    return Evaluated(name, body, scores, found)
