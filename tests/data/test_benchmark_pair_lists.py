@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from visavis.data.pair_sets import read_cfp, read_two_lines, read_youtube_splits
+from visavis.data.pair_sets import read_cfp, read_two_lines
 from visavis.data.pairs import check_pairs, read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
@@ -107,27 +107,3 @@ def test_massface_folders(tmp_path):
     (tmp_path / "lfw_pair.txt").write_text("0 1\n1 2\n")
     with pytest.raises(DataError, match=r"line 2: expected `PAIR 0\|1`"):
         read_pairs(tmp_path / "lfw_pair.txt")
-
-
-def test_youtube_splits(tmp_path):
-    path = tmp_path / "splits.txt"
-    path.write_text(
-        "split number, first name, second name, is same\n1, Ann_Lee/0, Ann_Lee/3, 1\n2, Ann_Lee/0, Bob/1, 0\n"
-    )
-    pairs = read_youtube_splits(path)
-    assert pairs.images == ("Ann_Lee/0", "Ann_Lee/3", "Bob/1")
-    assert pairs.genuine.tolist() == [True, False]
-    assert pairs.fold.tolist() == [0, 1]
-    for bad in (
-        "1, Ann, Bob/1, 0",
-        "x, Ann/0, Bob/1, 0",
-        "1, Ann/0, Bob/1, 2",
-        "0, Ann/0, Bob/1, 0",
-        "1, ../x, Bob/1, 0",
-    ):
-        path.write_text(f"1, Ann/0, Bob/1, 0\n{bad}\n")
-        with pytest.raises(DataError, match="line 2"):
-            read_youtube_splits(path)
-    path.write_text("split number\n")
-    with pytest.raises(DataError, match="got none"):
-        read_youtube_splits(path)

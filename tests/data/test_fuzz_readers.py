@@ -25,13 +25,15 @@ from visavis.data.bin_sets import open_bin, write_bin
 from visavis.data.cache import build_cache, open_cache
 from visavis.data.convert import convert
 from visavis.data.lists import read_list
-from visavis.data.pair_sets import read_cfp, read_two_lines, read_youtube_splits
+from visavis.data.pair_sets import read_cfp, read_two_lines
 from visavis.data.pairs import read_pairs
 from visavis.data.prepare import read_manifest
 from visavis.data.record_source import open_records
 from visavis.data.sources import open_source, read_identities
 from visavis.deploy.embedders import load_embedder
 from visavis.errors import VisavisError
+from visavis.evaluate import pair_sets as published
+from visavis.evaluate.ijb import read_meta
 from visavis.evaluate.integer_lists import read_integers
 from visavis.vision import images
 from visavis.vision.detection import load_detector
@@ -146,7 +148,11 @@ def make_cases(root: Path) -> dict[str, Case]:
         "landmarks.txt": (f"Ann/0.jpg\t0\t{five}\nBob/1.jpg\t{five}\n", read_list),
         "labels.txt": ("Ann/0.jpg 0\nAnn Lee/1.jpg 1\n", read_list),
         "people.txt": ("Ann\nBob\n", read_identities),
-        "splits.txt": ("split, a, b, same\n1, Ann/0, Bob/1, 0\n2, Ann/0, Ann/1, 1\n", read_youtube_splits),
+        "splits.txt": (
+            "split, first, second, similarity, same\n1, Ann/0, Bob/1, 0.25, 0\n2, Ann/0, Ann/1, 0.5, 1\n",
+            published.read_video_pairs,
+        ),
+        "cplfw.txt": ("a_1.jpg 1\nb_1.jpg 1\nc_1.jpg 0\nd_1.jpg 0\n", published.read_two_line_pairs),
         "meta.txt": ("1 2 3\n4 5 6\n70 80 90\n", lambda p: read_integers(p, columns=3, cache=p.parent / "cache")),
         "manifest.jsonl": (
             '{"settings": {"size": [112, 112]}}\n{"source": "a", "outputs": ["a.jpg"]}\n\n',
@@ -162,6 +168,16 @@ def make_cases(root: Path) -> dict[str, Case]:
     for side in "FP":
         text = "".join(f"{k} ../Data/Images/{k:03d}/x/01.jpg\n" for k in (1, 2, 3))
         (root / "cfp" / f"Pair_list_{side}.txt").write_text(text)
+    ijb = folder("ijb/meta").parent
+    (ijb / "loose_crop").mkdir()
+    scores = "".join(f"{k}.jpg {five} 0.9\n".replace("\t", " ") for k in (1, 2, 3))
+    (ijb / "meta" / "ijbc_name_5pts_score.txt").write_text(scores)
+    (ijb / "meta" / "ijbc_face_tid_mid.txt").write_text("1.jpg 1 7\n2.jpg 1 8\n3.jpg 2 9\n")
+    for name in ("ijbc_name_5pts_score.txt", "ijbc_face_tid_mid.txt"):
+        cases[f"IJB {name}"] = Case(ijb, f"meta/{name}", lambda p: read_meta(p.parents[1]), text=True)
+    cases["published CFP"] = Case(
+        root / "cfp", "Split/FP/01/diff.txt", lambda p: published.read_cfp(p.parents[3], "FP"), text=True
+    )
     cases["CFP numbers"] = Case(root / "cfp", "Pair_list_P.txt", lambda p: read_cfp(p.parent), text=True)
     cases["CFP pairs"] = Case(root / "cfp", "Split/FP/01/diff.txt", lambda p: read_cfp(p.parents[3]), text=True)
 

@@ -264,6 +264,16 @@ def test_an_interrupted_run_goes_on(tmp_path, people, stop, cut):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_lists_of_names_that_do_not_fit(tmp_path, people):
+    list(write_records(people, tmp_path / "out"))
+    listing = tmp_path / "out" / "train.lst"
+    listing.write_text(listing.read_text().replace("Bob/0.jpg", "Ann Lee/9.jpg"))
+    assert open_source(tmp_path / "out").identities == ("0", "1", "2")  # two labels in one folder: not believed
+    listing.write_text("²\t0\tAnn/1.jpg\n")
+    with pytest.raises(DataError, match="line 1: expected `key TAB label TAB identity/picture`"):
+        open_source(tmp_path / "out")
+
+
 def test_another_source_starts_anew(tmp_path, people):
     run = write_records(people, tmp_path / "out")
     next(run)

@@ -1,4 +1,4 @@
-"""The pair lists that benchmarks come with: .bin, CFP, CALFW and CPLFW, MassFace's pair folders, YouTube Faces."""
+"""The pair lists that benchmarks come with: .bin, CFP, CALFW and CPLFW, MassFace's pair folders."""
 
 from __future__ import annotations
 
@@ -139,33 +139,6 @@ def read_cfp(protocol: str | os.PathLike[str], *, kind: str = "FP") -> ListedPai
                 fold.append(k)
                 lines.append(number)
     return build_pairs(rows, np.array(fold, np.int64), path=str(folder / "Split" / kind), lines=lines)
-
-
-def read_youtube_splits(path: str | os.PathLike[str]) -> ListedPairs:
-    """Read YouTube Faces' splits.txt: `split, first clip, second clip, 0|1` lines under a header line.
-
-    The `images` of the result are clips, `Person/0`: folders of frames. Splits count from 1 and become the folds.
-
-    Raises:
-        DataError: a line is none of these; the message names it.
-    """
-    name = os.fspath(path)
-    rows: list[Row] = []
-    fold: list[int] = []
-    numbers: list[int] = []
-    for number, line in read_lines(path):
-        fields = [field.strip() for field in line.split(",")]
-        if not rows and fields[0].lower().startswith("split"):
-            continue
-        good = len(fields) == 4 and re.fullmatch("[0-9]{1,4}", fields[0]) and fields[3] in ("0", "1")
-        if not good or int(fields[0]) < 1 or not all(re.fullmatch("[^/]+/[^/]+", clip) for clip in fields[1:3]):
-            raise bad_line(path, number, "`split, Person/clip, Person/clip, 0|1`", line)
-        rows.append((relative(name, number, fields[1]), relative(name, number, fields[2]), fields[3] == "1"))
-        fold.append(int(fields[0]) - 1)
-        numbers.append(number)
-    if not rows:
-        raise DataError(f"{name}: expected `split, Person/clip, Person/clip, 0|1` lines, got none")
-    return build_pairs(rows, np.array(fold, np.int64), path=name, lines=numbers)
 
 
 def _numbered(path: Path) -> dict[str, str]:

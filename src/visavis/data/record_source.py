@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -218,9 +219,14 @@ def _read_lst(path: Path, keys: Offsets, labels: Labels) -> tuple[str, ...] | No
     for number, line in read_lines(path):
         fields = line.split("\t")
         name = fields[-1].strip()
-        if len(fields) < 3 or not fields[0].strip().isdigit() or "/" not in name or ".." in name.split("/"):
+        if (
+            len(fields) < 3
+            or not re.fullmatch("[0-9]{1,18}", fields[0].strip())
+            or "/" not in name
+            or ".." in name.split("/")
+        ):
             raise DataError(f"{path}, line {number}: expected `key TAB label TAB identity/picture`, got {line[:60]!r}")
-        names[int(fields[0][:18])] = name
+        names[int(fields[0])] = name
     for key, label in zip(keys.tolist(), labels.tolist(), strict=True):
         # The list must name every picture, and one identity must be one label and the other way round.
         if key not in names or owners.setdefault(names[key].split("/")[0], label) != label:
