@@ -215,3 +215,5 @@ def test_a_teacher_that_cannot_be_fed_or_found_is_refused(blob_folder, teacher, 
         student(blob_folder)
     with pytest.raises(RecipeError, match="one of them positive"):
         student(blob_folder, distill={"teacher": str(teacher), "weight": 0.0})
+    with pytest.raises(RecipeError, match=r"triplet\.pool online"):
+        student(blob_folder, distill={"teacher": str(teacher)}, triplet={"weight": 1.0, "pool": "offline"})

@@ -65,7 +65,8 @@ class Objective(nn.Module):
             part = self.triplet(embeddings, labels, triplets)
             self.last |= self.triplet.last
             loss = loss + self.triplet_weight * part
-        if self.distillation is not None and teacher_crops is not None:
+        if self.distillation is not None:
+            assert teacher_crops is not None
             loss = loss + self.distillation(embeddings, teacher_crops)
             self.last |= self.distillation.last
         return loss

@@ -363,6 +363,10 @@ def _check_values(recipe: Recipe, name: str) -> None:
             min(recipe.distill.weight, recipe.distill.relational) < 0
             or max(recipe.distill.weight, recipe.distill.relational) == 0,
         ),
+        (
+            "distill.teacher goes with triplet.pool online: a pool keeps no crops for a teacher",
+            bool(recipe.distill.teacher and recipe.triplet.weight) and recipe.triplet.pool != "online",
+        ),
         ("finetune.imprint_images must be at least 1", recipe.finetune.imprint_images < 1),
         ("finetune.lora.rank must not be negative", recipe.finetune.lora.rank < 0),
         ("data.source or data.synthetic.identities is needed", not recipe.data.source and _no_synthetic(recipe)),
