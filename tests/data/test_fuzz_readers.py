@@ -232,7 +232,21 @@ def mutate(data: bytes, rng: random.Random, *, text: bool) -> bytes:
             out = bytearray(b"\n".join(lines))
         elif how == 8 and text:
             word = rng.choice(
-                [b"nan", b"-1", b"99999999999999999999", b"\t", b"..", b"/", b"\xff", b"\0", b"1e999", b"{", b'"']
+                [
+                    b"nan",
+                    b"-1",
+                    b"99999999999999999999",
+                    b"\t",
+                    b"..",
+                    b"/",
+                    b"\xff",
+                    b"\0",
+                    b"1e999",
+                    "²".encode(),
+                    "٣".encode(),
+                    b"{",
+                    b'"',
+                ]
             )
             out[at:at] = word
     return bytes(out)
