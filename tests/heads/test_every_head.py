@@ -320,11 +320,9 @@ def test_without_margin_it_is_the_softmax_of_scaled_cosines(name):
     x, labels = batch()
     module = margin_softmax(name, NEUTRAL[name]).double()
     loss = module(x, labels)
-    scale = module.head.scales(x.norm(dim=1))[:, None]
-    plain = cross_entropy(scale * (normalize(x) @ normalize(module.weight).T), labels)
-    assert loss.item() == pytest.approx(plain.item(), rel=1e-6)  # a margin of 0 still rounds cos θ
-    assert torch.allclose(module.logits(x.detach()).log_softmax(1), (scale * module(x, labels) * 0
-                          + scale * (normalize(x) @ normalize(module.weight).T)).log_softmax(1), atol=1e-6)  # fmt: skip
+    logits = module.head.scales(x.norm(dim=1))[:, None] * (normalize(x) @ normalize(module.weight).T)
+    assert loss.item() == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-12)
+    torch.testing.assert_close(module.logits(x.detach()), logits.detach())
 
 
 @pytest.mark.parametrize("case", CASES)
