@@ -125,6 +125,7 @@ class VisionTransformer(nn.Module):
         self.mask_ratio = mask_ratio
         self.checkpointing = checkpointing
         tokens = (size[0] // patch) * (size[1] // patch)
+        self.map = (width, tokens)  # as numbers, so that an exported graph need not ask for its shape
         self.patch_embed = _Patches(width, patch)
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, width))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -148,7 +149,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised crops (N, 3, H, W) -> raw features (N, D)."""
-        x = self.patch_embed.proj(x).flatten(2).transpose(1, 2) + self.pos_embed
+        x = self.patch_embed.proj(x).reshape(-1, *self.map).transpose(1, 2) + self.pos_embed
         masked = self.training and self.mask_ratio > 0
         if masked:
             kept, order = self._sample(x)

@@ -32,7 +32,7 @@ RANGES = {
     "entropy": (CalibrationMethod.Entropy, {}),
     "percentile": (CalibrationMethod.Percentile, {"percentile": 99.99}),
 }
-QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Relu")
+QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Relu", "LeakyRelu")
 
 
 def layout(model: ExportModel, crops: ByteArray, pixels: Input) -> Array:
@@ -113,7 +113,9 @@ def write_int8_onnx(model: ExportModel, path: Path, options: Options, before: di
     layers = {node.name for node in graph.graph.node}
     if "" in layers:
         raise ModelFormatError("int8 needs a graph whose nodes have names; this one has nameless ones")
-    batches = [layout(model, crops.pictures[i : i + 10], options.pixels) for i in range(0, len(crops.pictures), 10)]
+    count = len(crops.pictures)
+    size = next(n for n in range(10, 0, -1) if count % n == 0)  # the histograms want batches of one size
+    batches = [layout(model, crops.pictures[i : i + size], options.pixels) for i in range(0, count, size)]
     say(f"calibrating on {len(crops.pictures)} crops of {crops.origin}")
     ranges = calibrate(graph, batches, options.ranges)
 
