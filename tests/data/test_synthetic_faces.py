@@ -108,7 +108,7 @@ def test_a_detector_finds_the_faces_of_scenes_where_they_are() -> None:
 
     detector = load_detector("mtcnn")
     errors, faces, extra = [], 0, 0
-    for number in range(6):
+    for number in range(10):
         shown = scene(7, number, range(60))
         found = detector.detect(shown.image)
         faces, extra = faces + len(shown.boxes), extra + len(found)
