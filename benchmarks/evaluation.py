@@ -211,6 +211,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a hundredth of the size")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", nargs="+", metavar="PART", help="run these parts, keep the others of --out")
     args = parser.parse_args()
     scale = 0.01 if args.small else 1.0
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -232,12 +233,14 @@ def main() -> None:
         "list_of_comparisons": lambda: parsing(scale, args.repeats),
         "gallery_1m": lambda: large_gallery(scale),
     }
-    for name, part in parts.items():
-        body[name] = part()
+    if args.only and args.out and args.out.is_file():
+        body = {**json.loads(args.out.read_text()), **body}
+    for name in args.only or parts:
+        body[name] = parts[name]()
         print(name, json.dumps(body[name], indent=2), flush=True)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(body, indent=2) + "\n")
+        if args.out:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(json.dumps(body, indent=2) + "\n")
 
 
 if __name__ == "__main__":

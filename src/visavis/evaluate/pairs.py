@@ -164,19 +164,23 @@ def headline(results: dict[str, Any], title: str) -> Table:
 def verification_plots(curve: ErrorCurve, threshold: float, *, label: str = "model") -> tuple[Plot, ...]:
     """ROC, DET and the two score distributions."""
     _, fmr, tmr = curve.roc(points=1500)
-    lowest = 0.5 / len(curve.impostor)
-    log_fmr = np.maximum(fmr, lowest)
-    lowest_fnmr = 0.5 / len(curve.genuine)
+    first = int(np.searchsorted(fmr, 0.0, "right")) - 1  # of the points without a false match, the one of highest tmr
+    floor = 0.5 / len(curve.impostor), 0.5 / len(curve.genuine)
+    shown = np.maximum(fmr[first:], floor[0])
     roc = Plot(
-        "roc", "ROC", "false match rate", "true match rate", (Series(label, log_fmr, tmr, "step"),), ("log", "linear")
-    )
-    det = Plot(
-        "det",
-        "DET",
+        "roc",
+        "ROC",
         "false match rate",
-        "false non-match rate",
-        (Series(label, np.clip(fmr, lowest, 1 - lowest), np.clip(1 - tmr, lowest_fnmr, 1 - lowest_fnmr)),),
-        ("probit", "probit"),
+        "true match rate",
+        (Series(label, shown, tmr[first:], "step"),),
+        ("log", "linear"),
+    )
+    last = int(np.argmax(tmr == tmr.max())) + 1  # and of those with the highest tmr, the one of lowest fmr
+    first = min(first, last - 1)
+    shown = np.clip(fmr[first:last], floor[0], 1 - floor[0])
+    missed = np.clip(1 - tmr[first:last], floor[1], 1 - floor[1])
+    det = Plot(
+        "det", "DET", "false match rate", "false non-match rate", (Series(label, shown, missed),), ("probit", "probit")
     )
     return roc, det, histogram(curve, threshold)
 
