@@ -93,6 +93,7 @@ class FineTuning:
         if self.recipe.lora.rank:
             raise RecipeError("loop.shard_backbone splits weights that finetune.lora would have to hold whole; use one")
         if world.size > 1:
+            self.network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]  # FSDP2 wants it
             self._blank = copy.deepcopy(self.network)
             shard_weights(self.network, world)
 
