@@ -4,6 +4,8 @@ VISAVIS_TEST_POSTGRES names a database with pgvector; without, the package pgser
 """
 
 import os
+import shutil
+import tempfile
 import time
 import uuid
 
@@ -22,15 +24,17 @@ MODEL = ModelIdentity("fake", 16, "a" * 64)
 
 
 @pytest.fixture(scope="module")
-def dsn(tmp_path_factory):
+def dsn():
     given = os.environ.get("VISAVIS_TEST_POSTGRES")
     if given:
         yield given
         return
     pgserver = pytest.importorskip("pgserver")
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    folder = tempfile.mkdtemp()  # not pytest's: the server gives up root's rights and could not enter there
+    server = pgserver.get_server(folder, cleanup_mode="stop")
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=[False, True], ids=["exact", "hnsw"])

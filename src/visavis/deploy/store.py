@@ -67,7 +67,6 @@ class Store:
         db = sqlite3.connect(name, uri=True, timeout=wait, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA secure_delete = ON")
-        db.execute("PRAGMA temp_store = MEMORY")
         db.create_function("fold", 1, str.casefold, deterministic=True)
         if not self.read_only:
             db.execute(f"PRAGMA page_size = {_PAGE}")
