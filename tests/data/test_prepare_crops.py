@@ -137,6 +137,24 @@ def test_real_faces_are_found_and_aligned(tmp_path):
     assert json.loads((tmp_path / "all" / "manifest.jsonl").read_text().split("\n")[0])["settings"]["all_faces"]
 
 
+@pytest.mark.skipif(not (SHARED / "lfw-raw").is_dir(), reason="needs ../shared/lfw-raw")
+def test_found_landmarks_can_be_used_again(tmp_path, capsys):
+    who = tmp_path / "src" / "Adam_Scott"
+    who.mkdir(parents=True)
+    for path in sorted((SHARED / "lfw-raw" / "images" / "Adam_Scott").iterdir()):
+        (who / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "src" / "landmarks.txt").write_text("of the photographs")
+    src, found, again = str(tmp_path / "src"), tmp_path / "found", tmp_path / "again"
+    assert main(["prepare", src, str(found), "--workers", "1", "--format", "png"]) == 0
+    assert not (found / "landmarks.txt").exists()
+    arguments = ["--workers", "1", "--format", "png", "--landmarks", str(found / "source_landmarks.txt")]
+    assert main(["prepare", src, str(again), *arguments]) == 0
+    capsys.readouterr()
+    for one, two in zip(open_source(found).names, open_source(again).names, strict=True):
+        first, second = images.read(found / "images" / one), images.read(again / "images" / two)
+        assert np.abs(first.astype(int) - second).mean() < 1  # the list keeps two decimals
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "lfw-raw").is_dir(), reason="needs ../shared/lfw-raw")
 def test_at_least_99_percent_of_the_raw_pictures(tmp_path):

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         return _youtube_faces(args)
     from visavis.cli.evaluation_progress import embedding_bar
     from visavis.data.lists import read_list
-    from visavis.data.prepare import PrepareSettings, copy_lists, prepare
+    from visavis.data.prepare import PrepareSettings, copy_lists, landmark_line, prepare
     from visavis.data.sources import open_source
     from visavis.errors import DataError
 
@@ -63,13 +63,17 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{target}: SRC and DST are the same folder")
     listed = read_list(args.landmarks) if args.landmarks else None
     rejects, crops, faces = [], 0, Counter()
+    lines: list[str] = []
     with embedding_bar("preparing") as show:
         for done, account in enumerate(prepare(source, target, settings, landmarks=listed, workers=args.workers), 1):
             crops += len(account.outputs)
             faces[min(account.faces, 2)] += 1
+            lines.append(landmark_line(account, int(source.labels[source.index_of(account.source)])))
             if account.reject:
                 rejects.append(account)
             show(done, len(source))
+    if not args.landmarks:
+        (target / "source_landmarks.txt").write_text("".join(lines), encoding="utf-8")
     copied = copy_lists(Path(args.source), target)
     print(
         f"{len(source):,} pictures of {len(source.identities):,} identities -> {crops:,} crops in {target / 'images'}"

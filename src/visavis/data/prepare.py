@@ -265,11 +265,22 @@ def _resume(target: Path, settings: PrepareSettings) -> dict[str, Account]:
 
 
 def copy_lists(source: Path, target: Path) -> list[str]:
-    """Copy the lists beside a picture set (pairs.txt and the like) so that the crops can be evaluated at once."""
+    """Copy the lists beside a picture set (pairs.txt and the like) so that the crops can be evaluated at once.
+
+    Lists of landmarks stay: their coordinates are the photographs', not the crops'.
+    """
     copied = []
     folder = source if source.is_dir() else source.parent
     for path in sorted(folder.glob("*.txt")):
-        if not (target / path.name).exists():
+        if "landmark" not in path.name.lower() and not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)
             copied.append(path.name)
     return copied
+
+
+def landmark_line(account: Account, label: int) -> str:
+    """A line of SphereFace's landmark list (row S1), `path TAB label TAB x1 y1 … x5 y5`; empty without landmarks."""
+    if not account.landmarks:
+        return ""
+    points = "\t".join(f"{value:g}" for point in account.landmarks[0] for value in point)
+    return f"{account.source}\t{label}\t{points}\n"
