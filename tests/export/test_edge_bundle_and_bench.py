@@ -100,7 +100,9 @@ def test_edge_features_are_the_embedder_s(home, tmp_path):
     np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), expected, atol=1e-5)
 
 
-def test_bundle_refuses_other_folders_and_files(home, tmp_path):
+def test_bundle_refuses_other_folders_and_files(home, tmp_path, capsys):
+    assert main(["export", str(home / "model"), "--format", "openvino", "--bundle", str(tmp_path / "no")]) == 2
+    assert "--bundle runs in ONNX Runtime and wants --format onnx" in capsys.readouterr().err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep")
     with pytest.raises(DataError, match="new or empty folder"):

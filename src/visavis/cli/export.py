@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     precision = "int8" if args.int8 else args.precision
     if args.crops < 1 or args.calibration_count < 1 or (args.batch is not None and args.batch < 1):
         raise RecipeError("--crops, --calibration-count and --batch must be at least 1")
+    if args.bundle and args.format != "onnx":
+        raise RecipeError(f"--bundle runs in ONNX Runtime and wants --format onnx, got {args.format}")
     if args.data is None and args.pairs is not None:
         args.data = str(Path(args.pairs).parent)  # the pictures lie beside their list unless said otherwise
     status = Console(stderr=True, highlight=False)
