@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visavis.data.bin_sets import contiguous_folds, open_bin, write_bin
@@ -113,6 +113,7 @@ def test_pairs_and_folds(tmp_path):
     assert contiguous_folds(6000, 10).tolist() == sorted(list(range(10)) * 600)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=600), st.binary(max_size=3), st.booleans()), min_size=1, max_size=8))
 def test_written_sets_are_true_pickles(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("b") / "a.bin"
@@ -201,6 +202,9 @@ def test_truncated_at_every_byte(tmp_path):
     data = pickle.dumps(([b"abc" * 100, np.arange(4, dtype=np.uint8)], [True]))
     path = tmp_path / "a.bin"
     for end in range(len(data)):
+        with pytest.raises(DataError):
+            loads(data[:end])
+    for end in range(0, len(data), 50):
         path.write_bytes(data[:end])
         with pytest.raises(DataError):
             open_bin(path)

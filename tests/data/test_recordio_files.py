@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visavis.data import recordio
@@ -69,6 +69,7 @@ def test_a_payload_with_the_magic_is_cut_into_parts(tmp_path):
     assert [file.read(int(o)) for o in offsets] == [payload, b"x" + magic]
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from([b"", b"a", b"bcd", b"efgh", struct.pack("<I", MAGIC)]), max_size=9), max_size=5)
 )
@@ -82,6 +83,7 @@ def test_any_payloads_come_back(tmp_path_factory, pieces):
     assert keys.tolist() == list(range(len(payloads)))
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.binary(max_size=40),
     st.one_of(st.integers(0, 2**24).map(float), st.lists(st.floats(width=32, allow_nan=False), max_size=4).map(tuple)),

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visavis.cli import main
@@ -50,6 +50,7 @@ def test_hashes_of_one_picture_are_close_and_of_others_far():
     assert max(others) < 0.7
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([8, 11, 16]))
 def test_bands_find_every_pair_nearer_than_their_number(seed, width):
     rng = np.random.default_rng(seed)

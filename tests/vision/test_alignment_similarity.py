@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visavis.errors import DataError
@@ -19,6 +19,7 @@ def least_squares(source, target):
     return np.array([[a, -b, tx], [b, a, ty]])
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 8))
 def test_similarity_is_the_least_squares_one(seed, noise):
     rng = np.random.default_rng(seed)

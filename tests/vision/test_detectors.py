@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -110,6 +110,7 @@ def slow_suppress(boxes, scores, limit, of_smaller):
     return kept
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 12), st.booleans())
 def test_suppression_is_the_plain_greedy_one(seed, count, of_smaller):
     rng = np.random.default_rng(seed)
