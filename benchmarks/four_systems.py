@@ -257,6 +257,10 @@ def main() -> None:
         "versions": {n: version(n) for n in ("torch", "numpy")} | {"python": platform.python_version()},
         "data": {},
     }
+    if args.out.is_file():  # what another data set gave stays
+        before = json.loads(args.out.read_text())
+        if before.get("seed") == args.seed:
+            result["data"] = {name: part for name, part in before["data"].items() if name not in args.data}
     for data in args.data:
         rows: dict[str, Any] = {}
         scores: dict[str, Any] = {}
