@@ -43,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it, print the table, write what was asked for."""
+    from visavis.card import digest_of
     from visavis.deploy.embedders import load_embedder
     from visavis.evaluate.presets import get_preset
     from visavis.evaluate.protocol import Settings
@@ -69,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
             model=_about(args),
             baseline=not args.no_baseline,
         )
+    data = {"source": str(args.data), "lists": {p.name: digest_of(p) for p in task.lists}}
+    report = report.with_additions(context={"data": {**report.context["data"], **data}})
     run_folder = Path(args.model)
     if (run_folder / "metrics.jsonl").is_file():
         from visavis.evaluate.training import training_plots

@@ -19,6 +19,8 @@ from visavis.types import ByteArray, IntArray
 from visavis.vision.alignment import align
 from visavis.vision.images import read
 
+_LARGEST_ID = 50_000_000
+
 
 @dataclass(frozen=True)
 class Meta:
@@ -53,9 +55,13 @@ class Meta:
         Raises:
             ProtocolError: a number is none of the set's.
         """
-        places = np.searchsorted(self.template_ids, template_ids)
-        places = np.minimum(places, len(self.template_ids) - 1)
-        wrong = self.template_ids[places] != template_ids
+        largest = max(int(self.template_ids[-1]), int(template_ids.max()))
+        if min(self.template_ids[0], template_ids.min()) < 0 or largest > _LARGEST_ID:
+            raise ProtocolError(f"{where}: template numbers lie in [0, {_LARGEST_ID:,}]")
+        place_of = np.full(largest + 1, -1, np.int32)
+        place_of[self.template_ids] = np.arange(len(self.template_ids), dtype=np.int32)
+        places = place_of[template_ids]  # a table: millions of numbers are looked up
+        wrong = places < 0
         if wrong.any():
             raise ProtocolError(
                 f"{where}: {np.count_nonzero(wrong):,} rows name templates that have no pictures, the first is "
@@ -106,7 +112,7 @@ def load_ijb(request: Request) -> Task:
     table = read_integers(listed, columns=3, cache=default_cache())
     if table[2].max() > 1:
         raise ProtocolError(f"{listed}: expected labels 0 and 1 in the third column, got {int(table[2].max())}")
-    rows = [meta.places(table[k], where=str(listed)).astype(np.int32) for k in range(2)]
+    rows = [meta.places(table[k], where=str(listed)) for k in range(2)]
     protocol = TemplateProtocol(
         images=meta.names,
         pooling=Pooling(np.arange(len(meta.names)), meta.template, meta.media),

@@ -18,14 +18,20 @@ def render_report(report: Report) -> str:
     """The page of one evaluation."""
     name = str(report.model.get("name", "model"))
     return render(
-        title=f"{name} on {report.protocol}",
+        title=f"{name}: {report.protocol}" if _compares(report) else f"{name} on {report.protocol}",
         subtitle=_subtitle(report.context),
         key=_key_figures(report.results),
         tables=report.tables,
         plots=report.plots,
         pictures=report.pictures,
         facts=_facts(report),
+        pictures_title="The hardest pairs" if _compares(report) else "Most confident mistakes",
     )
+
+
+def _compares(report: Report) -> bool:
+    """Whether it is about several models."""
+    return "tests" in report.results or "seed_effect" in report.results
 
 
 def render(
@@ -113,10 +119,11 @@ def _facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
         *((f"seconds, {k}", f"{v:.2f}") for k, v in context.get("seconds", {}).items() if isinstance(v, float)),
         ("command", environment.get("command", "")),
         ("scores", context.get("scores", "")),
+        *((k, v) for k, v in context.get("data", {}).items() if k in ("source", "lists", "comparisons_digest")),
     ]
     return [
         ("Pictures that could not be acquired", listed),
-        ("Model card", [(_words(k), _show(v)) for k, v in model if v not in ("", {}, None)]),
+        ("Model card", [(_words(k), _show(v)) for k, v in model if v not in ("", {}, None) and not _compares(report)]),
         ("Machine and versions", [(_words(k), _show(v)) for k, v in repeat if v not in ("", None)]),
     ]
 

@@ -26,6 +26,7 @@ from visavis.types import ByteArray, Embedder, Pairs
 from visavis.vision.images import encode
 
 _LISTED_FAILURES = 1000
+_COMPRESSED_BYTES = 30_000_000  # beyond, random bits of scores cost seconds and save little
 
 
 def evaluate(
@@ -103,7 +104,8 @@ def evaluate(
 def save_scores(path: str | os.PathLike[str], scores: Scores) -> None:
     """Write a protocol's scores as .npz, atomically."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **scores)  # pyright: ignore[reportArgumentType]
+    large = sum(values.nbytes for values in scores.values()) > _COMPRESSED_BYTES
+    (np.savez if large else np.savez_compressed)(buffer, **scores)  # pyright: ignore[reportArgumentType]
     write_atomically(Path(path), buffer.getvalue())
 
 
