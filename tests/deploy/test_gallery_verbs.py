@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from visavis.card import ModelCard, write_card
 from visavis.cli import main
 from visavis.deploy.client import Client, ServiceError
 from visavis.deploy.sealing import KEY_VARIABLE
@@ -88,6 +89,19 @@ def test_verify(capsys, model, people, tmp_path):
     assert status == 0
     assert out.startswith("undecided: similarity")
     assert "--calibrate" in out
+
+
+def test_an_exported_file_takes_thresholds_calibrated_later_from_its_folder(capsys, model, people, tmp_path):
+    file = tmp_path / "model.onnx"
+    file.write_bytes(model.with_name("plain.onnx").read_bytes())
+    card = ModelCard(
+        "colours", "fake", 3, PreprocessSpec(), weights_digest="e" * 64, thresholds={"1e-2": {"threshold": 0.7}}
+    )
+    words = ("verify", file, people / "Rosa/0.png", people / "Rosa/1.png", "--aligned")
+    write_card(tmp_path, card.with_changes(weights_digest="f" * 64))
+    assert run(capsys, *words)[1].startswith("undecided")
+    write_card(tmp_path, card)
+    assert "threshold 0.7000 at FMR 0.01" in run(capsys, *words)[1]
 
 
 def test_enrol_identify_and_forget(capsys, model, people, tmp_path):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
 
-from visavis.card import ModelCard, find_model, read_card
+from visavis.card import CARD, ModelCard, find_model, read_card
 from visavis.deploy.binding import ModelIdentity
 from visavis.deploy.detectors import named_detector
 from visavis.deploy.embedders import load_embedder
@@ -76,7 +77,7 @@ class Recognizer:
         found = find_model(model)
         embedder = load_embedder(found, threads=threads)
         # The folder's card may have been calibrated after the file in it was exported with an older copy.
-        card = read_card(found) if found.is_dir() else getattr(embedder, "card", None) or read_card(found.parent)
+        card = read_card(found) if found.is_dir() else _with_thresholds(getattr(embedder, "card", None), found.parent)
         given = named_detector(detector) if isinstance(detector, str) else detector
         return cls(embedder, spec=card.preprocess, card=card, detector=given)
 
@@ -260,12 +261,22 @@ class Recognizer:
         return list(zip(faces, answers, strict=True))
 
 
+def _with_thresholds(card: ModelCard | None, folder: Path) -> ModelCard:
+    """An exported file's card; thresholds calibrated since it was written come from the folder of the same weights."""
+    if card is not None and (card.thresholds or not (folder / CARD).is_file()):
+        return card
+    beside = read_card(folder)
+    if card is None or beside.weights_digest == card.weights_digest:
+        return beside if card is None else card.with_changes(thresholds=beside.thresholds)
+    return card
+
+
 def card_of(model: str | os.PathLike[str]) -> ModelCard:
     """The card of what the command line calls MODEL."""
     found = find_model(model)
     if found.is_dir():
         return read_card(found)
-    return getattr(load_embedder(found), "card", None) or read_card(found.parent)
+    return _with_thresholds(getattr(load_embedder(found), "card", None), found.parent)
 
 
 def as_image(picture: Any, *, name: str = "picture") -> ByteArray:
