@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from visavis.export.folding import fold_batch_norms
+from visavis.export.graph import shorten
 from visavis.export.half import to_half
 from visavis.export.prelu import rewrite_prelu
 
@@ -148,3 +149,29 @@ def test_half_keeps_what_half_precision_cannot_hold():
     np.testing.assert_allclose(
         run(half, x), np.linspace(0, 1, 100) + np.linspace(0, 1e6, 100)[None].repeat(2, 0), rtol=1e-3
     )
+
+
+def test_short_names_change_nothing_else():
+    rng = np.random.default_rng(0)
+    model = build(
+        [
+            helper.make_node(
+                "Conv", ["x", "a/very/long/name"], ["another/long/name"], kernel_shape=[1, 1], name="kept"
+            ),
+            helper.make_node("Clip", ["another/long/name", "", "highest"], ["y"]),
+        ],
+        {"a/very/long/name": rng.normal(size=(4, 2, 1, 1)), "highest": np.array(0.5)},
+        {"x": ["N", 2, 3, 3]},
+        {"y": ["N", 4, 3, 3]},
+    )
+    x = rng.normal(size=(2, 2, 3, 3)).astype(np.float32)
+    before = run(model, x)
+    short = shorten(model)
+    np.testing.assert_array_equal(run(short, x), before)
+    assert {t.name for t in short.graph.initializer} | {o for n in short.graph.node for o in n.output} == {
+        "t3",
+        "t4",
+        "t5",
+        "y",
+    }
+    assert [node.name for node in short.graph.node] == ["kept", ""]
