@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,7 @@ class TemplateProtocol(EvaluationProtocol):
         table = headline(results, f"{self.name}: {len(genuine):,} comparisons")
         tables = (table, _preset_table(curve, points)) if settings.preset == "arcface" else (table,)
         if settings.preset == "arcface":
-            results["preset"] = {"name": "arcface", "rows": "A7", "tmr_at_nearest_fmr": _nearest(curve, points)}
+            results["preset"] = {"name": "arcface", "rows": "A7", "tmr_at_nearest_fmr": nearest_rates(curve, points)}
         plots = (*verification_plots(curve, results["threshold"])[:2], histogram(curve, results["threshold"]))
         return Outcome(results, tables, plots)
 
@@ -135,7 +136,7 @@ def _genuine_bootstrap(
     }
 
 
-def _nearest(curve: ErrorCurve, points: dict[str, OperatingPoint | None]) -> dict[str, float]:
+def nearest_rates(curve: ErrorCurve, rates: Iterable[str]) -> dict[str, float]:
     """Row A18: the TMR at the operating point whose FMR is nearest to the target, even where it is above.
 
     The source takes the nearest among the corners of scikit-learn's roc_curve, which leaves out points on a straight
@@ -143,7 +144,7 @@ def _nearest(curve: ErrorCurve, points: dict[str, OperatingPoint | None]) -> dic
     """
     _, fmr, tmr = corner_points(curve)
     found = {}
-    for name in points:
+    for name in rates:
         away = np.abs(fmr - float(name))
         nearest = np.flatnonzero(away == away.min())[-1]
         found[name] = float(tmr[nearest])
@@ -163,7 +164,7 @@ def corner_points(curve: ErrorCurve) -> tuple[npt.NDArray[Any], npt.NDArray[np.f
 
 
 def _preset_table(curve: ErrorCurve, points: dict[str, OperatingPoint | None]) -> Table:
-    rows = tuple((f"TAR at FAR {n}", percent(v)) for n, v in _nearest(curve, points).items())
+    rows = tuple((f"TAR at FAR {n}", percent(v)) for n, v in nearest_rates(curve, points).items())
     note = "Rule of rows A7 and A18: the operating point of nearest FAR, even above the target."
     return Table("Preset arcface", ("figure", "value"), rows, note)
 
