@@ -74,12 +74,13 @@ class Stream(torch.autograd.Function):
         low = torch.finfo(target.dtype).min
         peak, top = torch.full_like(target, low), torch.full_like(target, low)
         mass, total = torch.zeros_like(target), torch.zeros_like(target)
+        scratch = target.new_empty(len(unit), min(plan.chunk, len(weight) // plan.sub_centres))
         for part, rows, columns in chunks:
             raw, inverse = raw_cosines(unit, weight[part], None if bias is None else bias[part], plan.normalised)
             held.append((raw if keep else target, inverse))
             cosine = raw if plan.sub_centres == 1 else raw.unflatten(1, (-1, plan.sub_centres)).amax(2)
             mapped = cosine if plan.negatives is None else plan.negatives(cosine, threshold[:, None])
-            z = mapped * scale[:, None]
+            z = torch.mul(mapped, scale[:, None], out=scratch[:, : mapped.shape[1]])
             if plan.reduction == "sigmoid":
                 z += offset[:, None]
             if plan.total:
@@ -117,6 +118,8 @@ class Stream(torch.autograd.Function):
         g_weight = torch.empty_like(weight) if need_weight else None
         g_bias = None if bias is None else torch.empty_like(bias)
         g_scale, g_offset = torch.zeros_like(scale), torch.zeros_like(offset)
+        shift = offset[:, None] if plan.reduction == "sigmoid" else -reduced[:, None]
+        scratch = reduced.new_empty(2, len(unit), min(plan.chunk, len(weight) // plan.sub_centres) * plan.sub_centres)
         for (part, rows, columns), (raw, inverse) in zip(ctx.chunks, ctx.held, strict=True):
             if not ctx.keep:
                 raw = (low @ weight[part].t()).to(reduced.dtype)
@@ -127,8 +130,8 @@ class Stream(torch.autograd.Function):
                 cosine, best = raw.unflatten(1, (-1, plan.sub_centres)).max(2, keepdim=True)
                 cosine = cosine.squeeze(2)
             leaf, mapped = _map(cosine, threshold, plan)
-            g = mapped.detach() * scale[:, None]
-            g = g.add_(offset[:, None]).sigmoid_() if plan.reduction == "sigmoid" else g.sub_(reduced[:, None]).exp_()
+            g = torch.addcmul(shift, mapped.detach(), scale[:, None], out=scratch[0, :, : mapped.shape[1]])
+            g = g.sigmoid_() if plan.reduction == "sigmoid" else g.exp_()
             if need_scale:
                 g *= g_reduced[:, None]
                 g = g.add_(g_total[:, None]) if plan.total else g
@@ -148,7 +151,18 @@ class Stream(torch.autograd.Function):
                 g = spread.scatter_(2, best, g[:, :, None]).flatten(1)
             if g_bias is not None:
                 g_bias[part] = g.sum(0)
-            g_unit += _products(g, raw, inverse, weight[part], low, None if g_weight is None else g_weight[part])
+            if inverse is not None:
+                along = torch.mul(g, raw, out=scratch[1, :, : g.shape[1]]).sum(0).mul_(inverse).mul_(inverse).neg_()
+                g *= inverse
+            else:
+                along = None
+            g = g.to(weight.dtype)
+            if g_weight is not None:
+                _weight_gradient(g, along, weight[part], low, g_weight[part])
+            if g_unit.dtype == g.dtype:
+                g_unit.addmm_(g, weight[part])
+            else:
+                g_unit += g @ weight[part]
         if plan.reduce is not None:
             for gradient in (g_unit, g_scale, g_offset):
                 plan.reduce(gradient)
@@ -164,22 +178,13 @@ def _map(cosine: Tensor, threshold: Tensor, plan: Plan) -> tuple[Tensor | None, 
         return leaf, plan.negatives(leaf, threshold[:, None])
 
 
-def _products(
-    g: Tensor, raw: Tensor, inverse: Tensor | None, centres: Tensor, unit: Tensor, out: Tensor | None
-) -> Tensor:
-    """Write ∂L/∂w of a chunk into `out` and return its part of ∂L/∂x̂, from g = ∂L/∂cos, which is used up."""
-    along = None
-    if inverse is not None:
-        along = (g * raw).sum(0).mul_(inverse).mul_(inverse).neg_() if out is not None else None
-        g *= inverse
-    g = g.to(centres.dtype)
-    if out is not None and along is None:
+def _weight_gradient(g: Tensor, along: Tensor | None, centres: Tensor, unit: Tensor, out: Tensor) -> None:
+    """Write ∂L/∂w of a chunk: gᵀx̂, plus what is taken away along w, which goes first so that the product adds to it."""
+    if along is None:
         torch.mm(g.t(), unit, out=out)
-    elif out is not None and along is not None:
-        # −r² (Σ g cos) w first, so that the product adds to rows that are in the cache.
+    else:
         torch.mul(centres, along[:, None].to(centres.dtype), out=out)
         out.addmm_(g.t(), unit)
-    return g @ centres
 
 
 def _chunks(labels: Tensor, classes: int, plan: Plan) -> list[tuple[slice, Tensor, Tensor]]:
