@@ -14,9 +14,18 @@ import numpy.typing as npt
 
 from visavis.deploy import erasure
 from visavis.deploy.binding import ModelIdentity, bind, open_binding
-from visavis.deploy.index import TemplateIndex
+from visavis.deploy.index import TemplateIndex, unit_vectors
 from visavis.deploy.locks import SharedLock
-from visavis.deploy.records import Candidate, Enrolment, Forgotten, Identification, Subject, UnknownSubject, clean_name
+from visavis.deploy.records import (
+    Candidate,
+    Enrolment,
+    Forgotten,
+    Identification,
+    Subject,
+    UnknownSubject,
+    clean_name,
+    decide,
+)
 from visavis.deploy.sealing import Plain, Seal, seal_from_environment
 from visavis.deploy.store import Store
 from visavis.deploy.vectors import Precision
@@ -376,31 +385,3 @@ _UPSERT = (
     "ON CONFLICT (name) DO UPDATE SET changed = excluded.changed, expires = excluded.expires, "
     "consent = CASE WHEN excluded.consent = '' THEN consent ELSE excluded.consent END RETURNING id"
 )
-
-
-def unit_vectors(embeddings: npt.ArrayLike, dim: int) -> Vectors:
-    """Embeddings (n, D) or (D,) as float32 rows of length 1.
-
-    Raises:
-        DataError: another D, not finite, or of length 0.
-    """
-    vectors = np.atleast_2d(np.asarray(embeddings, np.float32))
-    if vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise DataError(f"this gallery holds embeddings of length {dim}, got shape {vectors.shape}")
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(length).all() or (length < 1e-12).any():
-        raise DataError("an embedding must be finite and not zero; the network's output is broken")
-    return vectors / length
-
-
-def decide(
-    found: Sequence[tuple[Candidate, ...]], searched: int, threshold: float | None, fmr: float | None
-) -> list[Identification]:
-    """Candidates of each probe as open-set answers: the best is a match when it reaches the threshold."""
-    fpir = None if fmr is None else 1 - (1 - fmr) ** searched
-    answers = []
-    for candidates in found:
-        passes = threshold is not None and bool(candidates) and candidates[0].similarity >= threshold
-        match = candidates[0] if passes else None
-        answers.append(Identification(candidates, match, threshold is not None, threshold, fmr, fpir, searched))
-    return answers

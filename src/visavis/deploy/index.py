@@ -19,6 +19,21 @@ _LIVE = "(expires IS NULL OR expires > ?)"
 Vector = npt.NDArray[np.float32]
 
 
+def unit_vectors(embeddings: npt.ArrayLike, dim: int) -> Vector:
+    """Embeddings (n, D) or (D,) as float32 rows of length 1.
+
+    Raises:
+        DataError: another D, not finite, or of length 0.
+    """
+    vectors = np.atleast_2d(np.asarray(embeddings, np.float32))
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise DataError(f"this gallery holds embeddings of length {dim}, got shape {vectors.shape}")
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(length).all() or (length < 1e-12).any():
+        raise DataError("an embedding must be finite and not zero; the network's output is broken")
+    return vectors / length
+
+
 def fuse(vectors: Vector, weights: npt.NDArray[np.floating]) -> Vector:
     """The quality-weighted template of samples (n, D): t = Σ wᵢ·vᵢ / ‖Σ wᵢ·vᵢ‖, float32 (D,)."""
     total = np.asarray(weights, np.float64) @ vectors

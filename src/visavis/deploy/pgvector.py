@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.deploy.binding import ModelIdentity
-from visavis.deploy.gallery import DAY, decide, unit_vectors
-from visavis.deploy.index import fuse
+from visavis.deploy.gallery import DAY
+from visavis.deploy.index import fuse, unit_vectors
 from visavis.deploy.records import (
     Candidate,
     Enrolment,
@@ -22,6 +22,7 @@ from visavis.deploy.records import (
     Subject,
     UnknownSubject,
     clean_name,
+    decide,
 )
 from visavis.errors import DataError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visavis.errors import DataError
@@ -114,3 +115,16 @@ def clean_name(name: str) -> str:
     if bad:
         raise DataError(f"a subject's name holds no control characters, got {', '.join(bad)}")
     return tidy
+
+
+def decide(
+    found: Sequence[tuple[Candidate, ...]], searched: int, threshold: float | None, fmr: float | None
+) -> list[Identification]:
+    """Candidates of each probe as open-set answers: the best is a match when it reaches the threshold."""
+    fpir = None if fmr is None else 1 - (1 - fmr) ** searched
+    answers = []
+    for candidates in found:
+        passes = threshold is not None and bool(candidates) and candidates[0].similarity >= threshold
+        match = candidates[0] if passes else None
+        answers.append(Identification(candidates, match, threshold is not None, threshold, fmr, fpir, searched))
+    return answers
