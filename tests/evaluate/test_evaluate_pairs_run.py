@@ -129,6 +129,20 @@ def test_cache_embeds_each_content_once_and_survives_damage(tmp_path):
     assert len(EmbeddingCache(tmp_path, model="m", dim=3)) == 0
 
 
+def test_a_stopped_run_keeps_what_it_embedded(tmp_path):
+    images, pairs = world()
+    names = list(pairs.images)
+
+    def read(name):
+        if name == names[50]:
+            raise KeyboardInterrupt
+        return images[name]
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(FakeEmbedder(), pairs, read, batch_size=16, cache=EmbeddingCache(tmp_path, model="m", dim=3))
+    assert len(EmbeddingCache(tmp_path, model="m", dim=3)) == 48
+
+
 def test_scores_that_are_no_npz_are_refused(tmp_path):
     bad = tmp_path / "scores.npz"
     bad.write_bytes(b"not a zip")

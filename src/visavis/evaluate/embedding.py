@@ -70,20 +70,22 @@ def embed_images(
         )
     run = _Run(embedder, np.full((len(names), embedder.dim), np.nan, np.float32), cache, norms=norms)
     waiting: dict[tuple[int, ...], list[tuple[int, ByteArray, bytes]]] = {}
-    for index, (crop, reason) in enumerate(_read(names, images)):
-        if crop is None:
-            run.failed[index] = reason
-        elif not run.recall(index, crop):
-            batch = waiting.setdefault(crop.shape, [])
-            batch.append((index, crop, run.key))
-            if len(batch) == batch_size:
-                run.embed(waiting.pop(crop.shape))
-        if progress is not None:
-            progress(index + 1, len(names))
-    for batch in waiting.values():
-        run.embed(batch)
-    if cache is not None:
-        cache.flush()
+    try:
+        for index, (crop, reason) in enumerate(_read(names, images)):
+            if crop is None:
+                run.failed[index] = reason
+            elif not run.recall(index, crop):
+                batch = waiting.setdefault(crop.shape, [])
+                batch.append((index, crop, run.key))
+                if len(batch) == batch_size:
+                    run.embed(waiting.pop(crop.shape))
+            if progress is not None:
+                progress(index + 1, len(names))
+        for batch in waiting.values():
+            run.embed(batch)
+    finally:
+        if cache is not None:  # what a stopped run has embedded is not lost
+            cache.flush()
     if len(run.failed) == len(names):
         first = next(iter(run.failed.items()), (0, "the list is empty"))
         where = f"; the first, {names[first[0]]}: {first[1]}" if names else ""
