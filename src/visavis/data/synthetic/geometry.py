@@ -15,7 +15,7 @@ from visavis.data.synthetic.identity import Identity, Map, between, smoothstep
 
 TOP, BOTTOM = -160.0, 200.0  # y of the first and last row
 SIDE = np.deg2rad(135.0)  # θ of the last column; a yaw of 40° shows no more
-ROWS, COLUMNS = 227, 271  # 1.6 mm a texel on the face
+ROWS, COLUMNS = 225, 273  # 1.6 mm a texel on the face
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -28,7 +30,7 @@ def _patch(
 
 
 def _blend(patch: Map, alpha: Map, colour: npt.ArrayLike) -> None:
-    """Lay `colour` (3,) or (h, w, 3) over a float patch with opacity `alpha` (h, w)."""
+    """Lay `colour` (3,) or (..., 3) over a float patch (..., 3) with opacity `alpha` (...)."""
     patch += alpha[..., None] * (np.asarray(colour, np.float32) - patch)
 
 
@@ -37,55 +39,59 @@ def paint_features(person: Identity, places: Plan, rho: Map, now: Conditions, ca
     row = round((0 - TOP) / (BOTTOM - TOP) * (rho.shape[0] - 1))
     middle = rho.shape[1] // 2
     eye_radius = float(rho[row, middle + 22])
+    _paint_eyes(person, places, eye_radius, now, canvas)
     for sign in (-1, 1):
-        _paint_eye(person, places, eye_radius, now, canvas, sign)
         _paint_brow(person, places, eye_radius + 4, now, canvas, sign)
     row = round((places.mouth_y - TOP) / (BOTTOM - TOP) * (rho.shape[0] - 1))
     _paint_mouth(person, places, float(rho[row, middle + 12]), now, canvas)
     _paint_nostrils(places, float(rho[row - 18, middle + 6]), canvas)
 
 
-def _paint_eye(person: Identity, places: Plan, radius: float, now: Conditions, canvas: ByteArray, sign: int) -> None:
+def _paint_eyes(person: Identity, places: Plan, radius: float, now: Conditions, canvas: ByteArray) -> None:
+    """Both eyes at once: the left one's patch is turned round, so that `a` grows towards the temple in both."""
     half = places.eye_half_width
-    rows, columns, x, y = _patch(canvas.shape, radius, _around(sign * places.eye_x, 0.0, half + 6, half + 3))
-    patch = canvas[rows, columns].astype(np.float32)
-    tilt = np.float32(-places.eye_tilt * sign)
-    a = (x - np.float32(sign * places.eye_x)) / np.float32(half)
-    b = (y - tilt * a * half) / np.float32(half)
-    a, b = np.broadcast_arrays(a * sign, b)  # a grows towards the temple
+    rows, right, x, y = _patch(canvas.shape, radius, _around(places.eye_x, 0.0, half + 6, half + 3))
+    left = slice(canvas.shape[1] - right.stop, canvas.shape[1] - right.start)
+    patch = np.stack([canvas[rows, left][:, ::-1], canvas[rows, right]]).astype(np.float32)
+    a = (x - np.float32(places.eye_x)) / np.float32(half)  # (1, w)
+    b = y / np.float32(half) + np.float32(places.eye_tilt) * a  # (h, w)
     opened = places.eye_open * now.eye_opening
-    arch = np.clip(1 - a * a, 0, None)
+    arch = np.maximum(1 - a * a, 0)
     upper = -np.float32(1.35 * opened) * arch ** np.float32(0.75) * (1 - 0.16 * a)
     lower = np.float32(0.16 + 0.42 * opened * now.eye_opening) * arch
     soft = np.float32(0.8 / half)
-    inside = np.clip(np.minimum(b - upper, lower - b) / soft + 0.5, 0, 1) * (np.abs(a) < 1)
+    over, under = b - upper, lower - b
+    within = (np.abs(a) < 1).astype(np.float32)
+    inside = _ramp(np.minimum(over, under), soft) * within
     skin = skin_colour(person)
-    crease = between(person.lid_crease, 0.08, 0.34)
-    fold = np.exp(-(((b - upper + crease) / 0.055) ** 2)) * np.clip(1.15 - a * a, 0, 1)
-    _blend(patch, 0.42 * fold.astype(np.float32), skin * 0.45)
+    crease = np.float32(between(person.lid_crease, 0.08, 0.34))
+    fold = np.exp(-(((over + crease) / 0.055) ** 2)) * np.clip(1.15 - a * a, 0, 1)
+    _blend(patch, 0.42 * fold, skin * 0.45)
+    sign = np.array([-1, 1], np.float32)[:, None, None]
+    u = a - np.float32(now.gaze[0] * 0.28) * sign  # the gaze goes one way in the picture, so two ways in `a`
+    v = b - np.float32(now.gaze[1] * 0.12 - 0.08)
+    distance = np.sqrt(u * u + v * v)
+    iris = 6.2 / half
+    shade = 0.72 + 0.5 * smoothstep(distance, 0.35 * iris, 0.8 * iris) * (1 - smoothstep(distance, 0.82 * iris, iris))
+    colour = _iris_colour(person.iris_hue, between(person.iris_lightness, 0.0, 1.0))
     white = np.array([236, 230, 226], np.float32) * (1 - 0.25 * np.abs(a[..., None]) ** 2)
-    gx, gy = now.gaze[0] * sign * 0.28, now.gaze[1] * 0.12
-    distance = np.sqrt((a - gx) ** 2 + (b - gy + 0.08) ** 2)
-    iris_radius = 6.2 / half
-    lightness = between(person.iris_lightness, 0.0, 1.0)
-    iris = _iris_colour(person.iris_hue, lightness)
-    edge = soft * 0.9
-    ring = np.clip((iris_radius - distance) / edge + 0.5, 0, 1)
-    shade = 0.72 + 0.5 * smoothstep(distance, 0.35 * iris_radius, 0.8 * iris_radius) * (
-        1 - smoothstep(distance, 0.82 * iris_radius, iris_radius)
-    )
-    ball = white.copy()
-    _blend(ball, ring, iris * shade[..., None])
-    _blend(ball, np.clip((0.42 * iris_radius - distance) / edge + 0.5, 0, 1), (10, 8, 8))
-    glint = np.sqrt((a - gx - sign * 0.1 * now.light[0]) ** 2 + (b - gy + 0.08 + 0.14) ** 2)
-    _blend(ball, 0.85 * np.clip((0.13 - glint) / edge + 0.5, 0, 1), (255, 255, 255))
-    ball *= (1 - 0.45 * np.exp(-(((b - upper) / 0.16) ** 2)))[..., None]
-    _blend(patch, inside.astype(np.float32), ball)
-    lash = np.exp(-(((b - upper) / (0.05 + 0.035 * (1 + person.lashes))) ** 2)) * (np.abs(a) < 1.06)
-    _blend(patch, np.float32(between(person.lashes, 0.45, 0.95)) * lash.astype(np.float32), (22, 16, 14))
-    rim = np.exp(-(((b - lower) / 0.06) ** 2)) * (np.abs(a) < 1)
-    _blend(patch, 0.35 * rim.astype(np.float32), skin * 0.55)
-    canvas[rows, columns] = np.clip(patch, 0, 255).astype(np.uint8)
+    ball = np.broadcast_to(white, patch.shape).copy()
+    _blend(ball, _ramp(iris - distance, 0.9 * soft), colour * shade[..., None])
+    _blend(ball, _ramp(0.42 * iris - distance, 0.9 * soft), (10, 8, 8))
+    glint = np.sqrt((u - 0.1 * float(now.light[0]) * sign) ** 2 + (v + np.float32(0.14)) ** 2)
+    _blend(ball, 0.85 * _ramp(np.float32(0.13) - glint, 0.9 * soft), (255, 255, 255))
+    ball *= (1 - 0.45 * np.exp(-((over / 0.16) ** 2)))[..., None]
+    _blend(patch, inside, ball)
+    lash = np.exp(-((over / (0.05 + 0.035 * (1 + person.lashes))) ** 2)) * (np.abs(a) < 1.06)
+    _blend(patch, np.float32(between(person.lashes, 0.45, 0.95)) * lash, (22, 16, 14))
+    _blend(patch, 0.35 * np.exp(-((under / 0.06) ** 2)) * within, skin * 0.55)
+    done = np.clip(patch, 0, 255).astype(np.uint8)
+    canvas[rows, left], canvas[rows, right] = done[0, :, ::-1], done[1]
+
+
+def _ramp(height: Map, width: float | np.floating[Any]) -> Map:
+    """0 below −width/2, 1 above width/2: the soft edge of a shape."""
+    return np.minimum(np.maximum(height / width + np.float32(0.5), 0), 1)
 
 
 def _iris_colour(hue: float, lightness: float) -> Map:

@@ -9,7 +9,7 @@ from visavis.data.synthetic.geometry import BOTTOM, COLUMNS, ROWS, TOP, Plan, bu
 from visavis.data.synthetic.identity import Identity, Map, between, smoothstep
 from visavis.types import ByteArray
 
-SCALE = 1.5  # texels of the colour map per texel of the shape map
+SCALE = 1.25  # texels of the colour map per texel of the shape map
 SHAPE = (round(SCALE * (ROWS - 1)) + 1, round(SCALE * (COLUMNS - 1)) + 1)
 
 _SKIN = np.array([[246, 214, 190], [228, 184, 152], [196, 144, 108], [146, 98, 68], [92, 60, 44]], np.float32)
@@ -99,7 +99,7 @@ def base_colours(person: Identity, places: Plan, rho: Map) -> ByteArray:
     flush *= np.float32(between(person.skin_redness, 0.3, 1.6))
     bags = between(person.eye_bags, 0.0, 0.32) * bump(side, y, (places.eye_x - 3, 11.0), 10.0, 4.0)
     shade = (1 - bags) * _wrinkles(person, places, side, y)
-    mole_map = _moles(person, rng, x, y)
+    mole_map = _moles(person, np.random.default_rng(person.marks + 2), x, y)
     freckle = _freckles(person, places, rng, side, y)
     image = np.empty((*SHAPE, 3), np.float32)
     beard = _beard(person, places, rng, x, side, y)

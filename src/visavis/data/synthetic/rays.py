@@ -96,13 +96,13 @@ def cast(rho: Map, pose: Pose, place: Map, shape: tuple[int, int]) -> Hit:
     t, best = _first_meeting(rho, rays.only((coarse, coarse)))
     kernel = np.ones((3, 3), np.uint8)
     t = _enlarge(cv2.dilate(t, kernel), shape)
-    near = _enlarge(cv2.erode(best, kernel), shape) < 6.0 + 2 * pixel
+    near = _enlarge(cv2.erode(best, kernel), shape) < 2.0 + pixel
     gap = nearest = np.full(shape, np.float32(1e9))
     for k in range(4):
         gap, *_ = lookup(rho, *rays.at(t))
         nearest = np.minimum(nearest, gap)
         t = t - np.clip(np.float32(0.85 if k < 2 else 0.65) * gap, -4, 9)
-    _look_behind(rho, rays, t, nearest, (gap > 0.6 * pixel) & near, np.float32(pixel))
+    _settle(rho, rays, t, nearest, (gap > 0.6 * pixel) & near, np.float32(pixel))
     away, y, back_z = rays.at(t)
     gap, radius, column, row = lookup(rho, away, y, back_z)
     coverage = np.clip(1.6 - np.minimum(gap, nearest) / np.float32(pixel), 0, 1)
@@ -146,9 +146,27 @@ def _gaps(rho: Map, rays: Rays, t: Map) -> Map:
     return gap.reshape(t.shape)
 
 
-def _look_behind(rho: Map, rays: Rays, t: Map, nearest: Map, which: BoolArray, pixel: np.float32) -> None:
-    """Rays that graze an edge (nose, cheek, hair) go on to what lies behind it; `t` and `nearest` are changed."""
+def _settle(rho: Map, rays: Rays, t: Map, nearest: Map, which: BoolArray, pixel: np.float32) -> None:
+    """A few more steps for rays that meet the surface at a flat angle; `t` and `nearest` are changed."""
     rows, columns = np.nonzero(which)
+    if not len(rows):
+        return
+    some = rays.only((rows, columns))
+    depth, least = t[rows, columns][None], nearest[rows, columns][None]
+    for _ in range(4):
+        gap, *_ = lookup(rho, *some.at(depth))
+        least = np.minimum(least, gap)
+        depth = depth - np.clip(np.float32(0.7) * gap, -4, 9)
+    gap, *_ = lookup(rho, *some.at(depth))
+    t[rows, columns], nearest[rows, columns] = depth[0], np.minimum(least, gap)[0]
+    lost = gap[0] > 0.6 * pixel
+    _look_behind(rho, rays, t, nearest, rows[lost], columns[lost], pixel)
+
+
+def _look_behind(
+    rho: Map, rays: Rays, t: Map, nearest: Map, rows: IntArray, columns: IntArray, pixel: np.float32
+) -> None:
+    """Rays that graze an edge (nose, cheek, hair) go on to what lies behind it; `t` and `nearest` are changed."""
     if not len(rows):
         return
     some = rays.only((rows, columns))
