@@ -52,8 +52,8 @@ def _parse(path: Path, columns: int) -> npt.NDArray[np.int32]:
     except OSError as error:
         raise DataError(f"{path}: cannot read the list ({error.strerror})") from error
     with file:
-        table = np.empty((max(1, size // (2 * columns) + 1), columns), np.int32)  # pages unused are never touched
-        rows, lines, rest = 0, 0, b""
+        table = np.empty((columns, max(1, size // (2 * columns) + 1)), np.int32)  # pages unused are never touched
+        rows, done, rest = 0, 0, b""
         while True:
             block = file.read(_BLOCK)
             text = rest + block
@@ -67,15 +67,15 @@ def _parse(path: Path, columns: int) -> npt.NDArray[np.int32]:
             if text:
                 values = _numbers(text, columns)
                 if values is None:
-                    raise ProtocolError(_first_bad_line(path, text, columns, lines))
-                table[rows : rows + len(values)] = values
+                    raise ProtocolError(_first_bad_line(path, text, columns, done))
+                table[:, rows : rows + len(values)] = values.T
                 rows += len(values)
-                lines += text.count(b"\n")
+                done += len(text)
             if not block:
                 break
     if not rows:
         raise ProtocolError(f"{path}: expected lines of {columns} whole numbers, got an empty list")
-    return np.ascontiguousarray(table[:rows].T)
+    return table[:, :rows]
 
 
 def _numbers(text: bytes, columns: int) -> npt.NDArray[np.int64] | None:
@@ -108,7 +108,10 @@ def _whole_lines(raw: npt.NDArray[np.uint8], last: npt.NDArray[np.int64], column
     return bool(np.all((words == columns) | (words == 0)))
 
 
-def _first_bad_line(path: Path, text: bytes, columns: int, lines: int) -> str:
+def _first_bad_line(path: Path, text: bytes, columns: int, done: int) -> str:
+    """Name the line of `text`, which begins at byte `done` of the list, that is wrong."""
+    with path.open("rb") as file:
+        lines = file.read(done).count(b"\n")
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if words and (len(words) != columns or not all(w.isdigit() and int(w) <= _LARGEST for w in words)):
