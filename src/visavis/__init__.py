@@ -9,12 +9,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from visavis.card import ModelCard as ModelCard
+    from visavis.deploy.client import Client as Client
     from visavis.deploy.embedders import load_embedder as load_embedder
+    from visavis.deploy.gallery import Gallery as Gallery
+    from visavis.deploy.recognizer import Recognizer as Recognizer
     from visavis.errors import VisavisError as VisavisError
     from visavis.types import Embedder as Embedder
     from visavis.vision.preprocessing import PreprocessSpec as PreprocessSpec
 
 _HOMES = {
+    "Client": "visavis.deploy.client",
+    "Gallery": "visavis.deploy.gallery",
+    "Recognizer": "visavis.deploy.recognizer",
     "Embedder": "visavis.types",
     "ModelCard": "visavis.card",
     "PreprocessSpec": "visavis.vision.preprocessing",

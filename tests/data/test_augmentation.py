@@ -59,7 +59,7 @@ def test_erasing_covers_at_most_its_area():
     white = np.full((60, 64, 64, 3), 255, np.uint8)
     out = Augmentation(flip=0, erase=1, erase_area=0.2)(white, np.random.default_rng(0), size=(64, 64))
     share = (out != 255).any(-1).mean((1, 2))
-    assert 0.02 < share.mean()
+    assert share.mean() > 0.02
     assert share.max() <= 0.21
 
 

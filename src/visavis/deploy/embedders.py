@@ -240,9 +240,12 @@ class OnnxEmbedder(GraphEmbedder):
     ) -> None:
         self.path = Path(path)
         self.session = open_session(self.path, threads=threads)
-        metadata = self.session.get_modelmeta().custom_metadata_map
+        try:
+            metadata = self.session.get_modelmeta().custom_metadata_map
+            inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        except UnicodeDecodeError as error:
+            raise ModelFormatError(f"{self.path}: damaged: its names or metadata are no text ({error})") from error
         card = _card_of(self.path, metadata)
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(uint8)", "tensor(float)"):
             said = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise ModelFormatError(f"{self.path}: expected one input, uint8 N×H×W×3 or float N×3×H×W, got {said}")

@@ -93,7 +93,10 @@ def _numbers(text: bytes, columns: int) -> npt.NDArray[np.int64] | None:
         return np.empty((0, columns), np.int64)
     if len(last) % columns or not _whole_lines(raw, last, columns):
         return None
-    values = np.fromstring(text, np.int64, sep=" ")
+    try:
+        values = np.fromstring(text, np.int64, sep=" ")
+    except ValueError:  # control characters that are no blanks
+        return None
     return values.reshape(-1, columns) if len(values) == len(last) and values.max() <= _LARGEST else None
 
 

@@ -15,7 +15,7 @@ from visavis.data.augmentation import Augmentation
 from visavis.data.samplers import Sampler
 from visavis.train.pictures import Pictures
 from visavis.types import IntArray, Triplets
-from visavis.vision.preprocessing import PreprocessSpec
+from visavis.vision.preprocessing import PreprocessSpec, cut_frame
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,13 @@ class Loader:
     def prepare(self, indices: IntArray, number: int) -> Batch:
         """Read the pictures at `indices` and change them as those of batch `number`."""
         pictures, seed = self.pictures.take(indices), (self.seed, number, self.sampler.rank, 0xA46)
-        pixels = torch.from_numpy(self.augmentation(pictures, np.random.default_rng(seed), size=self.spec.size))
+        framed = cut_frame(pictures, self.spec)
+        pixels = torch.from_numpy(self.augmentation(framed, np.random.default_rng(seed), size=self.spec.size))
         teacher = None
         if self.teacher_spec is not None:  # the same draws, in the teacher's size
-            same, wanted = self.teacher_spec.size == self.spec.size, self.teacher_spec.size
-            again = None if same else self.augmentation(pictures, np.random.default_rng(seed), size=wanted)
+            wanted, its = self.teacher_spec.size, cut_frame(pictures, self.teacher_spec)
+            same = wanted == self.spec.size and its.shape == framed.shape
+            again = None if same else self.augmentation(its, np.random.default_rng(seed), size=wanted)
             teacher = pixels if again is None else torch.from_numpy(again)
         return Batch(pixels, torch.from_numpy(self.pictures.labels[indices].astype(np.int64)), teacher)
 

@@ -22,18 +22,21 @@ class Template:
     name: str
     size: tuple[int, int]
     points: npt.NDArray[np.float64]
+    column: int = 0  # where the frame begins in the square 112 × 112 crop it is usually kept in
 
 
-def _arcface_columns(name: str, width: int) -> Template:
-    """The centre `width` columns of the ArcFace frame."""
+def _arcface_columns(name: str, width: int, *, column: int | None = None) -> Template:
+    """The centre `width` columns of the ArcFace frame, kept at `column` of square crops (the centre when None)."""
     points = np.array(_ARCFACE_POINTS)
     points[:, 0] -= (112 - width) / 2
-    return Template(name, (112, width), points)
+    return Template(name, (112, width), points, (112 - width) // 2 if column is None else column)
 
 
 TEMPLATES = {
     "arcface": _arcface_columns("arcface", 112),
     "sphereface": _arcface_columns("sphereface", 96),  # reference-systems row S2: the same points, x − 8
+    # Crops made by warping those 96-wide points into a 112-wide picture: the face lies 8 pixels left of the centre.
+    "sphereface-left": _arcface_columns("sphereface-left", 96, column=0),
 }
 
 

@@ -76,8 +76,9 @@ class PreprocessSpec:
 def fit_crop(crop: ByteArray, spec: PreprocessSpec) -> ByteArray:
     """Bring one aligned uint8 (H, W, 3) crop to a network's size: as it is, or from a full ArcFace frame.
 
-    A square crop on the ArcFace template holds every other template as its centre columns: those are cut out and
-    shrunk to `spec.size`. Anything else is refused, since stretching would move the landmarks.
+    A square crop on the ArcFace template holds every other template as some of its columns (the centre ones, unless the
+    template says otherwise): those are cut out and shrunk to `spec.size`. Anything else is refused, since stretching
+    would move the landmarks.
 
     Raises:
         DataError: the crop's shape is neither the network's nor an ArcFace frame's.
@@ -87,15 +88,23 @@ def fit_crop(crop: ByteArray, spec: PreprocessSpec) -> ByteArray:
         return crop
     frame = TEMPLATES[spec.template].size
     if height == width:
-        columns = round(width * frame[1] / 112)
-        left = (width - columns) // 2
-        return resize(np.ascontiguousarray(crop[:, left : left + columns]), spec.size)
+        return resize(np.ascontiguousarray(cut_frame(crop[None], spec)[0]), spec.size)
     if height * frame[1] == width * frame[0]:
         return resize(crop, spec.size)
     raise DataError(
         f"the network wants {spec.size[0]}×{spec.size[1]} crops on the {spec.template} template (or square ArcFace "
         f"crops), got {height}×{width}; align the pictures first: visavis prepare SRC DST"
     )
+
+
+def cut_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
+    """The template's columns of square crops (N, H, H, 3), in their own resolution; other crops as they are."""
+    height, width = crops.shape[1:3]
+    template = TEMPLATES[spec.template]
+    if height != width or template.size[0] == template.size[1]:
+        return crops
+    left = round(width * template.column / 112)
+    return crops[:, :, left : left + round(width * template.size[1] / 112)]
 
 
 def fit_crops(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
