@@ -65,7 +65,7 @@ def synthetic_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | 
         synthetic.seed,
         people,
         wanted.synthetic_images,
-        size=112,
+        size=synthetic.size,
         difficulty=synthetic.difficulty,
         workers=recipe.data.workers,
         progress=advance,

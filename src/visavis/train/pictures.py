@@ -106,7 +106,7 @@ def open_pictures(recipe: DataRecipe, *, advance: Advance | None = None) -> tupl
             synthetic.seed,
             people,
             synthetic.images_per_identity,
-            size=parts[0].size[0] if parts else 112,
+            size=parts[0].size[0] if parts else synthetic.size,
             difficulty=synthetic.difficulty,
             workers=recipe.workers,
             progress=advance,

@@ -28,6 +28,7 @@ class SyntheticRecipe:
     first_identity: int = 0
     seed: int = 0
     difficulty: float = 1.0
+    size: int = 112
 
 
 @dataclass
