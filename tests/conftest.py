@@ -1,11 +1,16 @@
 """Shared fixtures: a tiny folder of picture-like identities, and the real faces beside the repository."""
 
+import os
 from pathlib import Path
+
+# Two test processes share two cores: a thread each, set before anything brings its own pool.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
 import pytest
 
+cv2.setNumThreads(1)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -85,7 +85,7 @@ def test_last_norm_of_iresnet_has_a_fixed_scale():
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_every_backbone_maps_crops_to_features_of_its_dim(name):
     size, dim = OWN_SIZE.get(name, ((32, 32), 24))
-    if name in ("iresnet200", "vit_large", "sphere64"):
+    if name in ("iresnet100", "iresnet200", "vit_small", "vit_base", "vit_large", "sphere36", "sphere64"):
         network = on_paper(name, size=size, dim=dim).eval()
         assert network(torch.empty(2, 3, *size, device="meta")).shape == (2, dim)
         return
