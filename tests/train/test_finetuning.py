@@ -209,7 +209,9 @@ def test_learning_rates_fall_towards_the_input_and_leave_the_head_alone():
     deep = layers(network)
     for depth, layer in enumerate(deep):
         expected = 0.5 ** (len(deep) - 1 - depth)
-        assert {rates[id(network.get_parameter(name))] for name in layer} == {expected}
+        trained = [network.get_parameter(name) for name in layer if network.get_parameter(name).requires_grad]
+        assert {rates[id(p)] for p in trained} <= {expected}
+        assert trained or layer == ["mask_token"]
     assert {rates[id(p)] for p in head.parameters()} == {3.0}
 
 
