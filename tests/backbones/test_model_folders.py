@@ -121,3 +121,18 @@ def test_embedder_takes_nothing_and_refuses_floats():
     assert embedder.embed(crops(0)).shape == (0, 16)
     with pytest.raises(DataError, match="uint8"):
         embedder.embed(np.zeros((1, 32, 32, 3), np.float32))
+
+
+@pytest.mark.parametrize("flip", ["none", "sum", "concat"])
+def test_features_are_the_embeddings_before_they_are_scaled(flip):
+    from visavis.vision.preprocessing import PreprocessSpec
+
+    torch.manual_seed(0)
+    embedder = TorchEmbedder(
+        build_backbone("small", size=(32, 32), dim=8, width=8), PreprocessSpec((32, 32), flip=flip)
+    )
+    crops = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    raw = embedder.features(crops)
+    lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+    assert np.ptp(lengths) > 1e-3
+    np.testing.assert_allclose(raw / lengths, embedder.embed(crops), atol=1e-6)

@@ -161,14 +161,22 @@ class TorchEmbedder:
         Raises:
             DataError: crops of another type or shape.
         """
+        return self._rows(crops, unit=True)
+
+    def features(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+        """The fused features (N, D) before they are scaled to length 1; their norm tells of a picture's quality."""
+        return self._rows(crops, unit=False)
+
+    def _rows(self, crops: ByteArray, *, unit: bool) -> npt.NDArray[np.float32]:
         crops = fit_crops(crops, self.spec)
         result = np.empty((len(crops), self.dim), np.float32)
         with torch.inference_mode():
             for start in range(0, len(crops), self.batch_size):
                 x = self._normalise(crops[start : start + self.batch_size])
                 feature = self._fused(x).float()
-                unit = feature / feature.norm(dim=1, keepdim=True).clamp_min(1e-12)
-                result[start : start + len(x)] = unit.cpu().numpy()
+                if unit:
+                    feature = feature / feature.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                result[start : start + len(x)] = feature.cpu().numpy()
         return result
 
     def _fused(self, x: Tensor) -> Tensor:

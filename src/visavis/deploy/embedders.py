@@ -184,11 +184,15 @@ class GraphEmbedder:
         Raises:
             DataError: crops of another type or shape.
         """
+        return unit_rows(self.features(crops))
+
+    def features(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+        """The fused features (N, D) before they are scaled to length 1; their norm tells of a picture's quality."""
         crops = fit_crops(crops, self.spec)
         result = np.empty((len(crops), self.dim), np.float32)
         for start in range(0, len(crops), self.batch_size):
             batch = crops[start : start + self.batch_size]
-            result[start : start + len(batch)] = unit_rows(self._feature(batch))
+            result[start : start + len(batch)] = self._feature(batch)
         return result
 
     def _feature(self, batch: ByteArray) -> npt.NDArray[np.float32]:
