@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from visavis.data.pair_sets import read_cfp, read_two_lines
+from visavis.data.pair_dialect import Dialect
+from visavis.data.pair_sets import read_cfp, read_two_lines, read_video_pairs
 from visavis.data.pairs import check_pairs, read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
@@ -17,7 +18,7 @@ def test_calfw_with_folds(tmp_path):
     pairs = read_pairs(tmp_path / "pairs_CALFW.txt")
     assert pairs.genuine.tolist() == [True] * 4 + [False] * 4
     assert pairs.fold.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
-    assert pairs.images[pairs.probe[4]] == "C_0000.jpg"
+    assert pairs.images[pairs.probe[4]] == "C/C_0000.jpg"
     assert pairs.lines[1] == 3
 
 
@@ -52,7 +53,7 @@ def test_bad_two_line_lists(tmp_path, text, message):
 def test_agedb_lists(tmp_path):
     """The list in use has paths and 1 or −1."""
     (tmp_path / "agedb_30_pair.txt").write_text("a/1.jpg a/2.jpg 1\na/1.jpg b/1.jpg -1\n")
-    assert read_pairs(tmp_path / "agedb_30_pair.txt", folds=1).genuine.tolist() == [True, False]
+    assert read_pairs(tmp_path / "agedb_30_pair.txt", Dialect(folds=1)).genuine.tolist() == [True, False]
 
 
 def cfp(tmp_path):
@@ -98,7 +99,7 @@ def test_massface_folders(tmp_path):
         for name in ("10.png", "9.png"):
             images.write(tmp_path / "lfw_112x112" / pair / name, np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "lfw_pair.txt").write_text("0 1\n1 0\n")
-    pairs = read_pairs(tmp_path / "lfw_pair.txt", folds=1)
+    pairs = read_pairs(tmp_path / "lfw_pair.txt", Dialect(folds=1))
     assert pairs.images == ("0/9.png", "0/10.png", "1/9.png", "1/10.png")
     assert pairs.genuine.tolist() == [True, False]
     (tmp_path / "lfw_112x112" / "1" / "10.png").unlink()
@@ -107,3 +108,41 @@ def test_massface_folders(tmp_path):
     (tmp_path / "lfw_pair.txt").write_text("0 1\n1 2\n")
     with pytest.raises(DataError, match=r"line 2: expected `PAIR 0\|1`"):
         read_pairs(tmp_path / "lfw_pair.txt")
+
+
+def test_video_pairs(tmp_path):
+    path = tmp_path / "splits.txt"
+    path.write_text("split, first, second, similarity, same\n1, Ann/0, Bob/1, 0.25, 0\n2, Ann/0, Ann/1, 0.5, 1\n")
+    pairs = read_video_pairs(path)
+    assert (pairs.images, pairs.genuine.tolist(), pairs.fold.tolist()) == (
+        ("Ann/0", "Bob/1", "Ann/1"),
+        [False, True],
+        [1, 2],
+    )
+    path.write_text("1, Ann/0, Bob/1, 0.25, 0\n2, Ann/0, Ann/1, 0.5, yes\n")
+    with pytest.raises(DataError, match=r"line 2: expected `split, video, video, similarity, 0\|1`"):
+        read_video_pairs(path)
+    path.write_text("split, first, second, similarity, same\n")
+    with pytest.raises(DataError, match="got none"):
+        read_video_pairs(path)
+
+
+def test_calfw_as_it_is_distributed(tmp_path):
+    """All pictures side by side in one folder whose name has a blank, the list beside it."""
+    from visavis.evaluate.pairs import PairProtocol
+    from visavis.evaluate.protocols import load_protocol
+
+    rng = np.random.default_rng(0)
+    (tmp_path / "aligned images").mkdir()
+    lines = []
+    for k in range(20):
+        for n in (1, 2):
+            picture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            images.write(tmp_path / "aligned images" / f"P{k:02d}_{n:04d}.jpg", picture)
+        other = f"P{k:02d}_0002.jpg" if k % 2 else f"P{(k + 1) % 20:02d}_0002.jpg"
+        lines += [f"P{k:02d}_0001.jpg {k // 2 + 1 if k % 2 else 0}", f"{other} {k // 2 + 1 if k % 2 else 0}"]
+    (tmp_path / "pairs_CALFW.txt").write_text("\n".join(lines))
+    task = load_protocol("calfw", tmp_path)
+    assert task.images(task.protocol.images[0]).shape == (16, 16, 3)
+    assert isinstance(task.protocol, PairProtocol)
+    assert len(np.unique(task.protocol.subjects)) == 20

@@ -25,14 +25,13 @@ from visavis.data.bin_sets import open_bin, write_bin
 from visavis.data.cache import build_cache, open_cache
 from visavis.data.convert import convert
 from visavis.data.lists import read_list
-from visavis.data.pair_sets import read_cfp, read_two_lines
+from visavis.data.pair_sets import read_cfp, read_two_lines, read_video_pairs
 from visavis.data.pairs import read_pairs
 from visavis.data.prepare import read_manifest
 from visavis.data.record_source import open_records
 from visavis.data.sources import open_source, read_identities
 from visavis.deploy.embedders import load_embedder
 from visavis.errors import VisavisError
-from visavis.evaluate import pair_sets as published
 from visavis.evaluate.ijb import read_meta
 from visavis.evaluate.integer_lists import read_integers
 from visavis.vision import images
@@ -150,9 +149,9 @@ def make_cases(root: Path) -> dict[str, Case]:
         "people.txt": ("Ann\nBob\n", read_identities),
         "splits.txt": (
             "split, first, second, similarity, same\n1, Ann/0, Bob/1, 0.25, 0\n2, Ann/0, Ann/1, 0.5, 1\n",
-            published.read_video_pairs,
+            read_video_pairs,
         ),
-        "cplfw.txt": ("a_1.jpg 1\nb_1.jpg 1\nc_1.jpg 0\nd_1.jpg 0\n", published.read_two_line_pairs),
+        "cplfw.txt": ("a_1.jpg 1\nb_1.jpg 1\nc_1.jpg 0\nd_1.jpg 0\n", read_two_lines),
         "meta.txt": ("1 2 3\n4 5 6\n70 80 90\n", lambda p: read_integers(p, columns=3, cache=p.parent / "cache")),
         "manifest.jsonl": (
             '{"settings": {"size": [112, 112]}}\n{"source": "a", "outputs": ["a.jpg"]}\n\n',
@@ -175,9 +174,6 @@ def make_cases(root: Path) -> dict[str, Case]:
     (ijb / "meta" / "ijbc_face_tid_mid.txt").write_text("1.jpg 1 7\n2.jpg 1 8\n3.jpg 2 9\n")
     for name in ("ijbc_name_5pts_score.txt", "ijbc_face_tid_mid.txt"):
         cases[f"IJB {name}"] = Case(ijb, f"meta/{name}", lambda p: read_meta(p.parents[1]), text=True)
-    cases["published CFP"] = Case(
-        root / "cfp", "Split/FP/01/diff.txt", lambda p: published.read_cfp(p.parents[3], "FP"), text=True
-    )
     cases["CFP numbers"] = Case(root / "cfp", "Pair_list_P.txt", lambda p: read_cfp(p.parent), text=True)
     cases["CFP pairs"] = Case(root / "cfp", "Split/FP/01/diff.txt", lambda p: read_cfp(p.parents[3]), text=True)
 

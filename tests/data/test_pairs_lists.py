@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from visavis.cli import main
+from visavis.data.convert import convert
+from visavis.data.pair_dialect import Dialect
 from visavis.data.pairs import check_pairs, read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
@@ -37,13 +40,13 @@ def test_one_number_is_one_fold(tmp_path):
 
 def test_without_header_every_fold_has_both_kinds(tmp_path):
     body = [f"A {i} {i + 1}" for i in range(1, 9)] + [f"A {i} B {i}" for i in range(1, 9)]
-    pairs = read_pairs(write(tmp_path, "\n".join(body)), folds=4)
+    pairs = read_pairs(write(tmp_path, "\n".join(body)), Dialect(folds=4))
     for fold in range(4):
         assert sorted(pairs.genuine[pairs.fold == fold].tolist()) == [False, False, True, True]
 
 
 def test_extension_and_digits(tmp_path):
-    pairs = read_pairs(write(tmp_path, "Ann 1 12"), extension=".png", digits=2)
+    pairs = read_pairs(write(tmp_path, "Ann 1 12"), Dialect(extension=".png", digits=2))
     assert pairs.images == ("Ann/Ann_01.png", "Ann/Ann_12.png")
 
 
@@ -61,9 +64,66 @@ def test_blanks_in_names_without_tabs(tmp_path):
 
 
 def test_path_lines(tmp_path):
-    pairs = read_pairs(write(tmp_path, "Ann/clip/1.jpg\tBob B/2.png\t0\nAnn\\1.jpg\t./Ann/2.jpg\t1\n"), folds=1)
+    pairs = read_pairs(
+        write(tmp_path, "Ann/clip/1.jpg\tBob B/2.png\t0\nAnn\\1.jpg\t./Ann/2.jpg\t1\n"), Dialect(folds=1)
+    )
     assert pairs.images == ("Ann/clip/1.jpg", "Bob B/2.png", "Ann/1.jpg", "Ann/2.jpg")
     assert pairs.genuine.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("separator", "text"),
+    [
+        ("comma", "1,1\nAnn Lee,1,2\nAnn Lee,1,Bob,4\n"),
+        ("semicolon", "1;1\nAnn Lee; 1; 2\nAnn Lee; 1; Bob; 4\n"),
+        ("tab", "1\t1\nAnn Lee\t1\t2\nAnn Lee\t1\tBob\t4\n"),
+        ("blank", "1 1\nAnn\tLee 1 2\nAnn\tLee 1 Bob 4\n"),
+    ],
+)
+def test_separators(tmp_path, separator, text):
+    pairs = read_pairs(write(tmp_path, text), Dialect(separator=separator))
+    assert pairs.images == ("Ann Lee/Ann Lee_0001.jpg", "Ann Lee/Ann Lee_0002.jpg", "Bob/Bob_0004.jpg")
+    assert pairs.genuine.tolist() == [True, False]
+
+
+def test_the_separator_is_named_where_it_is_missing(tmp_path):
+    with pytest.raises(DataError, match=r"line 1: .*choose its separator: --pairs-separator comma"):
+        read_pairs(write(tmp_path, "Ann,1,2\n"))
+    with pytest.raises(DataError, match=r"line 1: expected .*got 'Ann 1 2'"):
+        read_pairs(write(tmp_path, "Ann 1 2\n"), Dialect(separator="tab"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"extension": "exe"}, "the extension of a picture"),
+        ({"digits": 99}, "0 … 12 digits, got 99"),
+        ({"separator": "pipe"}, "auto, tab, blank, comma, semicolon"),
+        ({"folds": 0}, "at least 1"),
+    ],
+)
+def test_impossible_dialects(values, message):
+    with pytest.raises(DataError, match=message):
+        Dialect(**values)
+    assert Dialect(extension="png").extension == ".png"
+
+
+def test_dialects_from_the_command_line(tmp_path, capsys):
+    """Another extension, unpadded numbers and commas, through each verb that reads pairs without training."""
+    for who in ("Ann", "Bob"):
+        (tmp_path / "set" / who).mkdir(parents=True)
+        for n in range(1, 4):
+            picture = np.full((8, 8, 3), 40 * n + len(who), np.uint8)
+            images.write(tmp_path / "set" / who / f"{who}_{n}.png", picture)
+    listed = str(write(tmp_path, "Ann,1,2\nBob,1,3\nAnn,1,Bob,2\nAnn,3,Bob,3\n"))
+    said = ["--pairs-extension", "png", "--pairs-digits", "0", "--pairs-separator", "comma", "--pairs-folds", "2"]
+    assert main(["convert", str(tmp_path / "set"), str(tmp_path / "a.bin"), "--pairs", listed, *said]) == 0
+    assert "8 pictures" in capsys.readouterr().out
+    assert main(["convert", str(tmp_path / "set"), str(tmp_path / "b.bin"), "--pairs", listed]) == 2
+    assert "--pairs-separator comma" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "set"), str(tmp_path / "b.bin"), "--pairs", listed, *said[:-1], "0"]) == 2
+    list(convert(open_source(tmp_path / "a.bin"), tmp_path / "back", "folder"))
+    assert len(read_pairs(tmp_path / "back" / "pairs.txt")) == 4
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from visavis.cli.pair_options import add_pair_options, dialect_of
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="folder per identity, train.rec or its folder, .bin, list")
@@ -15,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-damaged", action="store_true", help="leave damaged records of a .rec out, and count them"
     )
+    add_pair_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     if target.resolve() in (given.resolve(), source.path.resolve()):
         raise DataError(f"{target}: SRC and DST are the same")
     listed = Path(args.pairs) if args.pairs else given / "pairs.txt"
-    pairs = read_pairs(listed) if args.pairs or (kind in ("bin", "mass") and listed.is_file()) else None
+    pairs = (
+        read_pairs(listed, dialect_of(args)) if args.pairs or (kind in ("bin", "mass") and listed.is_file()) else None
+    )
     total = 2 * len(pairs) if pairs is not None and kind in ("bin", "mass") else len(source)
     done = 0
     with embedding_bar("converting") as show:

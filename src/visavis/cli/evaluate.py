@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from visavis.cli.pair_options import add_pair_options, dialect_of
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -39,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--no-detector-scores", action="store_true", help="ijb: do not weight pictures by their detector score")
     add("--norms", action="store_true", help="ijb: weight pictures by the length of their raw feature")
     add("--no-baseline", action="store_true", help="leave out the raw-pixel row")
+    add_pair_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.calibrate is not None:
         _check_calibration(args)
     options = {"frames": args.frames, "norms": args.norms, "detector_scores": not args.no_detector_scores}
+    options["dialect"] = dialect_of(args)
     task = load_protocol(args.protocol, args.data, pairs=args.pairs, model=args.model, **options)
     if args.preset is not None:
         args.flip = args.flip or get_preset(args.preset).flip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from visavis.cli.pair_options import add_pair_options, dialect_of
+
 _EPILOG = """\
 The artefact is run in its own runtime against the weights before it is let in: fp32 must agree to max 1 − cos < 1e-5,
 int8 and fp16 must keep the accuracy on --pairs within --max-drop points.
@@ -55,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also write an edge folder: model, preprocess, postprocess, runner without torch",
     )
+    add_pair_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -119,7 +122,7 @@ def _pairs(args: argparse.Namespace) -> Any:
         return None
     from visavis.export.accuracy import open_pairs
 
-    return open_pairs(args.data, args.pairs)
+    return open_pairs(args.data, args.pairs, dialect=dialect_of(args))
 
 
 def _budget(args: argparse.Namespace, precision: str) -> float | None:

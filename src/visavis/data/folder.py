@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,23 @@ from visavis.vision.images import is_image_path
 _MAX_DEPTH = 8
 
 
-class FolderSource(Source):
-    """A folder per identity; sub-folders (clips, as in YouTube Faces) belong to the identity above them.
+class FileSource(Source):
+    """Pictures that are files below `path`; `owners[i]` is the identity of `names[i]`.
 
-    The order is that of `natural_key`, the same on every file system.
+    Without owners a picture belongs to its first folder: sub-folders (clips, as in YouTube Faces) belong to the
+    identity above them. Identities are in the order of `natural_key`, the same on every file system.
     """
 
-    def __init__(self, path: Path, names: list[str], skipped: list[tuple[str, str]]) -> None:
-        self.path = path
-        self.names = tuple(names)
-        self.skipped = tuple(skipped)
-        owners = [name.split("/", 1)[0] for name in names]
+    def __init__(
+        self,
+        path: Path,
+        names: Sequence[str],
+        *,
+        owners: Sequence[str] | None = None,
+        skipped: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.path, self.names, self.skipped = path, tuple(names), tuple(skipped)
+        owners = [name.split("/", 1)[0] for name in names] if owners is None else owners
         self.identities = tuple(sorted(set(owners), key=natural_key))
         row = {identity: label for label, identity in enumerate(self.identities)}
         self.labels = np.array([row[owner] for owner in owners], np.int64)
@@ -62,7 +69,7 @@ def open_folder(path: Path) -> Source:
         loose = sum(reason.startswith("a picture") for _, reason in skipped)
         found = f"{loose} pictures with no folder around them" if loose else f"{len(skipped)} other entries"
         raise DataError(f"{root}: expected one folder of pictures per identity ({'IDENTITY/picture.jpg'}), got {found}")
-    return FolderSource(root, names, skipped)
+    return FileSource(root, names, skipped=skipped)
 
 
 def open_flat(path: Path) -> Source:
@@ -82,7 +89,13 @@ def open_flat(path: Path) -> Source:
             skipped.append((entry.name, "a folder" if entry.is_dir() else "not a picture"))
     if not names:
         raise DataError(f"{path}: expected pictures, got {len(skipped)} other entries")
-    return FolderSource(path, names, skipped)
+    return FileSource(path, names, skipped=skipped)
+
+
+def holds_only_pictures(folder: Path) -> bool:
+    """Whether pictures lie side by side in a folder, and no folder beside them."""
+    entries = _listing(folder)
+    return any(is_image_path(entry.name) for entry in entries) and not any(entry.is_dir() for entry in entries)
 
 
 def _has_pictures(folder: Path) -> bool:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visavis.data.pairs import relative
+from visavis.data.folder import FileSource
+from visavis.data.pair_dialect import relative
 from visavis.data.sources import Source
-from visavis.data.text import bad_line, natural_key, read_lines
+from visavis.data.text import bad_line, read_lines
 from visavis.errors import DataError
 from visavis.vision.images import is_image_path
 
@@ -93,32 +94,10 @@ def _points(path: str, number: int, line: str, values: list[str]) -> Landmarks:
     return points
 
 
-class ListSource(Source):
-    """The pictures of a list; paths are relative to the list's folder, or to `images/` in it.
+def open_list(path: Path) -> FileSource:
+    """Open the pictures of a list; its paths are relative to its folder, or to `images/` in it.
 
     The identity is the list's label, or the picture's folder where the list gives none.
-    """
-
-    def __init__(self, root: Path, listing: Listing) -> None:
-        self.path, self.names = root, listing.names
-        owners = [
-            label if label is not None else name.rsplit("/", 1)[0].split("/")[0]
-            for name, label in zip(listing.names, listing.labels, strict=True)
-        ]
-        self.identities = tuple(sorted(set(owners), key=natural_key))
-        row = {identity: label for label, identity in enumerate(self.identities)}
-        self.labels = np.array([row[owner] for owner in owners], np.int64)
-
-    def read(self, index: int) -> bytes:
-        """The file's bytes."""
-        try:
-            return (self.path / self.names[index]).read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.path / self.names[index]}: cannot read the picture ({error.strerror})") from error
-
-
-def open_list(path: Path) -> ListSource:
-    """Open the pictures of a list.
 
     Raises:
         DataError: not a list of pictures, or the first of them is not where the list lies.
@@ -126,7 +105,11 @@ def open_list(path: Path) -> ListSource:
     listing = read_list(path)
     for root in (path.parent, path.parent / "images"):
         if (root / listing.names[0]).is_file():
-            return ListSource(root, listing)
+            owners = [
+                name.split("/", 1)[0] if label is None else label
+                for name, label in zip(listing.names, listing.labels, strict=True)
+            ]
+            return FileSource(root, listing.names, owners=owners)
     raise DataError(
         f"{path}, line {listing.lines[0]}: {listing.names[0]!r} is neither in {path.parent} nor in its images/; "
         "paths in a list are relative to its folder"

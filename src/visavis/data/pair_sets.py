@@ -1,4 +1,4 @@
-"""The pair lists that benchmarks come with: .bin, CFP, CALFW and CPLFW, MassFace's pair folders."""
+"""The pair lists that benchmarks come with: .bin, CFP, CALFW and CPLFW, MassFace's pair folders, YouTube Faces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from visavis.data.bin_sets import open_bin
-from visavis.data.pairs import ListedPairs, Row, build_pairs, even_folds, relative
+from visavis.data.pair_dialect import Row, is_number, relative
+from visavis.data.pairs import ListedPairs, build_pairs, even_folds
 from visavis.data.text import bad_line, natural_key, read_lines
 from visavis.errors import DataError
 from visavis.vision.images import is_image_path
@@ -36,6 +37,7 @@ def read_pair_set(path: str | os.PathLike[str], *, folds: int = 10) -> ListedPai
 def read_two_lines(path: str | os.PathLike[str]) -> ListedPairs:
     """Read CALFW's and CPLFW's lists: two lines a pair, `picture fold`, where 0 instead of a fold means impostor.
 
+    A picture without folder is named by its person's: `Name_0001.jpg` becomes `Name/Name_0001.jpg`.
     Where every genuine pair says 1 (CPLFW), or impostor pairs do not follow in equal numbers, the pairs are cut into
     ten folds, genuine and impostor alike; otherwise the impostor pairs are dealt to the folds in order, as the genuine
     ones are.
@@ -49,7 +51,9 @@ def read_two_lines(path: str | os.PathLike[str]) -> ListedPairs:
         fields = line.strip().rsplit(None, 1)
         if len(fields) != 2 or not is_image_path(fields[0]) or not re.fullmatch("[0-9]{1,4}", fields[1]):
             raise bad_line(path, number, "`picture fold` (0: impostor)", line)
-        halves.append((number, relative(name, number, fields[0].strip()), int(fields[1])))
+        picture = relative(name, number, fields[0].strip())
+        person = picture.rpartition("_")[0]
+        halves.append((number, f"{person}/{picture}" if person and "/" not in picture else picture, int(fields[1])))
     if len(halves) % 2:
         raise DataError(f"{name}, line {halves[-1][0]}: expected two lines a pair, the last one stands alone")
     rows: list[Row] = []
@@ -146,9 +150,32 @@ def _numbered(path: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for number, line in read_lines(path):
         fields = line.split(None, 1)
-        if len(fields) != 2 or not fields[0].isdigit() or not is_image_path(fields[1].strip()):
+        if len(fields) != 2 or not is_number(fields[0]) or not is_image_path(fields[1].strip()):
             raise bad_line(path, number, "`number path`", line)
         name = fields[1].strip().replace("\\", "/")
         name = name.split("Images/", 1)[-1]
         names[fields[0]] = relative(str(path), number, name)
     return names
+
+
+def read_video_pairs(path: str | os.PathLike[str]) -> ListedPairs:
+    """Read YouTube Faces' `splits.txt`: a header, then `split, first, second, similarity, is same`; names are videos'.
+
+    Raises:
+        DataError: a line has another form.
+    """
+    rows: list[Row] = []
+    folds: list[int] = []
+    lines: list[int] = []
+    for number, line in read_lines(path):
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) < 5 or not is_number(fields[0]) or fields[4] not in ("0", "1"):
+            if number == 1:
+                continue  # the header
+            raise bad_line(path, number, "`split, video, video, similarity, 0|1`", line)
+        rows.append((relative(str(path), number, fields[1]), relative(str(path), number, fields[2]), fields[4] == "1"))
+        folds.append(int(fields[0]))
+        lines.append(number)
+    if not rows:
+        raise DataError(f"{path}: expected video pairs, got none")
+    return build_pairs(rows, np.array(folds, np.int64), path=str(path), lines=lines)

@@ -74,7 +74,8 @@ class Source(ABC):
     def index_of(self, name: str) -> int:
         """The index of a picture by name.
 
-        A list that says .jpg finds a .png of the same name, and a name without folder the one picture called so.
+        A list that says .jpg finds a .png of the same name, and a name without folder, or in the folder it begins with
+        (`Ann/Ann_0001.jpg`), the one picture called so.
 
         Raises:
             DataError: there is no such picture; the nearest name is given.
@@ -83,8 +84,9 @@ class Source(ABC):
         if found is None and os.path.splitext(name)[1].lower() in images.EXTENSIONS:
             stem = os.path.splitext(name)[0]
             found = self._by_stem.get(stem)
-            if found is None and "/" not in name:
-                found = self._by_base.get(stem)
+            folder, _, base = stem.rpartition("/")
+            if found is None and (not folder or base.startswith(folder)):  # the file's own name says whose it is
+                found = self._by_base.get(base)
         if found is None:
             folder = name.split("/")[0]
             near = [n for n in self.names if n.startswith(folder + "/")] or self.names[:20_000]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from visavis.data.pairs import build_pairs, check_pairs, read_pairs
+from visavis.data.pairs import PLAIN, build_pairs, check_pairs, read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.folds import cut_folds
@@ -94,7 +94,7 @@ def load_rfw(request: Request) -> Task:
     for k, path in enumerate(lists):
         name = path.parent.name
         sources[name] = open_source(home / name)
-        pairs = read_pairs(path)
+        pairs = read_pairs(path, request.options.get("dialect") or PLAIN)
         check_pairs(pairs, sources[name])
         listed = [f"{name}/{image}" for image in pairs.images]
         ends = zip(pairs.reference.tolist(), pairs.probe.tolist(), pairs.genuine.tolist(), strict=True)

@@ -8,20 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from visavis.data.bin_sets import BinSource
-from visavis.data.pairs import ListedPairs, build_pairs, check_pairs, even_folds, read_pairs
+from visavis.data.folder import holds_only_pictures
+from visavis.data.pair_sets import read_cfp, read_video_pairs
+from visavis.data.pairs import PLAIN, check_pairs, read_pairs
 from visavis.data.sources import Source, open_source
-from visavis.data.text import read_lines
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.loading import Request, SourceImages, Task
 from visavis.evaluate.pairs import PairProtocol
 from visavis.evaluate.template_pairs import video_protocol
 
-_LISTS = ("pairs.txt", "pairs_CALFW.txt", "pairs_CPLFW.txt", "xqlfw_pairs.txt")
+_LISTS = ("pairs.txt", "pairs_CALFW.txt", "pairs_CPLFW.txt", "xqlfw_pairs.txt", "lfw_pair.txt")
 _CFP_PAIRS = {"cfp-ff": "FF", "cfp-fp": "FP"}
 
 
 def load_pairs(request: Request, *, name: str = "pairs") -> Task:
     """Pictures and a pair list (SRC/pairs.txt unless another is named), or a `.bin`, which holds both.
+
+    The option `dialect` says how the list is written.
 
     Raises:
         ProtocolError: no pair list.
@@ -32,13 +35,21 @@ def load_pairs(request: Request, *, name: str = "pairs") -> Task:
         assert isinstance(source, BinSource)
         return Task(PairProtocol.of(source.pairs(), name=name), SourceImages(source), (request.data,))
     candidates = [request.pairs] if request.pairs else [request.data / listed for listed in _LISTS]
-    listed = next((path for path in candidates if path.is_file()), None)
+    listed = next((path for path in candidates if path.exists()), None)
     if listed is None:
         raise ProtocolError(f"{candidates[0]}: expected a pair list, there is no such file; name one with --pairs FILE")
-    pairs = read_two_line_pairs(listed) if _has_two_line_pairs(listed) else read_pairs(listed)
-    source = open_source(request.data)
+    pairs = read_pairs(listed, request.options.get("dialect") or PLAIN)
+    source = _pictures(request.data)
     check_pairs(pairs, source)
-    return Task(PairProtocol.of(pairs, name=name), SourceImages(source), (listed,))
+    return Task(PairProtocol.of(pairs, name=name), SourceImages(source), (listed,) if listed.is_file() else ())
+
+
+def _pictures(data: Path) -> Source:
+    """The pictures of a set: a folder a person, or all side by side, as CALFW and CPLFW come."""
+    for folder in (data, data / "images", data / "aligned images"):
+        if folder.is_dir() and holds_only_pictures(folder):
+            return open_source(folder, kind="flat")
+    return open_source(data)
 
 
 def load_cfp(request: Request, *, name: str) -> Task:
@@ -46,81 +57,10 @@ def load_cfp(request: Request, *, name: str) -> Task:
     protocol = request.data / "Protocol"
     if request.pairs or not protocol.is_dir():
         return load_pairs(request, name=name)
-    pairs = read_cfp(protocol, _CFP_PAIRS[name])
+    pairs = read_cfp(protocol, kind=_CFP_PAIRS[name])
     source = open_source(request.data / "Data" / "Images")
     check_pairs(pairs, source)
     return Task(PairProtocol.of(pairs, name=name), SourceImages(source), (protocol / "Pair_list_F.txt",))
-
-
-def read_cfp(protocol: Path, kind: str) -> ListedPairs:
-    """CFP's lists: `Pair_list_F.txt` and `_P.txt` number the pictures, `Split/FP/NN/{same,diff}.txt` pair them.
-
-    Raises:
-        DataError: a list is missing or names a number that is not listed.
-    """
-    listed = [_cfp_pictures(protocol / f"Pair_list_{side}.txt") for side in kind]
-    rows, folds, lines = [], [], []
-    splits = sorted(p for p in (protocol / "Split" / kind).glob("*") if p.is_dir())
-    if not splits:
-        raise DataError(f"{protocol / 'Split' / kind}: expected the folders 01 to 10, got none")
-    for fold, split in enumerate(splits):
-        for file, genuine in (("same.txt", True), ("diff.txt", False)):
-            for number, line in read_lines(split / file):
-                fields = line.strip().split(",")
-                if len(fields) != 2 or any(f not in side for f, side in zip(fields, listed, strict=True)):
-                    raise DataError(
-                        f"{split / file}, line {number}: expected two numbers of the pair lists, got {line!r}"
-                    )
-                rows.append((listed[0][fields[0]], listed[1][fields[1]], genuine))
-                folds.append(fold)
-                lines.append(number)
-    return build_pairs(rows, np.array(folds), path=str(protocol), lines=lines)
-
-
-def _cfp_pictures(path: Path) -> dict[str, str]:
-    """`17 ../Data/Images/002/frontal/07.jpg` as "17" -> "002/frontal/07.jpg"."""
-    found = {}
-    for number, line in read_lines(path):
-        fields = line.split()
-        if len(fields) != 2 or "/Images/" not in fields[1]:
-            raise DataError(f"{path}, line {number}: expected a number and a path with /Images/, got {line.strip()!r}")
-        found[fields[0]] = fields[1].split("/Images/", 1)[1]
-    return found
-
-
-def _has_two_line_pairs(path: Path) -> bool:
-    """Whether a list is CALFW's or CPLFW's kind: `Name_0001.jpg 3`, two lines a pair."""
-    lines = read_lines(path)
-    fields = lines[0][1].split() if lines else []
-    return len(fields) == 2 and not fields[0].isdigit() and fields[1].isdigit()
-
-
-def read_two_line_pairs(path: Path) -> ListedPairs:
-    """CALFW's and CPLFW's lists: a picture and a number a line, two lines a pair, the number 0 where they differ.
-
-    Folds: as many as the largest number, genuine and impostor pairs alike, in order.
-
-    Raises:
-        DataError: an odd number of lines, or the two lines of a pair disagree.
-    """
-    lines = read_lines(path)
-    if len(lines) % 2:
-        raise DataError(f"{path}: expected two lines a pair, got {len(lines)} lines")
-    rows: list[tuple[str, str, bool]] = []
-    largest = 0
-    for (number, a), (_, b) in zip(lines[::2], lines[1::2], strict=True):
-        fields = [*a.split(), *b.split()]
-        if len(fields) != 4 or not fields[1].isdigit() or fields[1] != fields[3]:
-            raise DataError(f"{path}, line {number}: expected `picture number` twice with one number, got {a!r}, {b!r}")
-        rows.append((_in_folder(fields[0]), _in_folder(fields[2]), fields[1] != "0"))
-        largest = max(largest, int(fields[1]))
-    fold = even_folds(np.array([row[2] for row in rows]), max(largest, 10) if largest <= 10 else 10)
-    return build_pairs(rows, fold, path=str(path), lines=[number for number, _ in lines[::2]])
-
-
-def _in_folder(name: str) -> str:
-    """`Name_0001.jpg` as `Name/Name_0001.jpg`; a name with a folder stays."""
-    return name if "/" in name else f"{name.rpartition('_')[0]}/{name}"
 
 
 def load_youtube_faces(request: Request) -> Task:
@@ -140,29 +80,6 @@ def load_youtube_faces(request: Request) -> Task:
     limit = request.options.get("frames")
     chosen = {v: _spread(videos[v], int(limit) if limit else len(videos[v])) for v in pairs.images}
     return Task(video_protocol(chosen, pairs, name="youtube-faces"), SourceImages(source), (listed,))
-
-
-def read_video_pairs(path: Path) -> ListedPairs:
-    """YouTube Faces' `splits.txt`: a header, then `split, first, second, similarity, is same` separated by commas.
-
-    Raises:
-        DataError: a line has another form.
-    """
-    rows, folds, lines = [], [], []
-    for number, line in read_lines(path):
-        fields = [f.strip() for f in line.split(",")]
-        if len(fields) < 5 or not fields[0].isdigit() or fields[4] not in ("0", "1"):
-            if number == 1:
-                continue  # the header
-            raise DataError(
-                f"{path}, line {number}: expected `split, video, video, similarity, 0|1`, got {line[:80]!r}"
-            )
-        rows.append((fields[1], fields[2], fields[4] == "1"))
-        folds.append(int(fields[0]))
-        lines.append(number)
-    if not rows:
-        raise DataError(f"{path}: expected video pairs, got none")
-    return build_pairs(rows, np.array(folds), path=str(path), lines=lines)
 
 
 def _videos(source: Source) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from visavis.data.pair_dialect import Dialect
 from visavis.errors import ProtocolError
 from visavis.types import Embedder
 
@@ -25,11 +26,13 @@ class PairSet:
         return len(self.protocol.pairs)
 
 
-def open_pairs(data: str | os.PathLike[str], pairs: str | os.PathLike[str] | None = None) -> PairSet:
-    """Open a pair set: `SRC/pairs.txt`, or another list over the same pictures."""
+def open_pairs(
+    data: str | os.PathLike[str], pairs: str | os.PathLike[str] | None = None, *, dialect: Dialect | None = None
+) -> PairSet:
+    """Open a pair set: `SRC/pairs.txt`, or another list over the same pictures, written in `dialect`."""
     from visavis.evaluate.protocols import load_protocol
 
-    task = load_protocol("pairs", str(data), pairs=None if pairs is None else str(pairs))
+    task = load_protocol("pairs", str(data), pairs=None if pairs is None else str(pairs), dialect=dialect)
     return PairSet(task.protocol, task.images, os.path.basename(os.fspath(pairs or data)))
 
 

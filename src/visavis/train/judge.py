@@ -44,7 +44,7 @@ def open_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None 
     wanted = recipe.evaluate
     if wanted.source or wanted.pairs:
         source = open_source(wanted.source or recipe.data.source)
-        listed = read_pairs(beside(wanted.pairs or "pairs.txt", wanted.source or recipe.data.source))
+        listed = read_pairs(beside(wanted.pairs or "pairs.txt", wanted.source or recipe.data.source), wanted.dialect)
         index = check_pairs(listed, source)
         crops = np.stack([fit_crops(source.image(int(i))[None], spec)[0] for i in index])
         return Judge(listed, crops)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from visavis.data.augmentation import Augmentation
+from visavis.data.pair_dialect import Dialect
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -203,12 +204,14 @@ class EvaluateRecipe:
     """Verification during training: every `every` steps (0: at the end only) on `pairs` of `source`.
 
     With no source, `synthetic_identities` generated people the training never saw are compared; 0: no evaluation.
+    `dialect` says how the lists are written, where they differ from LFW's.
     `old_pairs` of `old_source` are pairs the model given as `init` should not get worse on: the forgetting check.
     """
 
     source: str = ""
     pairs: str = ""
     every: int = 0
+    dialect: Dialect = field(default_factory=Dialect)
     old_source: str = ""
     old_pairs: str = ""
     synthetic_identities: int = 0
