@@ -1,7 +1,9 @@
+import cv2
 import numpy as np
 import pytest
 
 from visavis.data.augmentation import Augmentation
+from visavis.data.generic_head import GenericHead
 from visavis.errors import RecipeError
 
 STRONG = {"flip": 0.5, "shift": 0.1, "scale": 0.1, "rotate": 10, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3,
@@ -67,3 +69,61 @@ def test_erasing_covers_at_most_its_area():
 def test_impossible_strengths_are_refused(wrong):
     with pytest.raises(RecipeError, match=f"augment.{next(iter(wrong))}"):
         Augmentation(**wrong)
+
+
+def _dots(*places):
+    """A black ArcFace crop with white 3 × 3 dots at (x, y)."""
+    picture = np.zeros((112, 112, 3), np.uint8)
+    for x, y in places:
+        picture[y - 1 : y + 2, x - 1 : x + 2] = 255
+    return picture
+
+
+def _centre(picture, around, reach=12):
+    x, y = around
+    window = picture[y - reach : y + reach + 1, x - reach : x + reach + 1, 0].astype(float)
+    rows, columns = np.mgrid[y - reach : y + reach + 1, x - reach : x + reach + 1]
+    return np.array([(window * columns).sum(), (window * rows).sum()]) / window.sum()
+
+
+@pytest.mark.parametrize("degrees", [-15, 10, 20])
+def test_a_turned_head_moves_its_points_as_rotation_says(degrees):
+    """x' = x cos θ + z sin θ, written out for the nose tip and a cheek, less the landmarks' mean shift."""
+    head = GenericHead((112, 112))
+    y, x = np.mgrid[0:112, 0:112].astype(np.float32)
+    angle = np.deg2rad(degrees)
+    maps = head.turned(x, y, turn=angle, nod=0.0)
+    for point in ((55, 71), (38, 80)):
+        turned = cv2.remap(_dots(point), *maps, cv2.INTER_LINEAR)
+        z = head.depth[point[1], point[0]]
+        expected = 55.5 + (point[0] - 55.5) * np.cos(angle) + (z - head.landmark_depth) * np.sin(angle)
+        seen = _centre(turned, point)
+        assert seen[0] == pytest.approx(expected, abs=0.6)
+        assert seen[1] == pytest.approx(point[1], abs=0.3)
+
+
+def test_no_turn_and_no_tilt_change_nothing():
+    head = GenericHead((112, 96))
+    y, x = np.mgrid[0:112, 0:96].astype(np.float32)
+    same = head.turned(x, y, turn=0.0, nod=0.0)
+    np.testing.assert_allclose(same[0], x, atol=1e-4)
+    np.testing.assert_allclose(same[1], y, atol=1e-4)
+    np.testing.assert_allclose(head.shading(x, y, side=0.0, above=0.0), 1)
+
+
+def test_light_from_the_side_brightens_that_side_and_darkens_the_other():
+    head = GenericHead((112, 112))
+    y, x = np.mgrid[0:112, 0:112].astype(np.float32)
+    shading = head.shading(x, y, side=0.4, above=0.0)
+    assert (np.diff(shading, axis=1) >= 0).all()
+    assert shading[60, 55:57].mean() == pytest.approx(1, abs=0.01)  # the middle keeps its brightness
+    assert shading[60, 97] == pytest.approx(1.4, abs=0.02)  # one half-width from the middle
+
+
+def test_turning_lighting_and_warping_repeat_with_the_seed_and_keep_the_frame(crops):
+    bent = Augmentation(flip=0, turn=25, nod=12, light=0.4, warp=1.0)
+    first, again, other = (bent(crops, np.random.default_rng(s), size=(56, 56)) for s in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).mean() > 0.3
+    flipped = Augmentation(flip=1, turn=1e-9)(crops, np.random.default_rng(0), size=(112, 112)).astype(int)
+    assert np.abs(flipped - crops[:, :, ::-1]).max() <= 1  # the path by maps gives what the path by matrices gives

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
+from visavis.data.generic_head import generic_head
 from visavis.errors import RecipeError
-from visavis.types import ByteArray
+from visavis.types import ByteArray, FloatArray
 
+_LIMITS = {"rotate": 180.0, "turn": 45.0, "nod": 45.0, "warp": 10.0}  # 1 for the rest
+_BEND = (5, 4)  # rows and columns of the displacements that a warp interpolates
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
+
+
+@dataclass(frozen=True)
+class _Bend:
+    """What is done to one face: angles in radians, the light's tilt, and displacements (2, 5, 4) in template pixels."""
+
+    turn: float
+    nod: float
+    side: float
+    above: float
+    moves: FloatArray
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,11 @@ class Augmentation:
     covers up to `erase_area` of the picture; a low resolution is at least `lowest_resolution` of the side. `window` is
     the probability that a crop larger than the network's input is cut out at a random place, and not in the middle;
     unless it is 0 such crops are cut, never shrunk (SphereFace, reference-systems row S2: 116 × 100 to 112 × 96, 0.5).
+
+    `turn` and `nod` turn the face as a generic head would turn, by a normal angle with half of that many degrees as
+    its deviation and that many at most; `light` tilts the light by a normal amount with two thirds of it as its
+    deviation; `warp` bends the face by smooth displacements of that many pixels (standard deviation, of a crop of 112
+    rows). The first three want crops aligned to the ArcFace frame or its centre columns; see `generic_head`.
     """
 
     flip: float = 0.5
@@ -38,10 +58,14 @@ class Augmentation:
     lowest_resolution: float = 0.3
     blur: float = 0.0
     window: float = 0.0
+    turn: float = 0.0
+    nod: float = 0.0
+    light: float = 0.0
+    warp: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            limit = 180.0 if name == "rotate" else 1.0
+            limit = _LIMITS.get(name, 1.0)
             if not 0 <= value <= limit:
                 raise RecipeError(f"augment.{name} must lie in [0, {limit:g}], got {value}")
 
@@ -56,14 +80,21 @@ class Augmentation:
         lows = np.where(rng.random(n) < self.low_resolution, rng.uniform(self.lowest_resolution, 1.0, n), 1.0)
         blurs = np.where(rng.random(n) < self.blur, rng.uniform(0.3, 1.2, n) * size[0] / 64, 0.0)
         boxes = self._boxes(rng, n, size)
+        bends = self._bends(rng, n) if self.turn or self.nod or self.light or self.warp else None
         for i in range(n):
-            picture = _resample(crops[i], matrices[i], size)
+            shading = None
+            if bends is None:
+                picture = _resample(crops[i], matrices[i], size)
+            else:
+                picture, shading = self._bend(crops[i], matrices[i], size, bends[i])
             if lows[i] < 1:
                 picture = _lower_resolution(picture, lows[i])
             if blurs[i] > 0:
                 picture = cv2.GaussianBlur(picture, (0, 0), float(blurs[i]))
             if colours is not None:
                 picture = _recolour(picture, colours[i])
+            if shading is not None:
+                picture = cv2.multiply(picture, cv2.merge([shading] * 3), dtype=cv2.CV_8U)
             out[i] = picture
             top, left, height, width = boxes[i]
             if height:
@@ -97,6 +128,32 @@ class Augmentation:
         matrices[:, :, 2] = target + shift - matrices[:, :, :2] @ centre
         return matrices
 
+    def _bends(self, rng: np.random.Generator, n: int) -> list[_Bend]:
+        """What `_bend` does to each picture."""
+        angles = np.array([self.turn, self.nod])
+        angles = np.deg2rad(np.clip(rng.normal(0, 1, (n, 2)) * angles / 2, -angles, angles))
+        lights = rng.normal(0, 1, (n, 2)) * self.light * 2 / 3
+        moves = rng.normal(0, 1, (n, 2, *_BEND)) * self.warp
+        return [
+            _Bend(float(angle[0]), float(angle[1]), float(light[0]), float(light[1]), move.astype(np.float32))
+            for angle, light, move in zip(angles, lights, moves, strict=True)
+        ]
+
+    def _bend(
+        self, crop: ByteArray, matrix: np.ndarray, size: tuple[int, int], bend: _Bend
+    ) -> tuple[np.ndarray, FloatArray | None]:
+        """The resampled picture of a turned and warped face, and the brightness (height, width) it is to be given."""
+        head = generic_head((crop.shape[0], crop.shape[1]))
+        places = _grid(size) @ cv2.invertAffineTransform(matrix).astype(np.float32).T
+        x, y = places[..., 0].copy(), places[..., 1].copy()
+        if self.turn or self.nod:
+            x, y = head.turned(x, y, turn=bend.turn, nod=bend.nod)
+        if self.warp:
+            move = [cv2.resize(m, (size[1], size[0]), interpolation=cv2.INTER_CUBIC) * head.unit for m in bend.moves]
+            x, y = x + move[0], y + move[1]
+        picture = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return picture, head.shading(x, y, side=bend.side, above=bend.above) if self.light else None
+
     def _colour(self, rng: np.random.Generator, n: int) -> np.ndarray | None:
         """One (3, 4) matrix a picture: saturation about its luma, contrast about mid-grey, brightness."""
         if not (self.brightness or self.contrast or self.saturation or self.grey):
@@ -125,6 +182,13 @@ class Augmentation:
 def _resample(crop: ByteArray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     flags = cv2.INTER_LINEAR
     return cv2.warpAffine(crop, matrix, (size[1], size[0]), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=8)
+def _grid(size: tuple[int, int]) -> FloatArray:
+    """(height, width, 3): x, y, 1 of every pixel."""
+    rows, columns = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float32)
+    return np.stack([columns, rows, np.ones_like(rows)], -1)
 
 
 def _lower_resolution(picture: np.ndarray, share: float) -> np.ndarray:
