@@ -1,33 +1,22 @@
-"""Equal and nearly equal pictures among any number of them: digests, perceptual hashes, and a look at the pixels."""
+"""Equal and nearly equal pictures among any number of them, by digests and perceptual hashes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from visavis.types import ByteArray
-
 Hashes = npt.NDArray[np.uint64]
+Codes = npt.NDArray[np.int64]
 BITS = 128
-RADIUS = 30  # of 128 bits; unrelated pictures differ in 64 ± 6
-SAME = 0.85  # correlation of the pixels from which two pictures count as one
 _EXACT_LIMIT = 20_000
-_BLOCK = 2_000_000
-_NEIGHBOURS = 2_000  # of one bucket; thousands of blank pictures must not cost their square
-
-
-@dataclass(frozen=True)
-class Match:
-    """Two pictures that are one: indices, and the correlation of their pixels (1.0 when their bytes are equal)."""
-
-    first: int
-    second: int
-    correlation: float
-    distance: int = 0
+_BLOCK = 1 << 19
+_SAMPLE = 200_000  # pictures from which the medians are taken
+_NEIGHBOURS = 64  # of one picture in one bucket: thousands of blank pictures must not cost their square
+_DEGREE = 64  # look-alikes kept of one picture
+_SURE = 22  # bits within which at least _RECALL of the pairs are found; a crop moved by four pixels differs in so many
+_RECALL = 0.95
 
 
 def equal_bytes(digests: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int64]]:
@@ -39,30 +28,66 @@ def equal_bytes(digests: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) ->
     return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
 
 
-def perceptual_hashes(features: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> Hashes:
+def perceptual_hashes(features: npt.NDArray[np.floating], valid: npt.NDArray[np.bool_]) -> Hashes:
     """128-bit hashes (N, 2): which of a picture's frequencies lie above their median over the whole set.
 
     A hash against fixed thresholds is nearly constant over aligned faces, since they all look like the mean face;
-    against the set's medians every bit halves the set, and near-duplicates differ in few bits.
+    against the set's medians every bit halves the set, and near-duplicates differ in few bits. Of more than 200,000
+    pictures mean and median are those of 200,000, evenly spread.
     """
-    centred = features - features[valid].mean(0) if valid.any() else features
-    scaled = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
-    median = np.median(scaled[valid], axis=0) if valid.any() else np.zeros(features.shape[1], np.float32)
-    return np.ascontiguousarray(np.packbits(scaled > median, axis=1)).view(np.uint64)
+    if not valid.any():
+        return np.zeros((len(features), 2), np.uint64)
+    rows = np.flatnonzero(valid)
+    sample = features[rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)]].astype(np.float32)
+    mean = sample.mean(0)
+    median = np.median(_directions(sample, mean), axis=0)
+    hashes = np.empty((len(features), 2), np.uint64)
+    for start in range(0, len(features), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        above = _directions(features[block].astype(np.float32), mean) > median
+        hashes[block] = np.ascontiguousarray(np.packbits(above, axis=1)).view(np.uint64)
+    return hashes
 
 
-def close_hashes(hashes: Hashes, valid: npt.NDArray[np.bool_], *, radius: int = RADIUS) -> npt.NDArray[np.int64]:
-    """Pairs (K, 3) of indices i < j and the bits in which their hashes differ, at most `radius`.
+def _directions(features: npt.NDArray[np.float32], mean: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    centred = features - mean
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
 
-    Up to 20,000 pictures all pairs are compared. Beyond, the 128 bits are cut into bands, and only pictures that agree
-    in a whole band are compared (multi-index hashing, Norouzi et al., arXiv 1307.2982v3): with B bands every pair of
-    distance below B is found, and most of those up to `radius`. Bands are as narrow as the number of pictures lets the
-    buckets stay small.
+
+def radius_for(count: int) -> int:
+    """Within how many of 128 bits pictures are looked at again.
+
+    Unrelated aligned faces differ in 64 ± 7 bits, with a tail: of `lfw-dev`'s 45 million pairs 7·10⁻⁷ differ in at most
+    24 and 1.5·10⁻⁵ in at most 30. The radius shrinks with the set so that the chance ones stay fewer than the pictures.
+    """
+    return 30 if count <= _EXACT_LIMIT else 28 if count <= 100_000 else 26 if count <= 1_000_000 else 24
+
+
+def close_hashes(
+    hashes: Hashes,
+    valid: npt.NDArray[np.bool_],
+    *,
+    radius: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.int64]:
+    """Pairs (K, 3) of indices i < j and the bits in which their hashes differ, at most `radius` (see `radius_for`).
+
+    Up to 20,000 pictures all pairs are compared. Beyond, only pictures that agree in all of some 15 to 24 bits are, for
+    many random choices of those bits (Indyk and Motwani, Approximate Nearest Neighbors, STOC 1998): of pairs that
+    differ in d bits the share 1 − (1 − p)^T is found with T choices of w bits, p = C(128 − d, w) / C(128, w), at least
+    95 % at d = 22 and all but 1 in 10⁶ at d = 8. Of a picture that has 64 no more are looked for.
+
+    Args:
+        hashes: (N, 2).
+        valid: which pictures take part (N,).
+        radius: bits.
+        progress: called with (done, total).
     """
     index = np.flatnonzero(valid)
+    radius = radius_for(len(index)) if radius is None else radius
     if len(index) <= _EXACT_LIMIT:
         return _all_pairs(hashes, index, radius)
-    return banded_pairs(hashes, index, radius=radius, width=max(8, min(32, int(np.log2(len(index))) - 1)))
+    return bucket_search(hashes, index, radius=radius, width=int(np.log2(len(index))) + 1, progress=progress)
 
 
 def _all_pairs(hashes: Hashes, index: npt.NDArray[np.int64], radius: int) -> npt.NDArray[np.int64]:
@@ -76,73 +101,72 @@ def _all_pairs(hashes: Hashes, index: npt.NDArray[np.int64], radius: int) -> npt
     return np.concatenate(found) if found else np.zeros((0, 3), np.int64)
 
 
-def banded_pairs(hashes: Hashes, index: npt.NDArray[np.int64], *, radius: int, width: int) -> npt.NDArray[np.int64]:
-    """`close_hashes` by bands of `width` bits."""
-    bits = np.unpackbits(hashes[index].view(np.uint8), axis=1)
-    weights = (1 << np.arange(width, dtype=np.int64))[::-1]
-    found = [np.zeros((0, 3), np.int64)]
-    # Neighbouring frequencies go together in pictures; strided bands spread them, which keeps the buckets even.
-    bands = BITS // width
-    for band in range(bands):
-        columns = np.arange(band, BITS, bands)[:width]
-        key = bits[:, columns].astype(np.int64) @ weights
-        for i, j in _bucket_pairs(key):
-            distance = np.bitwise_count(hashes[index[i]] ^ hashes[index[j]]).sum(1, dtype=np.int64)
-            near = distance <= radius
-            found.append(np.column_stack([index[i[near]], index[j[near]], distance[near]]))
-    return np.unique(np.concatenate(found), axis=0)
+def choices_of(width: int) -> int:
+    """How many random choices of `width` bits find `_RECALL` of the pairs that differ in `_SURE` bits."""
+    agree = np.prod([(BITS - _SURE - i) / (BITS - i) for i in range(width)])
+    return int(np.ceil(np.log(1 - _RECALL) / np.log1p(-agree)))
 
 
-def _bucket_pairs(key: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """All pairs i < j of equal keys, in blocks of bounded size: the s-th neighbours in sorted order, s = 1, 2, ..."""
-    order = np.argsort(key, kind="stable")
+def bucket_search(
+    hashes: Hashes,
+    index: npt.NDArray[np.int64],
+    *,
+    radius: int,
+    width: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.int64]:
+    """`close_hashes` by buckets of pictures that agree in `width` bits."""
+    chosen = np.ascontiguousarray(hashes[index])
+    count, rng = len(chosen), np.random.default_rng(0)
+    codes = np.zeros(0, np.int64)  # i · N + j of every pair found, sorted
+    degree = np.zeros(count, np.int64)
+    total = choices_of(width)
+    for done in range(total):
+        new = [np.zeros(0, np.int64)]
+        for i, j in _bucket_pairs(_keys(chosen, rng.permutation(BITS)[:width])):
+            wanted = (degree[i] < _DEGREE) | (degree[j] < _DEGREE)
+            i, j = i[wanted], j[wanted]
+            near = np.bitwise_count(chosen[i] ^ chosen[j]).sum(1, dtype=np.uint8) <= radius
+            low, high = np.minimum(i[near], j[near]), np.maximum(i[near], j[near])
+            new.append(low * count + high)
+        fresh = np.sort(np.concatenate(new))  # none occurs twice in one choice
+        fresh = fresh[~_among(fresh, codes)]
+        if len(fresh):
+            degree += np.bincount(fresh // count, minlength=count) + np.bincount(fresh % count, minlength=count)
+            codes = np.insert(codes, np.searchsorted(codes, fresh), fresh)
+        if progress is not None:
+            progress(done + 1, total)
+    i, j = codes // count, codes % count
+    distance = np.bitwise_count(chosen[i] ^ chosen[j]).sum(1, dtype=np.int64)
+    return np.column_stack([index[i], index[j], distance])
+
+
+def _keys(hashes: Hashes, bits: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+    """The chosen bits of every hash, side by side in one number."""
+    key = np.zeros(len(hashes), np.uint32)
+    for place, bit in enumerate(bits.tolist()):
+        word = hashes[:, bit // 64] >> np.uint64(bit % 64)
+        key |= (word.astype(np.uint32) & np.uint32(1)) << np.uint32(place)
+    return key
+
+
+def _among(values: Codes, known: Codes) -> npt.NDArray[np.bool_]:
+    """Which of `values` occur in the sorted `known`."""
+    if not len(known):
+        return np.zeros(len(values), bool)
+    return known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values
+
+
+def _bucket_pairs(key: npt.NDArray[np.uint32]) -> Iterator[tuple[Codes, Codes]]:
+    """Pairs of equal keys, in blocks of bounded size: the s-th neighbours in sorted order, s = 1, 2, ..."""
+    order = np.argsort(key)
     ordered = key[order]
-    step = 1
     alive = np.arange(len(ordered) - 1)
-    while len(alive) and step <= _NEIGHBOURS:
+    for step in range(1, _NEIGHBOURS + 1):
         alive = alive[alive + step < len(ordered)]
         alive = alive[ordered[alive] == ordered[alive + step]]
+        if not len(alive):
+            return
         for start in range(0, len(alive), _BLOCK):
             part = alive[start : start + _BLOCK]
-            pair = np.sort(np.stack([order[part], order[part + step]]), axis=0)
-            yield pair[0], pair[1]
-        step += 1
-
-
-def detail_of(picture: ByteArray) -> npt.NDArray[np.float32]:
-    """The fine detail of a picture, (64, 64) float32: grey minus its blur, where no two photographs agree by chance."""
-    grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
-    plain = np.asarray(grey, np.float32)
-    return plain - np.asarray(cv2.GaussianBlur(plain, (0, 0), 4), np.float32)
-
-
-def correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    """The best correlation of two details over shifts of 12 % and scales of ±7 %, since crops of one photo differ."""
-    best = 0.0
-    for scale in (1.0, 0.93, 1.07):
-        inside = b[8:-8, 8:-8]
-        if scale != 1.0:
-            side = round(len(inside) * scale)
-            inside = np.asarray(cv2.resize(inside, (side, side)), np.float32)
-        if float(inside.std()) < 1e-3 or float(a.std()) < 1e-3:
-            return 0.0
-        best = max(best, float(np.max(cv2.matchTemplate(a, inside, cv2.TM_CCOEFF_NORMED))))
-    return best
-
-
-def confirm(
-    candidates: npt.NDArray[np.int64], picture: Callable[[int], ByteArray], *, threshold: float = SAME
-) -> Iterator[Match | None]:
-    """Compare the pixels of candidate pairs (K, 3); yields a `Match` or None for each, in the order of first index."""
-    details: dict[int, npt.NDArray[np.float32]] = {}
-
-    def detail(i: int) -> npt.NDArray[np.float32]:
-        if i not in details:
-            if len(details) > 4096:
-                details.clear()
-            details[i] = detail_of(picture(i))
-        return details[i]
-
-    for i, j, distance in candidates.tolist():
-        value = correlation(detail(i), detail(j))
-        yield Match(i, j, round(value, 4), distance) if value >= threshold else None
+            yield order[part], order[part + step]

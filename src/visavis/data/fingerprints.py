@@ -25,15 +25,16 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Of N pictures: `digest` (N, 16) bytes, `size` (N, 2) as height, width, `feature` (N, 128); `faults` by index.
+    """Of N pictures: `digest` (N, 16) bytes, `size` (N, 2), `feature` (N, 128); `faults` by index.
 
-    The feature is the 128 lowest frequencies but the mean of the grey 32 × 32 picture's cosine transform. A picture
-    that cannot be decoded has size 0 and a feature of zeros.
+    Sizes are height, width. The feature is the 128 lowest frequencies but the mean of the grey 32 × 32 picture's cosine
+    transform, in half precision, since millions of them are kept. A picture that cannot be decoded has size 0 and a
+    feature of zeros.
     """
 
     digest: npt.NDArray[np.uint8]
     size: npt.NDArray[np.int32]
-    feature: npt.NDArray[np.float32]
+    feature: npt.NDArray[np.float16]
     faults: dict[int, str]
 
     @property
@@ -123,7 +124,7 @@ class Collector:
     def __init__(self, count: int) -> None:
         self.digest = np.zeros((count, 16), np.uint8)
         self.size = np.zeros((count, 2), np.int32)
-        self.feature = np.zeros((count, FEATURE), np.float32)
+        self.feature = np.zeros((count, FEATURE), np.float16)
         self.faults: dict[int, str] = {}
 
     def add(self, index: int, row: Row) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from visavis.data.duplicates import Match, close_hashes, confirm, equal_bytes, perceptual_hashes
+from visavis.data.duplicates import close_hashes, equal_bytes, perceptual_hashes
 from visavis.data.fingerprints import Collector, Fingerprints, fingerprint
 from visavis.data.label_errors import LabelReview, SameClass, centres, matching_centres, review_labels
+from visavis.data.look_alikes import Match, confirm
 from visavis.data.sources import Source
-from visavis.types import ByteArray, FloatArray
+from visavis.types import BoolArray, FloatArray, IntArray
 
 Progress = Callable[[str, int, int], None]
 
@@ -193,21 +194,17 @@ def validate(
         readable_bytes = np.concatenate([readable_bytes, (theirs.digest != 0).sum(1) > 0])
     groups = equal_bytes(digest, readable_bytes)
     inside = [tuple(i for i in group.tolist() if i < count) for group in groups]
-    shared = [(i, j - count) for group in groups for i in group.tolist() for j in group.tolist() if i < count <= j]
-    candidates = close_hashes(perceptual_hashes(feature, valid), valid)
+    shared = [(i, int(group[group >= count][0]) - count) for group in groups if group[-1] >= count
+              for i in group.tolist() if i < count]  # fmt: skip
+    valid &= ~_repeats(groups, len(valid), count)
+    phase = None if progress is None else lambda done, total: progress("searching look-alikes", done, total)
+    candidates = close_hashes(perceptual_hashes(feature, valid), valid, progress=phase)
     candidates = candidates[candidates[:, 0] < count]
     equal = (digest[candidates[:, 0]] == digest[candidates[:, 1]]).all(1)
     candidates = candidates[~equal]
-
-    def picture(index: int) -> ByteArray:
-        if index < count:
-            return source.image(index)
-        assert against is not None
-        return against.image(index - count)
-
     similar: list[Match] = []
     elsewhere: list[Match] = []
-    for done, match in enumerate(confirm(candidates, picture), 1):
+    for done, match in confirm(candidates, source, against=against, workers=workers):
         if match is not None and match.second < count:
             similar.append(match)
         elif match is not None:
@@ -226,6 +223,15 @@ def validate(
         overlap = Overlap(names, tuple(shared), _ranked(elsewhere), tuple(people))
     identical = tuple(group for group in inside if len(group) > 1)
     return Findings(source, against, prints, identical, _ranked(similar), overlap, labels)
+
+
+def _repeats(groups: Sequence[IntArray], total: int, count: int) -> BoolArray:
+    """Byte-identical pictures beside the first of each group in each set: looking at one of them is enough."""
+    repeats = np.zeros(total, bool)
+    for group in groups:
+        for part in (group[group < count], group[group >= count]):
+            repeats[part[1:]] = True
+    return repeats
 
 
 def _ranked(matches: list[Match]) -> tuple[Match, ...]:
