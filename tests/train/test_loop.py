@@ -157,6 +157,16 @@ def test_a_run_folder_is_not_written_over(blob_folder, tmp_path):
         train(tiny(blob_folder, steps=1), tmp_path / "run")
 
 
+def test_a_run_that_failed_before_its_first_step_can_be_started_again(blob_folder, tmp_path, capfd):
+    recipe = tiny(blob_folder, steps=1)
+    recipe.data.source = str(tmp_path / "nowhere")
+    with pytest.raises(DataError):
+        train(recipe, tmp_path / "run")
+    assert "ERROR" in (tmp_path / "run" / "log.txt").read_text()
+    assert "nowhere" not in capfd.readouterr().err  # said once, by whoever called
+    assert train(tiny(blob_folder, steps=1), tmp_path / "run").steps == 1
+
+
 def test_no_permission_to_write_is_said_in_one_line(blob_folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write the run folder"):

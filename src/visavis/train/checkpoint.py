@@ -34,6 +34,11 @@ def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
         raise DataError(f"{path}: cannot write the checkpoint ({error}); the previous one is untouched") from error
 
 
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is something to resume."""
+    return (run / NAME).is_file()
+
+
 def load_checkpoint(run: Path) -> dict[str, Any]:
     """Read a run's last checkpoint onto the CPU.
 
@@ -41,7 +46,7 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
         ModelFormatError: none there, damaged, or not one of ours.
     """
     path = run / NAME
-    if not path.is_file():
+    if not has_checkpoint(run):
         raise ModelFormatError(f"{run}: no run to resume here; expected {NAME}, which `visavis train` writes")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

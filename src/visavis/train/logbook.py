@@ -56,8 +56,9 @@ class Logbook:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
-            self._logger.error("%s", error)
+        if isinstance(error, Exception) and self._handler is not None:  # into the file: whoever called tells the user
+            record = self._logger.makeRecord(self._logger.name, logging.ERROR, "", 0, "%s", (error,), None)
+            self._handler.handle(record)
         self.close()
 
     def write(self, record: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from visavis.errors import DataError, RecipeError
 from visavis.evaluate.verification import Verification
 from visavis.heads.shards import full_state, load_full_state
 from visavis.train import distributed
-from visavis.train.checkpoint import load_checkpoint, save_checkpoint
+from visavis.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from visavis.train.device import autocast, describe_device
 from visavis.train.distill import open_teacher
 from visavis.train.distributed import SharedEmbedder, World
@@ -32,7 +32,7 @@ from visavis.train.finetune import FineTuning, imprint
 from visavis.train.fsdp import whole_optimizer
 from visavis.train.judge import Judge, open_judge
 from visavis.train.loader import Loader, Normaliser
-from visavis.train.logbook import Logbook, Observer
+from visavis.train.logbook import Logbook, Observer, read_metrics
 from visavis.train.objective import Objective, is_finite
 from visavis.train.optim import ExponentialMovingAverage, build_optimizer, clip_gradients, set_learning_rate
 from visavis.train.pictures import Pictures, open_pictures
@@ -316,9 +316,11 @@ def describe_data(about: dict[str, object]) -> str:
 
 
 def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
-    """Make the run folder, refusing to write over another run."""
-    if not resume and (out / RECIPE).exists():
+    """Make the run folder, refusing to write over a run that took a step; an earlier failure has nothing to lose."""
+    if not resume and has_checkpoint(out):
         raise DataError(f"{out} already holds a run; give another --out, or continue it: visavis train --resume {out}")
+    if not resume and read_metrics(out):
+        raise DataError(f"{out} already holds a run without a checkpoint, at work or ended; give another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not resume:

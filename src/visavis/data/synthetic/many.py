@@ -116,7 +116,8 @@ def pairs(
         DataError: a fold cannot hold that many different pairs.
     """
     if folds < 1 or n_pairs < 1 or n_pairs % (2 * folds):
-        raise DataError(f"the number of pairs must be a multiple of 2 × {folds} folds, got {n_pairs}")
+        nearest = max(1, round(n_pairs / max(1, 2 * folds))) * 2 * max(1, folds)
+        raise DataError(f"the number of pairs must be a multiple of 2 × {folds} folds, got {n_pairs}; say {nearest}")
     size = n_pairs // (2 * folds)
     rng = np.random.default_rng(np.random.SeedSequence([seed, num_identities, pictures, n_pairs, folds]))
     rows: list[IntArray] = []
