@@ -1,16 +1,23 @@
 """Shared fixtures: a tiny folder of picture-like identities, and the real faces beside the repository."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 # Two test processes share two cores: a thread each, set before anything brings its own pool.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing a test decodes stays behind in the user's cache.
+os.environ.setdefault("VISAVIS_CACHE", tempfile.mkdtemp(prefix="visavis-cache-"))
 
 import cv2
 import numpy as np
 import pytest
 
 cv2.setNumThreads(1)
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    atexit.register(shutil.rmtree, os.environ["VISAVIS_CACHE"], ignore_errors=True)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -49,22 +50,25 @@ def decoded_bytes(source: Source, size: tuple[int, int] | None = None) -> int:
 
 
 class CachedSource(Source):
-    """A source whose pictures are already decoded; `crops` is (N, H, W, 3) uint8, mapped from disk.
+    """A source whose pictures are already decoded; `crops` is (N, H, W, 3) uint8, mapped from `file`.
 
-    Pickles as its path, so that worker processes share the pages.
+    Pickles as its path, so that worker processes share the pages. Without a file, `crops` are in memory.
     """
 
-    def __init__(self, base: Source, file: Path) -> None:
+    def __init__(self, base: Source, file: Path | None, crops: ByteArray | None = None) -> None:
         self.base, self.file, self.path = base, file, base.path
         self.names, self.identities, self.labels, self.skipped = base.names, base.identities, base.labels, base.skipped
+        if crops is not None:
+            self.crops = crops
 
     def __getstate__(self) -> dict[str, object]:
-        return {key: value for key, value in self.__dict__.items() if key != "crops"}
+        return {key: value for key, value in self.__dict__.items() if key != "crops" or self.file is None}
 
     @cached_property
-    def crops(self) -> ByteArray:
+    def crops(self) -> ByteArray:  # pyright: ignore[reportRedeclaration]
         """All pictures."""
-        return np.load(self.file, mmap_mode="r", allow_pickle=False)
+        assert self.file is not None
+        return np.asarray(np.load(self.file, mmap_mode="r", allow_pickle=False))
 
     def read(self, index: int) -> bytes:
         """The encoded bytes, from the source itself."""
@@ -103,34 +107,66 @@ def build_cache(
 ) -> Iterator[int]:
     """Decode every picture of a source into `folder`; yields the pictures done. `open_cache` opens the result.
 
-    Args:
-        source: pictures of one shape, or of one aspect ratio when `size` is given.
-        folder: made when missing.
-        size: (height, width) to which pictures are brought; None keeps theirs.
-        budget: bytes the cache may take at most.
-        workers: threads (decoding releases the interpreter lock).
+    Of several processes that build the same one does and the others wait. Arguments as those of `cached` in
+    cache_policy.py.
 
     Raises:
         DataError: the cache would exceed the budget or the disk, a picture cannot be read or has another shape.
     """
-    shape = size or (int(source.image(0).shape[0]), int(source.image(0).shape[1]))
+    shape = size or shape_of(source)
     needed = len(source) * shape[0] * shape[1] * 3
     if needed > budget:
         raise DataError(f"{source.path}: decoded it takes {needed / 1e9:.2f} GB, the budget is {budget / 1e9:.2f} GB")
     file = cache_file(source, folder, size)
-    part = file.with_name(file.name + ".part")
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(file.with_suffix(".lock")):
+            if file.exists() and open_cache(source, folder, size=size) is not None:
+                yield len(source)
+                return
+            crops = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(source), *shape, 3))
+            yield from decode_all(source, crops, shape, resized=size is not None, workers=workers)
+            crops.flush()
+            part.replace(file)
+            about = {"source": str(source.path), "pictures": len(source), "size": list(shape)}
+            write_atomically(file.with_suffix(".json"), json.dumps(about).encode())
+    except OSError as error:
+        raise DataError(f"{file}: cannot write the cache ({error.strerror})") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a lock file as long as this process builds; the kernel lets go of it whatever happens."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows: then each process builds its own, and the last one stays
+        yield
+        return
+    with lock.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def decode_all(
+    source: Source, crops: ByteArray, shape: tuple[int, int], *, resized: bool, workers: int
+) -> Iterator[int]:
+    """Fill `crops` with the source's pictures; yields the pictures done (decoding releases the interpreter lock)."""
 
     def decode(span: range) -> int:
         for i in span:
-            crops[i] = _fitted(source, i, shape, resized=size is not None)
+            crops[i] = fitted(source, i, shape, resized=resized)
         return len(span)
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        crops = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(source), *shape, 3))
-        done = 0
-        pending: deque[Future[int]] = deque()
-        with ThreadPoolExecutor(max(1, workers)) as pool:
+    done = 0
+    pending: deque[Future[int]] = deque()
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        try:
             for start in range(0, len(source), _CHUNK):
                 pending.append(pool.submit(decode, range(start, min(start + _CHUNK, len(source)))))
                 if len(pending) > 2 * workers:
@@ -139,17 +175,22 @@ def build_cache(
             while pending:
                 done += pending.popleft().result()
                 yield done
-        crops.flush()
-        part.replace(file)
-        about = {"source": str(source.path), "pictures": len(source), "size": list(shape)}
-        write_atomically(file.with_suffix(".json"), json.dumps(about).encode())
-    except OSError as error:
-        raise DataError(f"{file}: cannot write the cache ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _fitted(source: Source, index: int, shape: tuple[int, int], *, resized: bool) -> ByteArray:
+def shape_of(source: Source) -> tuple[int, int]:
+    """(height, width) of the first picture, which the others are to have."""
+    height, width = source.image(0).shape[:2]
+    return int(height), int(width)
+
+
+def fitted(source: Source, index: int, shape: tuple[int, int], *, resized: bool = True) -> ByteArray:
+    """A picture brought to `shape`; refused when its aspect ratio (or, unless `resized`, its size) is another.
+
+    Raises:
+        DataError: the picture cannot be read, or does not fit.
+    """
     picture = source.image(index)
     height, width = picture.shape[:2]
     if (height, width) == shape:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from visavis.data.cache_policy import cache_home
 from visavis.errors import DataError, ProtocolError
-from visavis.evaluate.integer_lists import default_cache, read_integers
+from visavis.evaluate.integer_lists import read_integers
 from visavis.evaluate.loading import Request, Task
 from visavis.evaluate.template_pairs import TemplateProtocol
 from visavis.evaluate.template_search import TemplateSearchProtocol
@@ -109,7 +110,7 @@ def load_ijb(request: Request) -> Task:
     """IJB 1:1: every comparison of `*_template_pair_label.txt`."""
     meta = read_meta(request.data)
     listed = request.pairs or find_list(request.data, "template_pair_label")
-    table = read_integers(listed, columns=3, cache=default_cache())
+    table = read_integers(listed, columns=3, cache=cache_home())
     if table[2].max() > 1:
         raise ProtocolError(f"{listed}: expected labels 0 and 1 in the third column, got {int(table[2].max())}")
     rows = [meta.places(table[k], where=str(listed)) for k in range(2)]

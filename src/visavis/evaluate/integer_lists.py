@@ -40,11 +40,6 @@ def read_integers(
     return table
 
 
-def default_cache() -> Path:
-    """Where binary copies of lists are kept: $XDG_CACHE_HOME/visavis, usually ~/.cache/visavis."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"
-
-
 def _parse(path: Path, columns: int) -> npt.NDArray[np.int32]:
     try:
         size = path.stat().st_size

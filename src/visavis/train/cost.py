@@ -23,7 +23,7 @@ from visavis.train.loader import Loader, Normaliser
 from visavis.train.loop import build_network, build_sampler
 from visavis.train.objective import Objective
 from visavis.train.optim import build_optimizer
-from visavis.train.pictures import InMemory, OnDemand, kept_pictures
+from visavis.train.pictures import FromSource, InMemory, kept_pictures
 from visavis.train.recipe import Recipe
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -313,7 +313,7 @@ def sample_pictures(recipe: Recipe, spec: PreprocessSpec, classes: int, *, most:
     if recipe.data.source and Path(recipe.data.source).exists():
         source, _ = kept_pictures(recipe.data)
         order = np.argsort(source.labels, kind="stable")[:most]
-        array = OnDemand(source, source.image(int(order[0])).shape[:2]).take(order)
+        array = FromSource(source, source.image(int(order[0])).shape[:2]).take(order)
         labels = np.unique(source.labels[order], return_inverse=True)[1] % classes
     else:
         rng = np.random.default_rng(recipe.seed)

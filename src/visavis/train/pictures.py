@@ -1,21 +1,21 @@
-"""Training pictures by index: decoded once into memory when they fit the budget, otherwise as they are asked for."""
+"""Training pictures by index: decoded once when they fit the budget (data/cache.py), otherwise as they are needed."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import final
 
 import numpy as np
 
+from visavis.data.cache import CachedSource, fitted
+from visavis.data.cache_policy import cache_home, cached
 from visavis.data.sources import Source, open_source
 from visavis.errors import DataError
 from visavis.train.recipe import DataRecipe
 from visavis.types import ByteArray, IntArray
-from visavis.vision.images import resize
 
 log = logging.getLogger(__name__)
 Advance = Callable[[int, int], None]  # (done, total) of a long preparation
@@ -51,8 +51,8 @@ class InMemory(Pictures):
 
 
 @final
-class OnDemand(Pictures):
-    """Pictures decoded from a source each time."""
+class FromSource(Pictures):
+    """Pictures of a source, brought to one size; decoded each time unless the source is a cache."""
 
     def __init__(self, source: Source, size: tuple[int, int]) -> None:
         self.source, self.size = source, size
@@ -60,19 +60,10 @@ class OnDemand(Pictures):
         self.num_classes = len(source.identities)
 
     def take(self, indices: IntArray) -> ByteArray:
-        """The pictures (B, H, W, 3) at `indices`, decoded now."""
-        return np.stack([_sized(self.source, int(i), self.size) for i in indices])
-
-
-def _sized(source: Source, index: int, size: tuple[int, int]) -> ByteArray:
-    picture = source.image(index)
-    height, width = picture.shape[:2]
-    if height * size[1] != width * size[0]:
-        raise DataError(
-            f"{source.names[index]}: expected an aligned picture like the first, {size[0]}×{size[1]}, "
-            f"got {height}×{width}; align them first: visavis prepare SRC DST"
-        )
-    return resize(picture, size)
+        """The pictures (B, H, W, 3) at `indices`."""
+        if isinstance(self.source, CachedSource):
+            return self.source.take(indices)
+        return np.stack([fitted(self.source, int(i), self.size) for i in indices])
 
 
 def open_pictures(recipe: DataRecipe, *, advance: Advance | None = None) -> tuple[Pictures, dict[str, object]]:
@@ -153,30 +144,15 @@ def _frequent(source: Source, least: int) -> tuple[Source, int]:
 
 
 def _load(source: Source, recipe: DataRecipe, advance: Advance | None) -> Pictures:
-    size = source.image(0).shape[:2]
-    size = (int(size[0]), int(size[1]))
-    needed = len(source) * size[0] * size[1] * 3
-    if needed > recipe.cache_gb * 1e9:
-        log.info("%d pictures need %.1f GB decoded (data.cache_gb %.1f): decoding as they are needed",
-                 len(source), needed / 1e9, recipe.cache_gb)  # fmt: skip
-        return OnDemand(source, size)
-    array = np.empty((len(source), *size, 3), np.uint8)
-
-    def fill(block: range) -> int:
-        for i in block:
-            array[i] = _sized(source, i, size)
-        return len(block)
-
-    blocks = [range(start, min(start + 256, len(source))) for start in range(0, len(source), 256)]
-    done = 0
-    with ThreadPoolExecutor(max(1, recipe.workers)) as pool:
-        for count in pool.map(fill, blocks):
-            done += count
-            if advance:
-                advance(done, len(source))
-    pictures = InMemory(array, source.labels)
-    pictures.num_classes = len(source.identities)
-    return pictures
+    height, width = source.image(0).shape[:2]
+    size = (int(height), int(width))
+    folder = (
+        cache_home() / "decoded" if recipe.cache == "auto" else None if recipe.cache == "memory" else Path(recipe.cache)
+    )
+    found = cached(
+        source, folder, size=size, budget=recipe.cache_gb * 1e9, workers=max(1, recipe.workers), progress=advance
+    )
+    return FromSource(found, size)
 
 
 @final

@@ -37,9 +37,9 @@ class DataRecipe:
     """What to train on and in which order.
 
     `identities` is a file naming the identities to use, one a line (a path, or a file in the source); `min_images`
-    drops rarer ones (they are counted). `cache_gb` bounds the memory decoded pictures may take; larger sets are decoded
-    as they are needed. `expected_identities` and `expected_pictures` say what the published set holds, for `--dry-run`
-    without it.
+    drops rarer ones (they are counted). Decoded pictures are kept, memory-mapped, in the folder `cache` (auto: the
+    user's cache folder; memory: nowhere) when they take at most `cache_gb`; larger sets are decoded as they are needed.
+    `expected_identities` and `expected_pictures` say what the published set holds, for `--dry-run` without it.
     """
 
     source: str = ""
@@ -49,6 +49,7 @@ class DataRecipe:
     sampler: Literal["shuffled", "pxk"] = "shuffled"
     images_per_class: int = 5
     workers: int = 2
+    cache: str = "auto"
     cache_gb: float = 2.0
     expected_identities: int = 0
     expected_pictures: int = 0
