@@ -21,11 +21,12 @@ class Colours:
 
     dim = 3
 
-    def features(self, crops):
-        return (crops.reshape(len(crops), -1, 3).mean(axis=1) - 127.5).astype(np.float32)
+    def measure(self, crops):
+        rows = (crops.reshape(len(crops), -1, 3).mean(axis=1) - 127.5).astype(np.float32)
+        return rows, np.linalg.norm(rows, axis=1)
 
     def embed(self, crops):
-        rows = self.features(crops)
+        rows, _ = self.measure(crops)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

@@ -161,30 +161,28 @@ class TorchEmbedder:
         Raises:
             DataError: crops of another type or shape.
         """
-        return self._rows(crops, unit=True)
+        features, _ = self.measure(crops)
+        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))
 
     def features(self, crops: ByteArray) -> npt.NDArray[np.float32]:
         """The fused features (N, D) before they are scaled to length 1; their norm tells of a picture's quality."""
-        return self._rows(crops, unit=False)
+        return self.measure(crops)[0]
 
-    def _rows(self, crops: ByteArray, *, unit: bool) -> npt.NDArray[np.float32]:
+    def measure(self, crops: ByteArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The fused features (N, D), and the mean length (N,) of the views' raw features before they are fused."""
         crops = fit_crops(crops, self.spec)
-        result = np.empty((len(crops), self.dim), np.float32)
+        result, norms = np.empty((len(crops), self.dim), np.float32), np.empty(len(crops), np.float32)
         with torch.inference_mode():
             for start in range(0, len(crops), self.batch_size):
                 x = self._normalise(crops[start : start + self.batch_size])
-                feature = self._fused(x).float()
-                if unit:
-                    feature = feature / feature.norm(dim=1, keepdim=True).clamp_min(1e-12)
-                result[start : start + len(x)] = feature.cpu().numpy()
-        return result
-
-    def _fused(self, x: Tensor) -> Tensor:
-        feature = self.network(x)
-        if self.spec.flip == "none":
-            return feature
-        mirrored = self.network(x.flip(3))
-        return feature + mirrored if self.spec.flip == "sum" else torch.cat([feature, mirrored], 1)
+                part = slice(start, start + len(x))
+                views = [self.network(x).float()]
+                if self.spec.flip != "none":
+                    views.append(self.network(x.flip(3)).float())
+                norms[part] = torch.stack([v.norm(dim=1) for v in views]).mean(dim=0).cpu().numpy()
+                fused = torch.cat(views, 1) if self.spec.flip == "concat" else torch.stack(views).sum(dim=0)
+                result[part] = fused.cpu().numpy()
+        return result, norms
 
     def _normalise(self, crops: ByteArray) -> Tensor:
         if len(self._buffer) < len(crops):

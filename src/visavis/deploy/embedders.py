@@ -188,19 +188,33 @@ class GraphEmbedder:
 
     def features(self, crops: ByteArray) -> npt.NDArray[np.float32]:
         """The fused features (N, D) before they are scaled to length 1; their norm tells of a picture's quality."""
+        return self.measure(crops)[0]
+
+    def measure(self, crops: ByteArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The fused features (N, D), and the mean length (N,) of the views' raw features before they are fused.
+
+        The lengths are NaN where the graph itself adds the mirrored view, since it shows the sum only.
+        """
         crops = fit_crops(crops, self.spec)
-        result = np.empty((len(crops), self.dim), np.float32)
+        result, norms = np.empty((len(crops), self.dim), np.float32), np.empty(len(crops), np.float32)
         for start in range(0, len(crops), self.batch_size):
             batch = crops[start : start + self.batch_size]
-            result[start : start + len(batch)] = self._feature(batch)
-        return result
+            part = slice(start, start + len(batch))
+            result[part], norms[part] = self._fuse(self._views(batch))
+        return result, norms
 
-    def _feature(self, batch: ByteArray) -> npt.NDArray[np.float32]:
+    def _views(self, batch: ByteArray) -> list[npt.NDArray[np.float32]]:
+        """Raw features (N, D) of the picture and, where the graph does not see to it, of its mirror image."""
         feature = self.run(self.layout(batch))
-        if self._outside == "none":
-            return feature
-        mirrored = self.run(self.layout(batch[:, :, ::-1]))
-        return feature + mirrored if self._outside == "sum" else np.concatenate([feature, mirrored], 1)
+        return [feature] if self._outside == "none" else [feature, self.run(self.layout(batch[:, :, ::-1]))]
+
+    def _fuse(self, views: list[npt.NDArray[np.float32]]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.floating]]:
+        """Features as the rule for the mirrored view says, and the views' mean length."""
+        fused = np.concatenate(views, 1) if self._outside == "concat" else np.sum(views, axis=0)
+        if len(views) == 1 and self.flip == "sum":
+            return fused, np.full(len(fused), np.nan)
+        single = np.split(views[0], 2, axis=1) if len(views) == 1 and self.flip == "concat" else views
+        return fused, np.mean([np.linalg.norm(v, axis=1) for v in single], axis=0)
 
     @property
     def pixels(self) -> str:

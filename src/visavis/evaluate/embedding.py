@@ -15,11 +15,16 @@ from visavis.types import ByteArray, Embedder
 
 Images = Mapping[str, ByteArray] | Callable[[str], ByteArray]
 Progress = Callable[[int, int], None]
+_NO_NORMS = "weighting by feature norm needs an embedder with `measure(crops)`, which this one lacks; leave --norms out"
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The embeddings (N, D) of `names`, unit rows; a row of NaN could not be acquired, `failed` says why."""
+    """The embeddings (N, D) of `names`, unit rows; a row of NaN could not be acquired, `failed` says why.
+
+    `norms` (N,): length of the raw feature of each picture, mirrored view fused in, NaN where it is not known;
+    `view_norms` (N,): mean length of the raw features of its views, before they are fused.
+    """
 
     names: tuple[str, ...]
     vectors: npt.NDArray[np.float32]
@@ -27,15 +32,16 @@ class Embedded:
     seconds: float = 0.0
     cached: int = 0
     norms: npt.NDArray[np.float32] | None = None
+    view_norms: npt.NDArray[np.float32] | None = None
 
     def require_norms(self) -> npt.NDArray[np.float32]:
         """Lengths (N,) of the raw features.
 
         Raises:
-            ProtocolError: the embedder gave unit vectors only, or the embeddings came from a cache.
+            ProtocolError: the embedder gave unit vectors only.
         """
         if self.norms is None:
-            raise ProtocolError("weighting by feature norm needs an embedder with `features(crops)`; leave it out")
+            raise ProtocolError(_NO_NORMS)
         return self.norms
 
     def __len__(self) -> int:
@@ -58,16 +64,14 @@ def embed_images(
         images: maps a name to its aligned crop, uint8 (H, W, 3) RGB: a mapping or a function.
         progress: called with (pictures done, pictures in all).
         cache: embeddings by content digest; what it holds is not computed again.
-        norms: keep the lengths of the raw features, which needs an embedder with `features(crops)` and no cache.
+        norms: keep the lengths of the raw features, which needs an embedder with `measure(crops)`.
 
     Raises:
-        ProtocolError: not one picture could be embedded.
+        ProtocolError: not one picture could be embedded, or norms are wanted of an embedder that has none.
     """
     started = time.perf_counter()
-    if norms and (cache is not None or not hasattr(embedder, "features")):
-        raise ProtocolError(
-            "weighting by feature norm needs an embedder with `features(crops)`, and no cache: leave one of them out"
-        )
+    if norms and not hasattr(embedder, "measure"):
+        raise ProtocolError(_NO_NORMS)
     run = _Run(embedder, np.full((len(names), embedder.dim), np.nan, np.float32), cache, norms=norms)
     waiting: dict[tuple[int, ...], list[tuple[int, ByteArray, bytes]]] = {}
     try:
@@ -91,7 +95,8 @@ def embed_images(
         where = f"; the first, {names[first[0]]}: {first[1]}" if names else ""
         raise ProtocolError(f"expected pictures to embed, could not use any of {len(names)}{where}")
     failed = {names[i]: reason for i, reason in sorted(run.failed.items())}
-    return Embedded(tuple(names), run.vectors, failed, time.perf_counter() - started, run.cached, run.norms)
+    lengths = (None, None) if run.norms is None else (run.norms[:, 0], run.norms[:, 1])
+    return Embedded(tuple(names), run.vectors, failed, time.perf_counter() - started, run.cached, *lengths)
 
 
 def _read(names: Sequence[str], images: Images) -> Iterator[tuple[ByteArray | None, str]]:
@@ -118,7 +123,7 @@ class _Run:
         self, embedder: Embedder, vectors: npt.NDArray[np.float32], cache: EmbeddingCache | None, *, norms: bool
     ) -> None:
         self.embedder, self.vectors, self.cache = embedder, vectors, cache
-        self.norms = np.zeros(len(vectors), np.float32) if norms else None
+        self.norms = np.full((len(vectors), 2), np.nan, np.float32) if norms else None
         self.failed: dict[int, str] = {}
         self.key = b""
         self.cached = 0
@@ -132,6 +137,11 @@ class _Run:
         known = self.cache.get(self.key)
         if known is None:
             return False
+        if self.norms is not None:
+            lengths = self.cache.norms(self.key)
+            if lengths is None:  # embedded when nobody asked for norms
+                return False
+            self.norms[index] = lengths
         self.vectors[index] = known
         self.cached += 1
         return True
@@ -140,9 +150,9 @@ class _Run:
         """Unit rows of a batch; notes the lengths of the raw features if they are wanted."""
         if self.norms is None:
             return np.asarray(self.embedder.embed(crops))
-        features = np.asarray(getattr(self.embedder, "features")(crops))  # noqa: B009 (not part of the contract)
+        features, view_norms = getattr(self.embedder, "measure")(crops)  # noqa: B009 (not part of the contract)
         lengths = np.linalg.norm(features, axis=1)
-        self.norms[rows] = lengths
+        self.norms[rows] = np.stack([lengths, view_norms], axis=1)
         return features / np.maximum(lengths, 1e-12)[:, None]
 
     def embed(self, batch: list[tuple[int, ByteArray, bytes]]) -> None:
@@ -165,4 +175,4 @@ class _Run:
                 continue
             self.vectors[row] = vector
             if self.cache is not None:
-                self.cache.put(key, vector)
+                self.cache.put(key, vector, norms=None if self.norms is None else self.norms[row])

@@ -79,7 +79,8 @@ def load_youtube_faces(request: Request) -> Task:
         )
     limit = request.options.get("frames")
     chosen = {v: _spread(videos[v], int(limit) if limit else len(videos[v])) for v in pairs.images}
-    return Task(video_protocol(chosen, pairs, name="youtube-faces"), SourceImages(source), (listed,))
+    norms = bool(request.options.get("norms", False))
+    return Task(video_protocol(chosen, pairs, name="youtube-faces", use_norms=norms), SourceImages(source), (listed,))
 
 
 def _videos(source: Source) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from visavis.evaluate.curves import ErrorCurve, rate_name
 from visavis.evaluate.embedding import Embedded
-from visavis.evaluate.presets import centred_cosine, get_preset, pair_measure, preset_table, run_preset
+from visavis.evaluate.presets import centred_cosine, get_preset, pair_measure, preset_table, run_preset, xnorm
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
 from visavis.evaluate.report import Plot, Series
 from visavis.evaluate.statistics import bootstrap_subjects, wilson
@@ -65,6 +65,8 @@ class PairProtocol(EvaluationProtocol):
             "reference": pairs.reference,
             "probe": pairs.probe,
             "reference_subject": self.subjects[pairs.reference],
+            if preset.xnorm and embedded.view_norms is not None:
+                measured["view_norm"] = embedded.view_norms
             "probe_subject": self.subjects[pairs.probe],
             "names": np.array(self.pairs.images),
         }
@@ -88,12 +90,19 @@ def _preset_interval(published: dict[str, Any], pairs: int) -> list[float]:
     """Wilson's interval of the preset's decisions (folds of sizes that differ by at most one)."""
     return list(wilson(min(pairs, round(published["accuracy"]["mean"] * pairs)), pairs))
 
+            if preset.xnorm:
+                published["xnorm"] = _xnorm(scores)
 
 def subjects_of(images: tuple[str, ...]) -> IntArray:
     """A number per first folder of the image names ("Name/file.jpg"); −1 for names without a folder."""
     folders = [name.split("/", 1)[0] if "/" in name else "" for name in images]
     numbers = {folder: i for i, folder in enumerate(dict.fromkeys(f for f in folders if f))}
     return np.array([numbers.get(f, -1) for f in folders], np.int64)
+def _xnorm(scores: Scores) -> float | None:
+    known = "view_norm" in scores
+    return xnorm(scores["view_norm"], scores["reference"], scores["probe"]) if known else None
+
+
 
 
 def _subject_intervals(found: Verification, scores: Scores, settings: Settings) -> dict[str, Any]:

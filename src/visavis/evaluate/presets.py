@@ -2,7 +2,7 @@
 
 The default evaluation takes exact thresholds; these take the grids, the tie rules and the folds the sources print
 (docs: reference systems, rows D11, S13, M12, A6). An embedder gives unit rows, so the ε that D11 and S13 add to the
-product of norms divides by 1 + ε; the norms of the raw features, which A6 prints as XNorm, are not known here.
+product of norms divides by 1 + ε. A6's XNorm needs an embedder that also tells the lengths of its raw features.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Preset:
     """A published rule. `grid` is (start, stop, step) of np.arange; `best` which of several best thresholds is taken.
 
     A comparison matches when cosine > threshold, or when squared distance < threshold. `centre` takes each embedding's
-    own mean from it before it is scaled to length 1. `val_step`: the grid of VAL@FAR, 0 for none.
+    own mean from it before it is scaled to length 1. `val_step`: the grid of VAL@FAR, 0 for none. `xnorm`: the mean
+    length of the raw features is printed.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Preset:
     centre: bool = False
     epsilon: float = 0.0
     val_step: float = 0.0
+    xnorm: bool = False
 
     @property
     def thresholds(self) -> Float64:
@@ -67,7 +69,7 @@ PRESETS = {
     "deepid": Preset("deepid", "D11", "none", "cosine", (-1.0, 1.0, 0.005), "last", epsilon=1e-5),
     "sphereface": Preset("sphereface", "S13", "none", "cosine", (-1.0, 1.0, 0.005), "last", epsilon=1e-5),
     "massface": Preset("massface", "M12", "none", "squared_l2", (0, 4, 0.0025), "first", centre=True, val_step=0.001),
-    "arcface": Preset("arcface", "A6, A7", "sum", "squared_l2", (0, 4, 0.01), "first", val_step=0.001),
+    "arcface": Preset("arcface", "A6, A7", "sum", "squared_l2", (0, 4, 0.01), "first", val_step=0.001, xnorm=True),
 }
 
 
@@ -172,6 +174,28 @@ def run_preset(measure: FloatArray, genuine: BoolArray, preset: Preset) -> Prese
     return PresetResult(accuracy, grid[chosen], *_auc_and_eer(fpr, tpr), val, far)
 
 
+def xnorm(view_norms: FloatArray, reference: IntArray, probe: IntArray) -> float | None:
+    """Row A6's XNorm: the mean length of the raw features of all pictures of the list, both mirrored views.
+
+        XNorm = 1/(2N·V) Σ_pairs Σ_{picture of the pair} Σ_views ‖f(view)‖
+
+    A picture counts as often as the list names it, since the source's sets store it that often.
+
+    Args:
+        view_norms: (images,), the mean over a picture's views; NaN where it is not known or was not acquired.
+        reference: places (N,) in `view_norms`.
+        probe: the same of the probes.
+
+    Returns:
+        None where no picture's length is known.
+
+    Source: insightface `verification.test`.
+    """
+    lengths = np.concatenate([view_norms[reference], view_norms[probe]]).astype(np.float64)
+    known = lengths[np.isfinite(lengths)]
+    return float(known.mean()) if len(known) else None
+
+
 def contiguous_folds(count: int, folds: int) -> npt.NDArray[np.int64]:
     """Sizes of contiguous folds; the first count % folds of them are one larger (as scikit-learn's KFold)."""
     sizes = np.full(folds, count // folds)
@@ -247,4 +271,10 @@ def preset_table(found: dict[str, Any]) -> Table:
             (f"VAL@FAR={v['far_target']:g}", f"{percent(v['mean'])} ± {100 * v['std']:.2f} @ FAR {v['far']:.5f}")
         )
     note = f"Rule of rows {found['rows']}: {found['measure']}, {found['grid']}, {found['best_of_equals']} of equals."
+    if "xnorm" in found:
+        rows.append(("XNorm (mean length of raw features)", number(found["xnorm"], 6)))
+        if found["xnorm"] is None:
+            note += (
+                " XNorm is not known: the embedder or its exported graph does not show the raw features of each view."
+            )
     return Table(f"Preset {found['name']}", ("figure", "value"), tuple(rows), note)

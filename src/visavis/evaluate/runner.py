@@ -20,6 +20,7 @@ from visavis.evaluate.cache import EmbeddingCache
 from visavis.evaluate.embedding import Embedded, Images, Progress, embed_images
 from visavis.evaluate.environment import describe_model, environment
 from visavis.evaluate.pairs import PairProtocol
+from visavis.evaluate.presets import get_preset
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
 from visavis.evaluate.report import PicturePair, Report
 from visavis.types import ByteArray, Embedder, Pairs
@@ -68,7 +69,7 @@ def evaluate(
         batch_size=batch_size,
         progress=progress,
         cache=cache,
-        norms=protocol.use_norms,
+        norms=protocol.use_norms or _wants_lengths(settings, embedder),
     )
     found = protocol.score(embedded, settings)
     context: dict[str, Any] = {"data": {**protocol.describe(), "comparisons_digest": _digest(protocol.images, found)}}
@@ -99,6 +100,11 @@ def evaluate(
         context=context,
         scores=found,
     )
+
+
+def _wants_lengths(settings: Settings, embedder: Embedder) -> bool:
+    """Whether the preset prints the length of raw features and the embedder can tell it."""
+    return settings.preset is not None and get_preset(settings.preset).xnorm and hasattr(embedder, "measure")
 
 
 def save_scores(path: str | os.PathLike[str], scores: Scores) -> None:

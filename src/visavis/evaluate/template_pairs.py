@@ -200,10 +200,12 @@ class VideoPairProtocol(PairProtocol):
         return Outcome(outcome.results, outcome.tables, outcome.plots)
 
 
-def video_protocol(videos: dict[str, list[str]], pairs: Pairs, *, name: str) -> VideoPairProtocol:
+def video_protocol(
+    videos: dict[str, list[str]], pairs: Pairs, *, name: str, use_norms: bool = False
+) -> VideoPairProtocol:
     """A protocol over videos: name -> frames; a video is one template, each frame a medium of its own (plain mean)."""
     frames = [f for video in pairs.images for f in videos[video]]
     template = np.repeat(np.arange(len(pairs.images)), [len(videos[v]) for v in pairs.images])
     count = np.arange(len(frames))
     base = PairProtocol.of(pairs, name=name)
-    return VideoPairProtocol(base.pairs, base.subjects, name, tuple(frames), Pooling(count, template, count))
+    return VideoPairProtocol(base.pairs, base.subjects, name, tuple(frames), Pooling(count, template, count), use_norms)
