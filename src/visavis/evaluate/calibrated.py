@@ -8,14 +8,33 @@ from typing import Any
 import numpy as np
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.calibration import calibrate_threshold, threshold_table
+from visavis.evaluate.calibration import calibrate_threshold, require_support, threshold_table
 from visavis.evaluate.curves import rate_name
 from visavis.evaluate.folds import cut_folds
 from visavis.evaluate.probability import calibration_figures, cross_calibrated, fit_logistic
+from visavis.evaluate.protocol import EvaluationProtocol
 from visavis.evaluate.report import Report
 
 DEFAULT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 _ISOTONIC_MAX = 1_000_000  # comparisons beyond which the isotonic map is not fitted by folds
+_NO_COMPARISONS = (
+    "thresholds are calibrated on genuine and impostor comparisons; protocol '{}' has none: use --protocol pairs"
+)
+
+
+def check_rates(protocol: EvaluationProtocol, rates: Sequence[float]) -> None:
+    """Refuse what `with_calibration` would refuse, before the pictures are embedded.
+
+    Raises:
+        ProtocolError: the protocol has no genuine and impostor comparisons, or a rate is not supported by them.
+    """
+    pairs = getattr(protocol, "pairs", None)
+    genuine = getattr(protocol if pairs is None else pairs, "genuine", None)
+    if genuine is None:
+        raise ProtocolError(_NO_COMPARISONS.format(protocol.name))
+    impostors = int(np.count_nonzero(~np.asarray(genuine, bool)))
+    for rate in rates:
+        require_support(rate, impostors)
 
 
 def with_calibration(report: Report, rates: Sequence[float] = (), *, seed: int = 0) -> tuple[Report, dict[str, Any]]:
@@ -35,10 +54,7 @@ def with_calibration(report: Report, rates: Sequence[float] = (), *, seed: int =
     """
     scores = report.scores
     if "similarity" not in scores or "genuine" not in scores:
-        raise ProtocolError(
-            f"thresholds are calibrated on genuine and impostor comparisons; protocol {report.protocol!r} has none: "
-            "use --protocol pairs"
-        )
+        raise ProtocolError(_NO_COMPARISONS.format(report.protocol))
     similarity, genuine = np.asarray(scores["similarity"]), np.asarray(scores["genuine"], bool)
     impostors = int(np.count_nonzero(~genuine))
     wanted = tuple(rates) or tuple(r for r in DEFAULT_RATES if r * impostors >= 1)

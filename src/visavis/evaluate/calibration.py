@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.curves import between, error_curve, rate_name
+from visavis.evaluate.curves import allowed_false_matches, between, error_curve, rate_name
 from visavis.evaluate.statistics import percentile_interval, subject_weights, wilson
 from visavis.evaluate.tables import Table, percent, percent_range
 from visavis.types import BoolArray, FloatArray, IntArray
@@ -75,14 +75,8 @@ def calibrate_threshold(
     Raises:
         ProtocolError: so few impostors that the rate would allow less than one false match.
     """
-    if not 0 < fmr < 1:
-        raise ProtocolError(f"a false match rate to calibrate for lies between 0 and 1, got {fmr}")
     curve = error_curve(similarities, genuine)
-    if not curve.supports(fmr):
-        raise ProtocolError(
-            f"FMR {rate_name(fmr)} needs at least {math.ceil(1 / fmr):,} impostor comparisons, got "
-            f"{len(curve.impostor):,}; calibrate at a higher rate or on more pictures"
-        )
+    require_support(fmr, len(curve.impostor))
     point = curve.at_fmr(fmr)
     return CalibratedThreshold(
         target=fmr,
@@ -96,6 +90,17 @@ def calibrate_threshold(
         impostors=len(curve.impostor),
         digest=digest,
     )
+
+
+def require_support(fmr: float, impostors: int) -> None:
+    """Refuse a rate at which so many impostors would be allowed less than one false match."""
+    if not 0 < fmr < 1:
+        raise ProtocolError(f"a false match rate to calibrate for lies between 0 and 1, got {fmr}")
+    if allowed_false_matches(fmr, impostors) < 1:
+        raise ProtocolError(
+            f"FMR {rate_name(fmr)} needs at least {math.ceil(1 / fmr):,} impostor comparisons, got {impostors:,}; "
+            "calibrate at a higher rate or on more pictures"
+        )
 
 
 def _threshold_interval(
