@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -33,8 +34,16 @@ def environment() -> dict[str, Any]:
         },
         "versions": versions,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv and sys.argv[0] else "",
+        "command": _command(),
     }
+
+
+def _command() -> str:
+    """What was typed, as one would type it again."""
+    if not sys.argv or not sys.argv[0]:
+        return ""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["visavis" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def processor() -> str:

@@ -109,22 +109,26 @@ def _facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
     if failures.get("images", 0) > len(listed):
         listed.append(("…", f"{failures['images'] - len(listed):,} more in the JSON"))
     card = dict(report.model.get("card", {}))
-    model = [(k, v) for k, v in report.model.items() if k != "card"] + [(k, v) for k, v in card.items() if k != "name"]
+    known = {k: v for k, v in report.model.items() if k != "card"}
+    if "preprocess" in known:  # which says the flip that was used
+        known.pop("flip", None)
+    model = [*known.items(), *((k, v) for k, v in card.items() if k not in known)]
     environment = context.get("environment", {})
-    settings = context.get("settings", {})
+    data = context.get("data", {})
     repeat = [
-        *(environment.get("machine", {})).items(),
-        ("versions", ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())),
-        *settings.items(),
-        *((f"seconds, {k}", f"{v:.2f}") for k, v in context.get("seconds", {}).items() if isinstance(v, float)),
         ("command", environment.get("command", "")),
+        *((k, v) for k, v in data.items() if k in ("source", "lists", "comparisons_digest")),
         ("scores", context.get("scores", "")),
-        *((k, v) for k, v in context.get("data", {}).items() if k in ("source", "lists", "comparisons_digest")),
+        *context.get("settings", {}).items(),
+        ("versions", ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())),
+        *(environment.get("machine", {})).items(),
+        *((f"seconds, {k}", f"{v:.2f}") for k, v in context.get("seconds", {}).items() if isinstance(v, float)),
+        ("cached embeddings", context.get("seconds", {}).get("cached_embeddings", "")),
     ]
     return [
         ("Pictures that could not be acquired", listed),
         ("Model card", [(_words(k), _show(v)) for k, v in model if v not in ("", {}, None) and not _compares(report)]),
-        ("Machine and versions", [(_words(k), _show(v)) for k, v in repeat if v not in ("", None)]),
+        ("To reproduce", [(_words(k), _show(v)) for k, v in repeat if v not in ("", None)]),
     ]
 
 

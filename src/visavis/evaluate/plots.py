@@ -88,7 +88,9 @@ def _draw_series(axes: Axes, series: Series, plot: Plot, colour: str) -> None:
     elif series.style == "step":
         axes.step(x, y, where="post", color=colour, linewidth=1.6, label=series.label)
     elif series.style == "points":
-        axes.plot(x, y, "o", color=colour, markersize=4, label=series.label)
+        if series.interval is not None:
+            axes.vlines(x, *series.interval, color=colour, linewidth=1.1, alpha=0.6)
+        axes.plot(x, y, "o", color=colour, markersize=4.5, label=series.label)
     else:
         axes.plot(x, y, color=colour, linewidth=1.6, label=series.label)
 

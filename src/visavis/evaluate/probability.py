@@ -11,6 +11,7 @@ import numpy as np
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import Float64, error_curve
 from visavis.evaluate.report import Plot, Series
+from visavis.evaluate.statistics import wilson
 from visavis.evaluate.tables import Table, percent
 from visavis.types import BoolArray, FloatArray, IntArray
 
@@ -166,8 +167,15 @@ def calibration_figures(found: dict[str, Reliability]) -> tuple[Table, Plot]:
     )
     note = "Each fold judged by maps fitted on the others, at the set's own share of genuine comparisons."
     table = Table("Score to probability", ("map", "expected calibration error", "Brier", "log loss (bits)"), rows, note)
-    lines = tuple(Series(name, r.predicted, r.observed) for name, r in found.items())
-    return table, Plot("reliability", "Reliability", "predicted probability", "share genuine", lines)
+    points = tuple(Series(name, r.predicted, r.observed, "points", _intervals(r)) for name, r in found.items())
+    note = "Bars: 95 % intervals (Wilson) of the share in each of 15 bins of predicted probability."
+    return table, Plot("reliability", "Reliability", "predicted probability", "share genuine", points, note=note)
+
+
+def _intervals(found: Reliability) -> Float64:
+    """Lower and upper ends (2, bins) of each bin's share of genuine comparisons."""
+    ends = [wilson(round(share * n), n) for share, n in zip(found.observed, found.count.tolist(), strict=True)]
+    return np.array(ends).T
 
 
 def _acquired(similarities: FloatArray, genuine: BoolArray) -> tuple[Float64, BoolArray]:

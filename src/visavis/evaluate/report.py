@@ -16,12 +16,16 @@ from visavis.evaluate.tables import Table
 
 @dataclass(frozen=True)
 class Series:
-    """One line, step or filled shape of a plot. `style`: line, step, fill, points, marker (vertical at x[0])."""
+    """One line, step or filled shape of a plot. `style`: line, step, fill, points, marker (vertical at x[0]).
+
+    Points may have an interval each: `interval` (2, N), its lower and upper ends.
+    """
 
     label: str
     x: npt.NDArray[np.float64]
     y: npt.NDArray[np.float64]
     style: str = "line"
+    interval: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _LATEX = {
+    "\\": r"\textbackslash{}",
     "&": r"\&",
     "%": r"\%",
     "_": r"\_",
     "#": r"\#",
     "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "±": r"$\pm$",
     "–": "--",
+    "—": "---",
+    "…": r"\ldots{}",
+    "′": "$'$",
+    "−": "$-$",
+    "·": r"$\cdot$",
     "≥": r"$\geq$",
+    "≤": r"$\leq$",
     "×": r"$\times$",
 }
 
@@ -84,4 +97,4 @@ def _pad(cell: str, width: int, column: int) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in text.replace("\\", r"\textbackslash{}"))
+    return "".join(_LATEX.get(c, c) for c in text)
