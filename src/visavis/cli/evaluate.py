@@ -39,7 +39,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--group-fmr", type=float, default=1e-3, metavar="FMR", help="groups: compared at this rate's threshold (1e-3)")
     add("--frames", type=int, metavar="N", help="youtube-faces: so many frames of a video (default: all)")
     add("--no-detector-scores", action="store_true", help="ijb: do not weight pictures by their detector score")
-    add("--norms", action="store_true", help="ijb: weight pictures by the length of their raw feature")
+    add("--norms", action="store_true", help="ijb, youtube-faces: weight pictures by the length of their raw feature")
+    add(
+        "--allow-missing",
+        action="store_true",
+        help="listed pictures that are not there (rejected by prepare, say)\ncount as failures to acquire",
+    )
     add("--no-baseline", action="store_true", help="leave out the raw-pixel row")
     add_pair_options(parser)
 
@@ -48,18 +53,26 @@ def run(args: argparse.Namespace) -> int:
     """Run it, print the table, write what was asked for."""
     from visavis.card import digest_of
     from visavis.deploy.embedders import load_embedder
+    from visavis.evaluate.calibrated import check_rates
     from visavis.evaluate.presets import get_preset
     from visavis.evaluate.protocol import Settings
     from visavis.evaluate.protocols import load_protocol
     from visavis.evaluate.runner import evaluate
 
-    if args.calibrate is not None:
-        _check_calibration(args)
-    options = {"frames": args.frames, "norms": args.norms, "detector_scores": not args.no_detector_scores}
-    options["dialect"] = dialect_of(args)
-    task = load_protocol(args.protocol, args.data, pairs=args.pairs, model=args.model, **options)
     if args.preset is not None:
         args.flip = args.flip or get_preset(args.preset).flip
+    if args.calibrate is not None:
+        _check_calibration(args)
+    options = {
+        "frames": args.frames,
+        "norms": args.norms,
+        "detector_scores": not args.no_detector_scores,
+        "allow_missing": args.allow_missing,
+        "dialect": dialect_of(args),
+    }
+    task = load_protocol(args.protocol, args.data, pairs=args.pairs, model=args.model, **options)
+    if args.calibrate is not None:
+        check_rates(task.protocol, args.calibrate)
     embedder = load_embedder(args.model, flip=args.flip, batch_size=args.batch_size)
     with _bar() as progress:
         report = evaluate(
@@ -99,6 +112,7 @@ def _check_calibration(args: argparse.Namespace) -> None:
     """Before the long work: is there a card to keep thresholds in, made with the same rule for the mirrored picture?"""
     from visavis.card import find_model, read_card
     from visavis.errors import RecipeError
+    from visavis.evaluate.presets import get_preset
 
     found = find_model(args.model)
     if not found.is_dir():
@@ -106,7 +120,13 @@ def _check_calibration(args: argparse.Namespace) -> None:
     flip = read_card(found).preprocess.flip
     if args.flip not in (None, flip):
         raise RecipeError(
-            f"--calibrate: the card says flip {flip}, so thresholds for --flip {args.flip} would not hold"
+            f"--calibrate: the card says flip {flip}, so thresholds for flip {args.flip} would not hold; "
+            f"{'add' if args.preset else 'leave out or type'} --flip {flip}"
+        )
+    if args.preset is not None and get_preset(args.preset).centre:
+        raise RecipeError(
+            f"--calibrate: preset {args.preset} takes each embedding's mean away, which nobody does who uses the "
+            "threshold; calibrate without --preset"
         )
 
 

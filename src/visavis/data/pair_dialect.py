@@ -12,7 +12,7 @@ from visavis.vision.images import EXTENSIONS, is_image_path
 
 Separator = Literal["auto", "tab", "blank", "comma", "semicolon"]
 Row = tuple[str, str, bool]
-_EXPECTED = "`name n1 n2`, `name1 n1 name2 n2` or `path1 path2 0|1`"
+_EXPECTED = "`name n1 n2`, `name1 n1 name2 n2`, `path1 path2 0|1` or `0|1 path1 path2`"
 _CHARACTERS = {"tab": "\t", "comma": ",", "semicolon": ";"}
 _MOST_DIGITS = 12
 
@@ -75,6 +75,8 @@ class Dialect:
         fields, joined = self.split(line)
         if len(fields) == 3 and fields[2] in ("0", "1", "-1") and is_image_path(fields[0]) and is_image_path(fields[1]):
             return relative(path, number, fields[0]), relative(path, number, fields[1]), fields[2] == "1"
+        if len(fields) == 3 and fields[0] in ("0", "1") and is_image_path(fields[1]) and is_image_path(fields[2]):
+            return relative(path, number, fields[1]), relative(path, number, fields[2]), fields[0] == "1"
         found = list(_readings(fields, joined=joined))
         if len(found) != 1:
             raise bad_line(path, number, _EXPECTED + _hint(line, len(found)), line)

@@ -43,10 +43,10 @@ def read_pairs(path: str | os.PathLike[str], dialect: Dialect = PLAIN) -> Listed
 
     The first line may be `folds size` (each fold: `size` genuine pairs, then `size` impostor pairs) or `size` (one
     fold, LFW's view 1). Then a genuine pair is `name n1 n2`, an impostor pair `name1 n1 name2 n2`, meaning the pictures
-    `name/name_%04d.jpg` unless the dialect says otherwise; or a line is `path1 path2 0|1` (reference-systems row D4).
-    Fields are separated by TAB, or by blanks; with TABs names may hold blanks, without them they may where only one
-    reading is possible. A .bin verification set, CALFW's, CPLFW's and MassFace's lists and CFP's protocol folder are
-    read by `read_pair_set`.
+    `name/name_%04d.jpg` unless the dialect says otherwise; or a line is `path1 path2 0|1` (reference-systems row D4)
+    or `0|1 path1 path2` (the lists of AgeDB-30 and others that circulate). Fields are separated by TAB, or by blanks;
+    with TABs names may hold blanks, without them they may where only one reading is possible. A .bin verification set,
+    CALFW's, CPLFW's and MassFace's lists and CFP's protocol folder are read by `read_pair_set`.
 
     Raises:
         DataError: not such a list; the message names the line.
@@ -100,28 +100,32 @@ def even_folds(genuine: np.ndarray, folds: int) -> IntArray:
     return fold
 
 
+def find_pictures(pairs: Pairs, source: Source) -> IntArray:
+    """Where each picture of a list is in a source: indices (len(pairs.images),) into it, −1 where it is missing."""
+    places = (source.position(name) for name in pairs.images)
+    return np.array([-1 if place is None else place for place in places], np.int64)
+
+
 def check_pairs(pairs: Pairs, source: Source) -> IntArray:
     """Find every picture of a pair list in a source: indices (len(pairs.images),) into it.
 
     Raises:
         DataError: pictures are missing; says how many, and the line of the first pair that names one.
     """
-    found = np.full(len(pairs.images), -1, np.int64)
-    reasons: dict[int, str] = {}
-    for i, name in enumerate(pairs.images):
-        try:
-            found[i] = source.index_of(name)
-        except DataError as error:
-            reasons[i] = reasons.get(i, str(error)) if len(reasons) < 20 else ""
-    if reasons:
-        bad = np.flatnonzero((found[pairs.reference] < 0) | (found[pairs.probe] < 0))
+    found = find_pictures(pairs, source)
+    missing = found < 0
+    if missing.any():
+        bad = np.flatnonzero(missing[pairs.reference] | missing[pairs.probe])
         first = int(bad[0])
         where = pairs.where(first) if isinstance(pairs, ListedPairs) and pairs.lines else f"pair {first + 1}"
-        image = next(int(i) for i in (pairs.reference[first], pairs.probe[first]) if found[i] < 0)
-        raise DataError(
-            f"{where}: {reasons[image] or pairs.images[image]} ({len(reasons)} of {len(pairs.images)} pictures are "
-            f"missing, in {len(bad)} of {len(pairs)} pairs)"
-        )
+        image = next(int(i) for i in (pairs.reference[first], pairs.probe[first]) if missing[i])
+        try:
+            source.index_of(pairs.images[image])
+        except DataError as error:
+            raise DataError(
+                f"{where}: {error} ({np.count_nonzero(missing)} of {len(pairs.images)} pictures are missing, in "
+                f"{len(bad)} of {len(pairs)} pairs)"
+            ) from error
     return found
 
 

@@ -71,14 +71,20 @@ class Source(ABC):
             index[base] = -1 if base in index else i
         return {base: i for base, i in index.items() if i >= 0}
 
-    def index_of(self, name: str) -> int:
-        """The index of a picture by name.
+    @cached_property
+    def _by_tail(self) -> dict[str, int]:
+        """Names without their first folder and extension, where that is unique: `A/A_1` of `aligned_112/A/A_1.jpg`."""
+        index: dict[str, int] = {}
+        for i, name in enumerate(self.names):
+            tail = os.path.splitext(name.partition("/")[2])[0]
+            index[tail] = -1 if tail in index else i
+        return {tail: i for tail, i in index.items() if i >= 0 and tail}
 
-        A list that says .jpg finds a .png of the same name, and a name without folder, or in the folder it begins with
-        (`Ann/Ann_0001.jpg`), the one picture called so.
+    def position(self, name: str) -> int | None:
+        """The index of a picture by name, None where there is none.
 
-        Raises:
-            DataError: there is no such picture; the nearest name is given.
+        A list that says .jpg finds a .png of the same name; a name without folder, or in the folder it begins with
+        (`Ann/Ann_0001.jpg`), the one picture called so; and `a/1.jpg` the one `…/a/1.jpg` a folder deeper.
         """
         found = self._by_name.get(name)
         if found is None and os.path.splitext(name)[1].lower() in images.EXTENSIONS:
@@ -87,6 +93,17 @@ class Source(ABC):
             folder, _, base = stem.rpartition("/")
             if found is None and (not folder or base.startswith(folder)):  # the file's own name says whose it is
                 found = self._by_base.get(base)
+            if found is None and folder:
+                found = self._by_tail.get(stem)
+        return found
+
+    def index_of(self, name: str) -> int:
+        """The index of a picture by name, as `position` finds it.
+
+        Raises:
+            DataError: there is no such picture; the nearest name is given.
+        """
+        found = self.position(name)
         if found is None:
             folder = name.split("/")[0]
             near = [n for n in self.names if n.startswith(folder + "/")] or self.names[:20_000]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,12 @@ def load_identification(request: Request, *, name: str = "identification") -> Ta
 
 
 def load_tinyface(request: Request) -> Task:
-    """TinyFace's `Gallery_Match`, `Gallery_Distractor` and `Probe`: pictures `ID_NUMBER.jpg` side by side."""
+    """TinyFace's `Gallery_Match`, `Gallery_Distractor` and `Probe`: pictures `ID_NUMBER.jpg` side by side.
+
+    They lie in SRC or, as TinyFace ships them, in SRC/Testing_Set.
+    """
+    if (request.data / "Testing_Set").is_dir():
+        request = replace(request, data=request.data / "Testing_Set")
     sources = {
         key: open_source(_part(request, key), kind="flat") for key in ("Gallery_Match", "Gallery_Distractor", "Probe")
     }

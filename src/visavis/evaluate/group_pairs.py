@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from visavis.data.pairs import PLAIN, build_pairs, check_pairs, read_pairs
+from visavis.data.pairs import PLAIN, build_pairs, read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.folds import cut_folds
 from visavis.evaluate.groups import group_report
-from visavis.evaluate.loading import ManySources, Request, SourceImages, Task
+from visavis.evaluate.loading import ManySources, Request, SourceImages, Task, require_pictures
 from visavis.evaluate.pairs import PairProtocol
 from visavis.evaluate.protocol import Embedded, Outcome, Scores, Settings
 from visavis.evaluate.tables import Table, percent, percent_range
@@ -95,7 +95,7 @@ def load_rfw(request: Request) -> Task:
         name = path.parent.name
         sources[name] = open_source(home / name)
         pairs = read_pairs(path, request.options.get("dialect") or PLAIN)
-        check_pairs(pairs, sources[name])
+        require_pictures(pairs, sources[name], request)
         listed = [f"{name}/{image}" for image in pairs.images]
         ends = zip(pairs.reference.tolist(), pairs.probe.tolist(), pairs.genuine.tolist(), strict=True)
         rows += [(listed[a], listed[b], same) for a, b, same in ends]
@@ -135,7 +135,7 @@ def load_csv(request: Request) -> Task:
     fold = _folds(path, table) if "fold" in columns else cut_folds(genuine)
     pairs = build_pairs(rows, fold, path=str(path), lines=range(2, len(rows) + 2))
     source = open_source(request.data)
-    check_pairs(pairs, source)
+    require_pictures(pairs, source, request)
     groupings = _groupings(path, table, [c for c in columns if c not in ("reference", "probe", "genuine", "fold")])
     protocol = GroupPairProtocol(pairs, PairProtocol.of(pairs).subjects, "groups", groupings)
     return Task(protocol, SourceImages(source), (path,))

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from visavis.data.pairs import check_pairs, find_pictures
 from visavis.data.sources import Source
+from visavis.errors import DataError
 from visavis.evaluate.protocol import EvaluationProtocol
-from visavis.types import ByteArray
+from visavis.types import ByteArray, Pairs
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,10 @@ class SourceImages:
 
     def __call__(self, name: str) -> ByteArray:
         """Decode the picture of that name."""
-        return self.source.image(self.source.index_of(name))
+        place = self.source.position(name)
+        if place is None:
+            raise DataError("missing from the data")
+        return self.source.image(place)
 
 
 class ManySources:
@@ -54,3 +61,17 @@ class ManySources:
         """Decode the picture of that name."""
         key, _, rest = name.partition("/")
         return self.sources[key](rest)
+
+
+def require_pictures(pairs: Pairs, source: Source, request: Request) -> None:
+    """Refuse a list that names missing pictures, unless `allow_missing` makes them failures to acquire.
+
+    Raises:
+        DataError: pictures are missing and that is not allowed; or all of them are.
+    """
+    if request.options.get("allow_missing") and np.any(find_pictures(pairs, source) >= 0):
+        return
+    try:
+        check_pairs(pairs, source)
+    except DataError as error:
+        raise DataError(f"{error}; --allow-missing counts missing pictures as failures to acquire") from error

@@ -10,14 +10,14 @@ import numpy as np
 from visavis.data.bin_sets import BinSource
 from visavis.data.folder import holds_only_pictures
 from visavis.data.pair_sets import read_cfp, read_video_pairs
-from visavis.data.pairs import PLAIN, check_pairs, read_pairs
+from visavis.data.pairs import PLAIN, read_pairs
 from visavis.data.sources import Source, open_source
 from visavis.errors import DataError, ProtocolError
-from visavis.evaluate.loading import Request, SourceImages, Task
+from visavis.evaluate.loading import Request, SourceImages, Task, require_pictures
 from visavis.evaluate.pairs import PairProtocol
 from visavis.evaluate.template_pairs import video_protocol
 
-_LISTS = ("pairs.txt", "pairs_CALFW.txt", "pairs_CPLFW.txt", "xqlfw_pairs.txt", "lfw_pair.txt")
+_LISTS = ("pairs.txt", "*pair*.txt", "*_ann.txt")  # AgeDB-30 and others circulate with NAME_ann.txt
 _CFP_PAIRS = {"cfp-ff": "FF", "cfp-fp": "FP"}
 
 
@@ -27,21 +27,34 @@ def load_pairs(request: Request, *, name: str = "pairs") -> Task:
     The option `dialect` says how the list is written.
 
     Raises:
-        ProtocolError: no pair list.
+        ProtocolError: no pair list, or several.
         DataError: the list or the pictures cannot be read, or a pair names a picture that is missing.
     """
     if request.data.suffix == ".bin":
         source = open_source(request.data, kind="bin")
         assert isinstance(source, BinSource)
         return Task(PairProtocol.of(source.pairs(), name=name), SourceImages(source), (request.data,))
-    candidates = [request.pairs] if request.pairs else [request.data / listed for listed in _LISTS]
-    listed = next((path for path in candidates if path.exists()), None)
-    if listed is None:
-        raise ProtocolError(f"{candidates[0]}: expected a pair list, there is no such file; name one with --pairs FILE")
+    listed = request.pairs or _find_list(request.data)
+    if not listed.exists():
+        raise ProtocolError(f"{listed}: expected a pair list, there is no such file; name one with --pairs FILE")
     pairs = read_pairs(listed, request.options.get("dialect") or PLAIN)
     source = _pictures(request.data)
-    check_pairs(pairs, source)
+    require_pictures(pairs, source, request)
     return Task(PairProtocol.of(pairs, name=name), SourceImages(source), (listed,) if listed.is_file() else ())
+
+
+def _find_list(data: Path) -> Path:
+    """SRC/pairs.txt, else the only file that is called like a list."""
+    found: list[Path] = []
+    for pattern in _LISTS:
+        found = sorted(data.glob(pattern))
+        if found:
+            break
+    if len(found) > 1:
+        raise ProtocolError(
+            f"{data}: expected one pair list, got {', '.join(p.name for p in found[:4])}; choose with --pairs FILE"
+        )
+    return found[0] if found else data / "pairs.txt"
 
 
 def _pictures(data: Path) -> Source:
@@ -59,16 +72,19 @@ def load_cfp(request: Request, *, name: str) -> Task:
         return load_pairs(request, name=name)
     pairs = read_cfp(protocol, kind=_CFP_PAIRS[name])
     source = open_source(request.data / "Data" / "Images")
-    check_pairs(pairs, source)
+    require_pictures(pairs, source, request)
     return Task(PairProtocol.of(pairs, name=name), SourceImages(source), (protocol / "Pair_list_F.txt",))
 
 
 def load_youtube_faces(request: Request) -> Task:
     """YouTube Faces: 5,000 video pairs of `splits.txt`, each video the pooled frames of `PERSON/VIDEO/`.
 
+    The videos lie in SRC or, as they are shipped, in SRC/aligned_images_DB.
+
     The option `frames` keeps so many frames of a video, spread evenly (all of them without).
     """
-    source = open_source(request.data)
+    tree = request.data / "aligned_images_DB"
+    source = open_source(tree if tree.is_dir() else request.data)
     videos = _videos(source)
     listed = request.pairs or _first(request.data, ("splits.txt", "pairs.txt"))
     pairs = read_video_pairs(listed)

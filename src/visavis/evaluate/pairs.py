@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,15 @@ from visavis.evaluate.verification import Verification, pair_similarities, verif
 from visavis.types import FloatArray, IntArray, Pairs
 
 _MISTAKES = 12
+_SUBJECT_IN_NAME = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"([^/]+)/",
+        r"(.+)/",
+        r"(?:.*/)?([^/]+)_[0-9]+\.[a-zA-Z]+$",
+        r"(?:.*/)?[0-9]+_([^/]+)_[0-9]+_[a-z]\.[a-zA-Z]+$",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,8 @@ class PairProtocol(EvaluationProtocol):
 
     @classmethod
     def of(cls, pairs: Pairs, *, name: str = "pairs") -> PairProtocol:
-        """A protocol that takes the folder of each picture as its subject."""
-        return cls(pairs, subjects_of(pairs.images), name)
+        """A protocol that takes the subjects from the pictures' names."""
+        return cls(pairs, subjects_of(pairs), name)
 
     def describe(self) -> dict[str, Any]:
         """Counts of pictures, pairs, folds and subjects."""
@@ -55,6 +65,8 @@ class PairProtocol(EvaluationProtocol):
         if settings.preset is not None:
             preset = get_preset(settings.preset)
             measured["measure"] = pair_measure(vectors, pairs.reference, pairs.probe, preset, dots=similarity)
+            if preset.xnorm and embedded.view_norms is not None:
+                measured["view_norm"] = embedded.view_norms
             if preset.centre:
                 similarity = centred_cosine(vectors, pairs.reference, pairs.probe, similarity)
         return {
@@ -65,8 +77,6 @@ class PairProtocol(EvaluationProtocol):
             "reference": pairs.reference,
             "probe": pairs.probe,
             "reference_subject": self.subjects[pairs.reference],
-            if preset.xnorm and embedded.view_norms is not None:
-                measured["view_norm"] = embedded.view_norms
             "probe_subject": self.subjects[pairs.probe],
             "names": np.array(self.pairs.images),
         }
@@ -80,29 +90,40 @@ class PairProtocol(EvaluationProtocol):
         if settings.preset is not None:
             preset = get_preset(settings.preset)
             published = run_preset(scores["measure"], scores["genuine"], preset).to_dict(preset)
+            if preset.xnorm:
+                published["xnorm"] = _xnorm(scores)
             results = {**results, "exact_accuracy": results["accuracy"], "preset": published}
             results["accuracy"] = {**published["accuracy"], "interval": _preset_interval(published, len(found.genuine))}
             tables = (preset_table(published), *tables)
         return Outcome(results, tables, verification_plots(found.curve, found.threshold), _mistakes(found, scores))
 
 
-def _preset_interval(published: dict[str, Any], pairs: int) -> list[float]:
-    """Wilson's interval of the preset's decisions (folds of sizes that differ by at most one)."""
-    return list(wilson(min(pairs, round(published["accuracy"]["mean"] * pairs)), pairs))
-
-            if preset.xnorm:
-                published["xnorm"] = _xnorm(scores)
-
-def subjects_of(images: tuple[str, ...]) -> IntArray:
-    """A number per first folder of the image names ("Name/file.jpg"); −1 for names without a folder."""
-    folders = [name.split("/", 1)[0] if "/" in name else "" for name in images]
-    numbers = {folder: i for i, folder in enumerate(dict.fromkeys(f for f in folders if f))}
-    return np.array([numbers.get(f, -1) for f in folders], np.int64)
 def _xnorm(scores: Scores) -> float | None:
     known = "view_norm" in scores
     return xnorm(scores["view_norm"], scores["reference"], scores["probe"]) if known else None
 
 
+def _preset_interval(published: dict[str, Any], pairs: int) -> list[float]:
+    """Wilson's interval of the preset's decisions (folds of sizes that differ by at most one)."""
+    return list(wilson(min(pairs, round(published["accuracy"]["mean"] * pairs)), pairs))
+
+
+def subjects_of(pairs: Pairs) -> IntArray:
+    """A subject number per picture, read off its name; −1 everywhere where no reading agrees with the list.
+
+    Tried in order: the first folder (`Name/file.jpg`), the folder it lies in, what stands before the last number
+    (`Name_0001.jpg`), AgeDB's `12_Name_34_f.jpg`. A reading holds if each genuine pair shows one subject and each
+    impostor pair two.
+    """
+    for reading in _SUBJECT_IN_NAME:
+        found = [reading.match(name) for name in pairs.images]
+        if all(found):
+            said = [m.group(1) for m in found if m]
+            numbers = {subject: i for i, subject in enumerate(dict.fromkeys(said))}
+            subjects = np.array([numbers[s] for s in said], np.int64)
+            if np.array_equal(subjects[pairs.reference] == subjects[pairs.probe], pairs.genuine):
+                return subjects
+    return np.full(len(pairs.images), -1, np.int64)
 
 
 def _subject_intervals(found: Verification, scores: Scores, settings: Settings) -> dict[str, Any]:

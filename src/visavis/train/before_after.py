@@ -97,7 +97,7 @@ def mcnemar(gained: int, lost: int) -> float:
 
 def _interval(moved: np.ndarray, pairs: Pairs, replicates: int, seed: int) -> tuple[float, float]:
     """Percentiles of the mean of `moved` (N,) when subjects are drawn again, or pairs where subjects are not known."""
-    subjects = subjects_of(pairs.images)
+    subjects = subjects_of(pairs)
     reference, probe = subjects[pairs.reference], subjects[pairs.probe]
     if min(reference.min(), probe.min()) < 0:
         reference = probe = np.arange(len(moved))
