@@ -19,6 +19,7 @@ from visavis.train.layers import children, layers
 from visavis.train.logbook import Observer
 from visavis.train.loop import resume_recipe, train
 from visavis.train.lora import LowRank, adaptable, add_adapters, merged
+from visavis.train.objective import Objective
 from visavis.train.optim import build_optimizer
 from visavis.train.pictures import InMemory
 from visavis.train.recipe import FinetuneRecipe, LoraRecipe, OptimizerRecipe, parse_recipe
@@ -68,6 +69,7 @@ SECTIONS = {
     "lora": {"finetune": {"lora": {"rank": 2}, "imprint": True}, "loop": {"ema": 0.9}},
     "layer decay": {"optimizer": {"layer_decay": 0.7}},
     "norms": {"finetune": {"freeze_norms": "all"}},
+    "class means": {"head": {"centre_loss": 0.01, "quality_power": 1.0, "label_smoothing": 0.1}},
 }
 
 
@@ -85,6 +87,15 @@ def test_resuming_a_fine_tuning_ends_in_the_same_bits(blob_folder, trained, tmp_
     assert all(torch.equal(a[key], b[key]) for key in a)
     models = [(tmp_path / name / "best" / "weights.safetensors").read_bytes() for name in ("whole", "halves")]
     assert models[0] == models[1]
+
+
+def test_what_stands_beside_a_head_can_be_set_in_a_recipe(blob_folder):
+    wanted = {"centre_loss": 0.01, "quality_power": 1.0, "label_smoothing": 0.1, "sub_centres": 2, "sample_rate": 0.5}
+    head = Objective(tiny(blob_folder, head=wanted), num_classes=8, dim=16).head
+    assert head.centres.weight == 0.01
+    assert {key: getattr(head, key) for key in wanted if key != "centre_loss"} == {
+        key: value for key, value in wanted.items() if key != "centre_loss"
+    }
 
 
 def test_frozen_layers_and_their_statistics_stay_and_the_rest_learns(blob_folder, trained, tmp_path):

@@ -36,6 +36,8 @@ class Objective(nn.Module):
                 dim=dim,
                 sub_centres=wanted.sub_centres,
                 label_smoothing=wanted.label_smoothing,
+                centre_loss=wanted.centre_loss,
+                quality_power=wanted.quality_power,
                 sample_rate=wanted.sample_rate,
                 sparse=wanted.sample_rate < 1 and recipe.optimizer.name == "sgd",
                 seed=recipe.seed,

@@ -82,13 +82,18 @@ class BackboneRecipe:
 
 @dataclass
 class HeadRecipe:
-    """The classification loss: a name in HEADS (or `none`), its arguments and what margin_softmax does with it."""
+    """The classification loss: a name in HEADS (or `none`), its arguments and what margin_softmax does with it.
+
+    `centre_loss` is the weight λ of the distance to the class mean, `quality_power` the γ of the weights ‖x‖^γ.
+    """
 
     name: str = "arcface"
     args: dict[str, Any] = field(default_factory=dict)
     sample_rate: float = 1.0
     sub_centres: int = 1
     label_smoothing: float = 0.0
+    centre_loss: float = 0.0
+    quality_power: float = 0.0
     weight: float = 1.0
 
 
