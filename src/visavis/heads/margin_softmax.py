@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, softplus
+from torch.nn.functional import softplus
 
 from visavis.errors import DataError, RecipeError
 from visavis.heads.cosines import EPSILON, cosines, target_cosines, wide
 from visavis.heads.head import Head, checked
 from visavis.heads.ranks import Ranks
 from visavis.heads.regularisers import CentreLoss, quality_weights
+from visavis.heads.rows import take_rows
 from visavis.heads.sampling import draw_classes, keep_positives, step_generator
 from visavis.heads.stream import Plan, Stream
 
@@ -221,7 +222,7 @@ class MarginSoftmax(nn.Module):
         rows = index
         if self.sub_centres > 1:
             rows = (index[:, None] * self.sub_centres + torch.arange(self.sub_centres, device=index.device)).flatten()
-        weight = embedding(rows, self.weight, sparse=self.sparse)
+        weight = take_rows(self.weight, rows) if self.sparse else self.weight.index_select(0, rows)
         return weight, None if self.bias is None else self.bias[rows], local, len(every)
 
     def _stream(self, *args: Any) -> Streamed:

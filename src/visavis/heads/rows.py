@@ -1,4 +1,4 @@
-"""SGD that walks only the rows a step has looked at."""
+"""Rows of a parameter with a sparse gradient, and SGD that walks only the rows a step has looked at."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
+    """weight[rows] for different rows in rising order; the gradient of `weight` is sparse and holds those rows alone.
+
+    Unlike torch.nn.functional.embedding's, it is known to be coalesced: nothing is sorted or added up again.
+    """
+    return _TakeRows.apply(weight, rows)  # pyright: ignore[reportReturnType]
+
+
+class _TakeRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(rows)
+        ctx.shape = weight.shape
+        return weight.index_select(0, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (rows,) = ctx.saved_tensors
+        return torch.sparse_coo_tensor(rows[None], gradient, ctx.shape, is_coalesced=True, check_invariants=False), None
 
 
 class RowSGD(torch.optim.SGD):
@@ -48,10 +71,11 @@ class RowSGD(torch.optim.SGD):
     def _step_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         gradient = gradient.coalesce()
         rows, move = gradient.indices()[0], gradient.values()
+        here = parameter.index_select(0, rows)
         if group["maximize"]:
             move = -move
         if group["weight_decay"]:
-            move = move + group["weight_decay"] * parameter.index_select(0, rows)
+            move = torch.add(move, here, alpha=group["weight_decay"])
         if group["momentum"]:
             state = self.state[parameter]
             if "momentum_buffer" not in state:
@@ -63,5 +87,5 @@ class RowSGD(torch.optim.SGD):
                 .add_(move, alpha=1 - group["dampening"])
             )
             state["momentum_buffer"].index_copy_(0, rows, speed)
-            move = move + group["momentum"] * speed if group["nesterov"] else speed
-        parameter.index_add_(0, rows, move, alpha=-float(group["lr"]))
+            move = torch.add(move, speed, alpha=group["momentum"]) if group["nesterov"] else speed
+        parameter.index_copy_(0, rows, here.add_(move, alpha=-float(group["lr"])))
