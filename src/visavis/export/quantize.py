@@ -15,8 +15,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from visavis.deploy.embedders import GraphEmbedder, OnnxEmbedder
 from visavis.errors import ModelFormatError, unknown_name
+from visavis.export.compact import compact
 from visavis.export.formats import Made, plain_onnx
-from visavis.export.graph import Array, shorten
+from visavis.export.graph import Array
 from visavis.export.onnx_io import Input, set_metadata, write_onnx
 from visavis.export.parity import Crops, crops_of
 from visavis.export.sensitivity import describe, hold_budget, rank_layers
@@ -120,7 +121,7 @@ def write_int8_onnx(model: ExportModel, path: Path, options: Options, before: di
     ranges = calibrate(graph, batches, options.ranges)
 
     def build(in_float: list[str]) -> tuple[onnx.ModelProto, OnnxEmbedder]:
-        made = shorten(quantize(graph, ranges, in_float=in_float))
+        made = compact(quantize(graph, ranges, in_float=in_float))
         set_metadata(made, model.card, pixels=options.pixels)
         write_onnx(path, made)
         return made, OnnxEmbedder(path)
