@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -112,29 +113,54 @@ def test_bundle_refuses_other_folders_and_files(home, tmp_path, capsys):
     write_bundle(home / "edge", home / "model" / "model.onnx")  # an older edge folder is renewed
 
 
-def _headers():
-    root = os.environ.get("ONNXRUNTIME_DIR", "/usr")
-    places = (Path(root) / "include", Path(root) / "include" / "onnxruntime")
-    return next((p for p in places if (p / "onnxruntime_cxx_api.h").is_file()), None), Path(root) / "lib"
+def _runtime_for_cpp():
+    """ONNX Runtime's headers (ONNXRUNTIME_DIR: an unpacked release, or its headers alone) and its library.
+
+    The library of the Python package will do: the C API of a newer one serves programs built with older headers.
+    """
+    root = Path(os.environ.get("ONNXRUNTIME_DIR", "/usr"))
+    places = (root, root / "include", root / "include" / "onnxruntime")
+    include = next((p for p in places if (p / "onnxruntime_cxx_api.h").is_file()), None)
+    package = Path(onnxruntime.__file__).parent / "capi"
+    libraries = [*root.glob("lib*/libonnxruntime.so*"), *package.glob("libonnxruntime.so*")]
+    return include, next(iter(libraries), None)
 
 
-NO_COMPILER = shutil.which("g++") is None or _headers()[0] is None
+NO_COMPILER = shutil.which("g++") is None or None in _runtime_for_cpp()
 
 
 @pytest.mark.skipif(NO_COMPILER, reason="needs g++ and ONNX Runtime's headers (ONNXRUNTIME_DIR)")
 def test_cpp_example_builds_and_agrees(home, tmp_path):
-    include, library = _headers()
+    include, library = _runtime_for_cpp()
+    (tmp_path / "libonnxruntime.so.1").symlink_to(library)  # as it calls itself
     binary = tmp_path / "verify"
     source = home / "edge" / "cpp" / "verify.cpp"
-    command = ["g++", "-std=c++17", "-O2", f"-I{include}", source, f"-L{library}", "-lonnxruntime"]
-    command += [f"-Wl,-rpath,{library}", "-o", binary]
+    command = ["g++", "-std=c++17", "-O1", f"-isystem{include}", "-Wall", "-Wextra", "-Werror", source]
+    command += [tmp_path / "libonnxruntime.so.1", f"-Wl,-rpath,{tmp_path}", "-o", binary]
     subprocess.run(command, check=True)
     bare("preprocess.py", home / "data", tmp_path / "t", cwd=home / "edge")
     a, b = tmp_path / "t" / "000000.bin", tmp_path / "t" / "000001.bin"
     done = subprocess.run([binary, home / "edge" / "model.onnx", a, b], capture_output=True, text=True, check=True)
     bare("run.py", tmp_path / "t", tmp_path / "f", cwd=home / "edge")
     x, y = (np.fromfile(tmp_path / "f" / p.name, np.float32) for p in (a, b))
-    assert float(done.stdout) == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), abs=1e-5)
+    similarity = x @ y / np.linalg.norm(x) / np.linalg.norm(y)
+    assert float(done.stdout) == pytest.approx(similarity, abs=1e-5)
+
+    def verify(*arguments):
+        done = subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    model = home / "edge" / "model.onnx"
+    assert verify(model, a, b, similarity - 0.01)[0] == 0
+    assert verify(model, a, b, similarity + 0.01)[0] == 1
+    (tmp_path / "short.bin").write_bytes(a.read_bytes()[:-7])
+    code, said = verify(model, a, tmp_path / "short.bin")
+    assert code == 2
+    assert "short.bin: expected 5760 bytes, got 5753" in said
+    code, said = verify(model, a, tmp_path / "none.bin")
+    assert (code, "none.bin: cannot read" in said) == (2, True)
+    (tmp_path / "cut.onnx").write_bytes(model.read_bytes()[:500])
+    assert verify(tmp_path / "cut.onnx", a, b)[0] == 2
 
 
 def test_bench_times_every_runtime_and_saves_the_best(home, tmp_path, capsys):
