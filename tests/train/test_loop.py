@@ -82,6 +82,19 @@ def test_a_resumed_run_ends_in_the_same_bits_as_an_uninterrupted_one(blob_folder
     assert steps == [2, 4, 6, 8, 10, 12]
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_starts_over(blob_folder, tmp_path):
+    recipe, run = tiny(blob_folder, steps=5), tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(recipe.to_yaml())
+    (run / "metrics.jsonl").write_text('{"step": 2, "loss": 9.0}\n')
+    assert resume_recipe(run) == recipe
+    assert train(resume_recipe(run), run, resume=True).steps == 5
+    assert load_checkpoint(run)["step"] == 5
+    assert "no checkpoint yet: from the start" in (run / "log.txt").read_text()
+    assert [line["step"] for line in read_metrics(run) if "loss" in line] == [2, 4, 5]
+    assert read_metrics(run)[0]["loss"] != 9.0
+
+
 def test_resuming_drops_what_was_logged_past_the_checkpoint(blob_folder, tmp_path):
     run = tmp_path / "run"
     train(tiny(blob_folder, steps=5), run)

@@ -36,7 +36,7 @@ from visavis.train.logbook import Logbook, Observer, read_metrics
 from visavis.train.objective import Objective, is_finite
 from visavis.train.optim import ExponentialMovingAverage, build_optimizer, clip_gradients, set_learning_rate
 from visavis.train.pictures import Pictures, open_pictures
-from visavis.train.recipe import Recipe, parse_recipe
+from visavis.train.recipe import Recipe, load_recipe, parse_recipe
 from visavis.train.schedule import build_schedule
 from visavis.train.triplet import open_pool, write_strips
 from visavis.vision.preprocessing import PreprocessSpec
@@ -63,7 +63,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Ob
 
     Written there: `recipe.yaml`, `metrics.jsonl`, `log.txt`, `best/` (a model folder), `last/checkpoint.pt`. With
     `resume` the run continues from that checkpoint and, on the same machine, ends in the same bits as an
-    uninterrupted one. Ctrl-C and SIGTERM stop after the current step, with a checkpoint.
+    uninterrupted one; where it ended before its first checkpoint, it starts over. Ctrl-C and SIGTERM stop after the
+    current step, with a checkpoint.
 
     Raises:
         RecipeError: an impossible setting. DataError: unusable pictures, or a folder that cannot be written.
@@ -76,8 +77,10 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Ob
             if world.is_first:
                 _claim(out, recipe, resume)
             distributed.barrier(world)
-            state = load_checkpoint(out) if resume else None
+            state = load_checkpoint(out) if resume and not _ended_early(out) else None
             with Logbook(out, resume_from=state["step"] if state else None, silent=not world.is_first) as book:
+                if resume and not state:
+                    log.info("%s has no checkpoint yet: from the start", out)
                 return _train(recipe, out, state, world, book, observer)
     finally:
         distributed.shutdown(world)
@@ -300,7 +303,9 @@ def build_sampler(recipe: Recipe, pictures: Pictures, *, rank: int = 0, world: i
 
 
 def resume_recipe(run: str | Path) -> Recipe:
-    """The recipe a run was started with."""
+    """The recipe a run was started with, from its checkpoint, or from `recipe.yaml` if it ended before the first."""
+    if _ended_early(Path(run)):
+        return load_recipe(str(Path(run) / RECIPE))
     state = load_checkpoint(Path(run))
     import yaml
 
@@ -308,6 +313,11 @@ def resume_recipe(run: str | Path) -> Recipe:
         return parse_recipe(yaml.safe_load(state["recipe"]), name=f"{run}: recipe in the checkpoint")
     except (KeyError, yaml.YAMLError) as error:
         raise RecipeError(f"{run}: the checkpoint holds no readable recipe") from error
+
+
+def _ended_early(run: Path) -> bool:
+    """Whether there is a run here that never came to write a checkpoint."""
+    return (run / RECIPE).is_file() and not has_checkpoint(run)
 
 
 def describe_data(about: dict[str, object]) -> str:
