@@ -64,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = importlib.import_module(f"visavis.cli.{VERBS[args.verb][0]}")
     if rest and not getattr(module, "TAKES_REST", False):
         known = [word for word in rest if word.startswith("-")] or rest
-        return _complain(f"visavis {args.verb} does not know {' '.join(known)}; see: visavis {args.verb} --help")
+        more = f" and {len(known) - 5} more" if len(known) > 5 else ""
+        named = " ".join(known[:5]) + more
+        return _complain(f"visavis {args.verb} does not know {named}; see: visavis {args.verb} --help")
     args.rest = rest
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
