@@ -132,7 +132,7 @@ def test_an_untouched_batch_reaches_the_teacher_as_its_own_crops(blob_folder, te
     from visavis.train.pictures import open_pictures
 
     recipe = student(blob_folder, distill={"teacher": str(teacher)}, augment={"flip": 0.0, "shift": 0.0})
-    pictures, _ = open_pictures(recipe.data)
+    pictures, _ = open_pictures(recipe.data, recipe.preprocess.spec())
     sampler = build_sampler(recipe, pictures)
     spec = load_model(teacher)[1].preprocess
     loader = Loader(

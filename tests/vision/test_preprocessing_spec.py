@@ -5,7 +5,7 @@ import pytest
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.vision.alignment import align, template_points
-from visavis.vision.preprocessing import PreprocessSpec, fit_crop, fit_crops
+from visavis.vision.preprocessing import PreprocessSpec, cut_frame, fit_crop, fit_crops, place_frame
 
 
 def test_round_trip_through_a_card():
@@ -98,3 +98,13 @@ def test_batches():
         fit_crops(crops.astype(np.float32), spec)
     with pytest.raises(DataError, match="uint8"):
         fit_crops(crops[0], spec)
+
+
+def test_generated_faces_move_to_where_the_template_keeps_the_face():
+    """The same columns are cut from a centred crop and from one moved for `sphereface-left`, in any size."""
+    crops = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
+    centred, left = (PreprocessSpec(size=(112, 96), template=t) for t in ("sphereface", "sphereface-left"))
+    np.testing.assert_array_equal(place_frame(crops, centred), crops)
+    np.testing.assert_array_equal(cut_frame(place_frame(crops, left), left), cut_frame(crops, centred))
+    small = crops[:, ::2, ::2]
+    np.testing.assert_array_equal(cut_frame(place_frame(small, left), left), cut_frame(small, centred))

@@ -13,7 +13,7 @@ from visavis.evaluate.verification import Verification, verify_pairs
 from visavis.train.pictures import Advance, beside
 from visavis.train.recipe import Recipe
 from visavis.types import ByteArray, Embedder, Pairs
-from visavis.vision.preprocessing import PreprocessSpec, fit_crops
+from visavis.vision.preprocessing import PreprocessSpec, fit_crops, place_frame
 
 # Held-out generated people start here, so that no training set of generated people can reach them.
 HELD_OUT_IDENTITY = 10_000_000
@@ -78,4 +78,4 @@ def synthetic_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | 
         seed=recipe.seed,
         first_identity=HELD_OUT_IDENTITY,
     )
-    return Judge(held_out, fit_crops(crops, spec))
+    return Judge(held_out, fit_crops(place_frame(crops, spec), spec))

@@ -97,7 +97,7 @@ def _train(
 
     # What is trained, on what.
     network, spec, card = build_network(recipe)
-    pictures, about = open_pictures(recipe.data, advance=observer.preparing)
+    pictures, about = open_pictures(recipe.data, spec, advance=observer.preparing)
     judge = open_judge(recipe, spec, advance=observer.preparing)
     sampler = build_sampler(recipe, pictures, rank=world.rank, world=world.size)
     teacher = open_teacher(recipe.distill, pictures.size, device)

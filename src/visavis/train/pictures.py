@@ -16,6 +16,7 @@ from visavis.data.sources import Source, open_source
 from visavis.errors import DataError
 from visavis.train.recipe import DataRecipe
 from visavis.types import ByteArray, IntArray
+from visavis.vision.preprocessing import PreprocessSpec, place_frame
 
 log = logging.getLogger(__name__)
 Advance = Callable[[int, int], None]  # (done, total) of a long preparation
@@ -66,8 +67,12 @@ class FromSource(Pictures):
         return np.stack([fitted(self.source, int(i), self.size) for i in indices])
 
 
-def open_pictures(recipe: DataRecipe, *, advance: Advance | None = None) -> tuple[Pictures, dict[str, object]]:
+def open_pictures(
+    recipe: DataRecipe, spec: PreprocessSpec, *, advance: Advance | None = None
+) -> tuple[Pictures, dict[str, object]]:
     """The training pictures of a recipe and a description of them for the model card and the log.
+
+    Generated faces are moved to where crops of the spec's template have theirs.
 
     Raises:
         DataError: nothing there, a single identity, or a damaged picture (named).
@@ -102,7 +107,7 @@ def open_pictures(recipe: DataRecipe, *, advance: Advance | None = None) -> tupl
             workers=recipe.workers,
             progress=advance,
         )
-        parts.append(InMemory(pictures, labels))
+        parts.append(InMemory(place_frame(pictures, spec), labels))
         about["synthetic_identities"], about["synthetic_pictures"] = synthetic.identities, len(labels)
     together = parts[0] if len(parts) == 1 else _join(parts)
     if together.num_classes < 2:

@@ -107,6 +107,16 @@ def cut_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
     return crops[:, :, left : left + round(width * template.size[1] / 112)]
 
 
+def place_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
+    """Square crops (N, H, H, 3) of faces in the middle, moved to where crops of the template keep the face."""
+    height, width = crops.shape[1:3]
+    template = TEMPLATES[spec.template]
+    move = round(width * (template.column - (112 - template.size[1]) // 2) / 112)
+    if height != width or not move:
+        return crops
+    return crops[:, :, np.clip(np.arange(width) - move, 0, width - 1)]
+
+
 def fit_crops(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
     """`fit_crop` over a batch (N, H, W, 3)."""
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[-1] != 3:
