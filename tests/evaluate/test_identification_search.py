@@ -5,6 +5,8 @@ import pytest
 
 from visavis.errors import ProtocolError
 from visavis.evaluate.identification import Identification, search
+from visavis.evaluate.statistics import subject_interval
+from visavis.evaluate.template_search import search_outcome
 
 
 def unit(x):
@@ -91,3 +93,34 @@ def test_a_gallery_function_gives_the_same_as_an_array():
     np.testing.assert_allclose(a.other, b.other, atol=1e-6)
     with pytest.raises(ProtocolError, match="a subject for each"):
         search(probes, probe_subject, gallery, gallery_subject[:3])
+
+
+def test_intervals_over_subjects_equal_repeating_their_searches():
+    rng = np.random.default_rng(7)
+    subject = np.repeat(np.arange(30), rng.integers(1, 6, 30)) * 3
+    hits = rng.random(len(subject)) < 0.3 + 0.6 * (subject % 2)
+    low, high = subject_interval(hits, subject, replicates=300, seed=5)
+    drawn = np.random.default_rng(5).multinomial(30, np.full(30, 1 / 30), size=300)
+    shares = []
+    for times in drawn:
+        repeated = [h for s, n in enumerate(times) for _ in range(n) for h in hits[subject == 3 * s]]
+        shares.append(np.mean(repeated))
+    assert (low, high) == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])), abs=1e-12)
+    assert subject_interval(hits, np.where(subject == 0, -1, subject), replicates=300) is None
+    assert subject_interval(hits, subject, replicates=0) is None
+
+
+def test_a_search_reports_both_intervals_and_what_failed():
+    probes, probe_subject, gallery, gallery_subject = world(1, subjects=60, enrolled=40)
+    probes[0] = np.nan
+    found = search(probes, probe_subject, gallery, gallery_subject)
+    outcome = search_outcome({"gallery": Identification(found, probe_subject, 200, 0)}, title="t")
+    body, (table,) = outcome.results, outcome.tables
+    low, high = body["cmc_interval_subjects"]["1"]
+    assert low < body["rank_1"] < high
+    assert len(table.columns) == 4
+    assert body["comparisons"]["failed_to_acquire"] == 1
+    assert "1 with a picture that could not be acquired" in table.note
+    two = search_outcome({k: Identification(found, probe_subject, 200, 0) for k in ("G1", "G2")}, title="t")
+    assert "95 % over subjects" in two.tables[0].note
+    assert "(" in two.tables[0].rows[0][1]

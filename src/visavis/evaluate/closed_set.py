@@ -13,7 +13,7 @@ from visavis.evaluate.embedding import Embedded
 from visavis.evaluate.loading import ManySources, Request, Task
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
 from visavis.evaluate.report import Plot, Series
-from visavis.evaluate.statistics import percentile_interval, subject_weights, wilson
+from visavis.evaluate.statistics import subject_interval, wilson
 from visavis.evaluate.tables import Table, percent, percent_range
 from visavis.types import FloatArray, IntArray
 
@@ -87,7 +87,7 @@ class ClosedSet(EvaluationProtocol):
         )
         probed = np.bincount(label, minlength=len(self.people)) > 0
         accuracy = float(right.mean())
-        drawn = _by_person(right, label, len(self.people), settings)
+        drawn = subject_interval(right, label, replicates=settings.bootstrap, seed=settings.seed)
         by_rank = {str(k): float(((rank >= 1) & (rank <= k)).mean()) for k in _RANKS if k == 1 or k < len(self.people)}
         results: dict[str, Any] = {
             "comparisons": {
@@ -100,7 +100,7 @@ class ClosedSet(EvaluationProtocol):
                 "std": float(per_person[probed].std()),
                 "std_over": "people",
                 "interval": list(wilson(int(right.sum()), len(rank))),
-                "interval_people": drawn,
+                "interval_people": None if drawn is None else list(drawn),
                 "mean_over_people": float(per_person[probed].mean()),
             },
             "rank_1": accuracy,
@@ -143,16 +143,6 @@ def _without(similarity: FloatArray, true: IntArray) -> FloatArray:
     other = np.where(np.isnan(similarity), -np.inf, similarity)
     other[np.arange(len(true)), true] = -np.inf
     return other
-
-
-def _by_person(right: FloatArray, label: IntArray, people: int, settings: Settings) -> list[float] | None:
-    """Interval of top-1 when people, not probes, are drawn again."""
-    if not settings.bootstrap:
-        return None
-    hits, count = np.bincount(label, right, people), np.bincount(label, minlength=people)
-    weights = subject_weights(people, replicates=settings.bootstrap, seed=settings.seed)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return list(percentile_interval(weights @ hits / (weights @ count)))
 
 
 def _cmc(rank: IntArray, people: int) -> Plot:

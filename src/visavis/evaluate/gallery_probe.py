@@ -15,7 +15,7 @@ from visavis.evaluate.identification import Identification, Search, search
 from visavis.evaluate.loading import ManySources, Request, Task
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
 from visavis.evaluate.report import Plot, Series
-from visavis.evaluate.statistics import wilson
+from visavis.evaluate.statistics import subject_interval, wilson
 from visavis.evaluate.tables import Table, percent, percent_range
 from visavis.evaluate.template_search import search_outcome
 from visavis.evaluate.verification import pair_similarities
@@ -54,12 +54,20 @@ class GalleryProbeProtocol(EvaluationProtocol):
         probes, gallery = embedded.vectors[self.probe], embedded.vectors[self.gallery]
         found = search(probes, self.subject[self.probe], gallery, self.subject[self.gallery])
         nearest = _nearest(probes, gallery)
-        return {"own": found.own, "rank": found.rank, "other": found.other, "mated": found.mated, "nearest": nearest}
+        return {
+            "own": found.own,
+            "rank": found.rank,
+            "other": found.other,
+            "mated": found.mated,
+            "nearest": nearest,
+            "probe_subject": self.subject[self.probe],
+        }
 
     def judge(self, scores: Scores, settings: Settings) -> Outcome:
         """CMC, and TPIR@FPIR where some probes are not enrolled; the worst-ranked probes as pictures."""
         found = Search(scores["own"], scores["rank"], scores["other"], scores["mated"])
-        outcome = search_outcome({"gallery": Identification(found)}, title=f"{self.name}: {len(self.probe):,} probes")
+        figures = Identification(found, scores["probe_subject"], settings.bootstrap, settings.seed)
+        outcome = search_outcome({"gallery": figures}, title=f"{self.name}: {len(self.probe):,} probes")
         return Outcome(outcome.results, outcome.tables, outcome.plots, self._mistakes(found, scores["nearest"]))
 
     def _mistakes(self, found: Search, nearest: IntArray) -> tuple[Mistake, ...]:
@@ -164,7 +172,14 @@ class DistractorProtocol(EvaluationProtocol):
         owner = self.subject[self.probe]
         first, second = _mates(owner)
         mates = pair_similarities(probes, first, second)
-        return {"sizes": np.array(sizes), "top": top, "probe": first, "mate": second, "similarity": mates}
+        return {
+            "sizes": np.array(sizes),
+            "top": top,
+            "probe": first,
+            "mate": second,
+            "similarity": mates,
+            "subject": owner[first],
+        }
 
     def judge(self, scores: Scores, settings: Settings) -> Outcome:
         """Rank-1 and rank-10 rates by number of distractors."""
@@ -176,10 +191,16 @@ class DistractorProtocol(EvaluationProtocol):
             hits = {r: int(np.count_nonzero(h & np.isfinite(own))) for r, h in hits.items()}
             rates = {r: h / len(own) for r, h in hits.items()}
             interval = wilson(hits[1], len(own))
-            figures[str(size)] = {f"rank_{r}": v for r, v in rates.items()} | {"rank_1_interval": list(interval)}
-            rows.append((f"{size:,}", percent(rates[1]), percent_range(interval), percent(rates.get(10))))
+            first = (own > kept[:, 0]) & np.isfinite(own)
+            people = subject_interval(first, scores["subject"], replicates=settings.bootstrap, seed=settings.seed)
+            figures[str(size)] = {f"rank_{r}": v for r, v in rates.items()} | {
+                "rank_1_interval": list(interval),
+                "rank_1_interval_subjects": None if people is None else list(people),
+            }
+            intervals = (percent_range(interval), percent_range(people))
+            rows.append((f"{size:,}", percent(rates[1]), *intervals, percent(rates.get(10))))
         title = f"{self.name}: {len(own):,} searches of a mate among distractors"
-        table = Table(title, ("distractors", "rank-1", "95 %", "rank-10"), tuple(rows))
+        table = Table(title, ("distractors", "rank-1", "95 % (searches)", "95 % (subjects)", "rank-10"), tuple(rows))
         curve = Series("rank-1", scores["sizes"].astype(float), np.array([f["rank_1"] for f in figures.values()]))
         plot = Plot("distractors", "Rank-1 by distractors", "distractors", "rank-1 rate", (curve,), ("log", "linear"))
         last = next(reversed(figures.values()))

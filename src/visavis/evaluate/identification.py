@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import Float64, allowed_false_matches, between, rate_name
-from visavis.evaluate.statistics import wilson
+from visavis.evaluate.statistics import subject_interval, wilson
 from visavis.types import FloatArray, IntArray
 
 _GALLERY_ROWS = 8192
@@ -104,9 +104,12 @@ def search(
 
 @dataclass(frozen=True)
 class Identification:
-    """Figures of a search."""
+    """Figures of a search; `subject` (P,), if given, numbers who is on each probe, for intervals over subjects."""
 
     found: Search
+    subject: IntArray | None = None
+    replicates: int = 0
+    seed: int = 0
 
     @property
     def mated(self) -> int:
@@ -117,6 +120,12 @@ class Identification:
     def non_mated(self) -> int:
         """Probes whose subject is not."""
         return len(self.found.mated) - self.mated
+
+    @property
+    def failed(self) -> int:
+        """Searches that could not be made, since the probe or all its own entries were not acquired: misses."""
+        lost = np.where(self.found.mated, self.found.own, self.found.other)
+        return int(np.count_nonzero(np.isneginf(lost)))
 
     def hit_rate(self, rank: int) -> float:
         """CMC at one rank: the share of mated probes whose own entry is among the first `rank`."""
@@ -154,6 +163,14 @@ class Identification:
         """FPIR: non-mated probes with any candidate at least as similar as the threshold."""
         return float(np.count_nonzero(self.found.other[~self.found.mated] >= threshold)) / self.non_mated
 
+    def _by_subject(self, hits: npt.NDArray[np.bool_]) -> list[float] | None:
+        """Interval of the mated probes' share of `hits` (P,) over their subjects, thresholds held."""
+        if self.subject is None:
+            return None
+        mated = self.found.mated
+        drawn = subject_interval(hits[mated], self.subject[mated], replicates=self.replicates, seed=self.seed)
+        return None if drawn is None else list(drawn)
+
     def to_dict(self, *, ranks: tuple[int, ...] = RANKS, fpirs: tuple[float, ...] = FPIRS) -> dict[str, Any]:
         """The JSON keys of an identification."""
         body: dict[str, Any] = {"searches": {"mated": self.mated, "non_mated": self.non_mated}}
@@ -164,6 +181,7 @@ class Identification:
                 "rank_5": self.hit_rate(5),
                 "cmc": hits,
                 "cmc_interval": {r: list(wilson(round(v * self.mated), self.mated)) for r, v in hits.items()},
+                "cmc_interval_subjects": {str(r): self._by_subject(self.found.rank <= r) for r in ranks},
             }
         if self.mated and self.non_mated:
             body["tpir_at_fpir"], body["tpir_at_fpir_detail"] = {}, {}
@@ -178,6 +196,7 @@ class Identification:
                 body["tpir_at_fpir_detail"][name] = {
                     "tpir": tpir,
                     "interval": list(wilson(round(tpir * self.mated), self.mated)),
+                    "interval_subjects": self._by_subject((self.found.rank <= 1) & (self.found.own >= threshold)),
                     "threshold": threshold,
                     "fpir": self.fpir(threshold),
                 }

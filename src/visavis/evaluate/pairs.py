@@ -19,6 +19,7 @@ from visavis.evaluate.verification import Verification, pair_similarities, verif
 from visavis.types import FloatArray, IntArray, Pairs
 
 _MISTAKES = 12
+_FEW = 10  # false matches below which a table says how few its threshold rests on
 _SUBJECT_IN_NAME = tuple(
     re.compile(pattern)
     for pattern in (
@@ -169,11 +170,13 @@ def headline(results: dict[str, Any], title: str) -> Table:
                 percent_range(boot.get("accuracy_interval")),
             )
         )
-    unsupported = []
+    unsupported, thin = [], []
     for name, detail in results["tmr_at_fmr_detail"].items():
         if detail is None:
             unsupported.append(name)
             continue
+        if detail["false_matches"] < _FEW:
+            thin.append(f"{name} ({detail['false_matches']})")
         by_subject = boot.get("tmr_at_fmr_interval", {}).get(name)
         rows.append(
             (f"TMR at FMR {name}", percent(detail["tmr"]), percent_range(detail["interval"]), percent_range(by_subject))
@@ -181,11 +184,14 @@ def headline(results: dict[str, Any], title: str) -> Table:
     rows.append(("equal error rate", percent(results["eer"]), "", ""))
     rows.append(("area under the ROC", number(results["auc"], 5), "", ""))
     rows.append(("d′", number(results["d_prime"], 3), "", ""))
-    rows.append(("threshold of best accuracy", number(results["threshold"]), "", ""))
+    which = "equal errors" if results["accuracy"] is None else "best accuracy"
+    rows.append((f"threshold of {which}", number(results["threshold"]), "", ""))
     counts = results["comparisons"]
     note = f"{counts['genuine']:,} genuine and {counts['impostor']:,} impostor comparisons"
     if counts["failed_to_acquire"]:
         note += f"; {counts['failed_to_acquire']:,} with a picture that could not be acquired count as non-matches"
+    if thin:
+        note += f"; thresholds that rest on fewer than {_FEW} false matches: FMR {', '.join(thin)}"
     if unsupported:
         note += f"; FMR {', '.join(unsupported)} would allow less than one false match: not supported by this set"
     return Table(title, ("figure", "value", "95 % (pairs)", "95 % (subjects)"), tuple(rows), note + ".")

@@ -69,6 +69,30 @@ def subject_weights(subjects: int, *, replicates: int, seed: int) -> IntArray:
     return rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=replicates)
 
 
+def subject_interval(
+    hits: BoolArray, subject: IntArray, *, replicates: int, seed: int = 0
+) -> tuple[float, float] | None:
+    """Interval of the share of `hits` (N,) when the subjects (N,) behind them, not the hits, are drawn again.
+
+    A replicate's share is Σ_s w_s·hits_s / Σ_s w_s·n_s with w the number of times subject s was drawn.
+
+    Returns:
+        None without replicates or where a subject is not known (−1).
+    """
+    if not replicates or not len(subject) or subject.min() < 0:
+        return None
+    names, number = np.unique(subject, return_inverse=True)
+    right, count = np.bincount(number, hits), np.bincount(number)
+    rng = np.random.default_rng(seed)
+    shares = np.empty(replicates)
+    step = max(1, 10_000_000 // len(names))  # draws at a time: 80 MB
+    for start in range(0, replicates, step):
+        size = min(step, replicates - start)
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)
+        shares[start : start + size] = (drawn @ right) / (drawn @ count)
+    return percentile_interval(shares)
+
+
 def comparison_weights(drawn: IntArray, reference_subject: IntArray, probe_subject: IntArray) -> Float64:
     """Weights of comparisons when subjects are drawn `drawn` (B, S) times.
 

@@ -43,7 +43,7 @@ class TemplateSearchProtocol(EvaluationProtocol):
         """Search every gallery."""
         weights = picture_weights(embedded, self.weights, use_norms=self.use_norms)
         vectors = pool_templates(embedded.vectors, self.pooling, weights=weights, templates=self.templates)
-        scores = {}
+        scores: dict[str, Any] = {"probe_subject": self.probe[1]}
         for name, (rows, subjects) in self.galleries.items():
             found = search(vectors[self.probe[0]], self.probe[1], vectors[rows], subjects)
             scores |= {f"{name}_{key}": getattr(found, key) for key in _FIELDS}
@@ -51,7 +51,8 @@ class TemplateSearchProtocol(EvaluationProtocol):
 
     def judge(self, scores: Scores, settings: Settings) -> Outcome:
         """Figures by gallery and their mean."""
-        found = {n: Identification(Search(*(scores[f"{n}_{k}"] for k in _FIELDS))) for n in self.galleries}
+        drawn = (scores["probe_subject"], settings.bootstrap, settings.seed)
+        found = {n: Identification(Search(*(scores[f"{n}_{k}"] for k in _FIELDS)), *drawn) for n in self.galleries}
         return search_outcome(found, title=f"{self.name}: {len(self.probe[0]):,} probes")
 
 
@@ -71,29 +72,38 @@ def search_outcome(found: Mapping[str, Identification], *, title: str) -> Outcom
         "searches": sum(i.mated + i.non_mated for i in found.values()),
         "mated": sum(i.mated for i in found.values()),
         "non_mated": sum(i.non_mated for i in found.values()),
+        "failed_to_acquire": sum(i.failed for i in found.values()),
     }
-    return Outcome(results, (search_table(parts, title),), _cmc_plot(found))
+    failed = results["comparisons"]["failed_to_acquire"]
+    return Outcome(results, (search_table(parts, title, failed=failed),), _cmc_plot(found))
 
 
-def search_table(parts: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+def search_table(parts: Mapping[str, Mapping[str, Any]], title: str, *, failed: int = 0) -> Table:
     """Hit rates and TPIR@FPIR, a column for each gallery."""
     single = len(parts) == 1
-    columns = ("figure", *(("value", "95 %") if single else parts))
+    columns = ("figure", *(("value", "95 % (probes)", "95 % (subjects)") if single else parts))
     rows: list[tuple[str, ...]] = []
     first = next(iter(parts.values()))
+
+    def add(label: str, values: list[float], pairs: list[Any], subjects: list[Any]) -> None:
+        """One value with two intervals, or a column for each gallery with the wider-founded one in brackets."""
+        if single:
+            rows.append((label, percent(values[0]), percent_range(pairs[0]), percent_range(subjects[0])))
+            return
+        shown = zip(values, pairs, subjects, strict=True)
+        rows.append((label, *(f"{percent(v)} ({percent_range(s or p, 1)})" for v, p, s in shown)))
+
     for rank in first.get("cmc", {}):
-        values = [percent(p["cmc"][rank]) for p in parts.values()]
-        rows.append(
-            (f"rank-{rank} hit rate", *values, *([percent_range(first["cmc_interval"][rank])] if single else []))
-        )
+        found = [(p["cmc"][rank], p["cmc_interval"][rank], p["cmc_interval_subjects"][rank]) for p in parts.values()]
+        add(f"rank-{rank} hit rate", *map(list, zip(*found, strict=True)))
     unsupported = []
     for rate in first.get("tpir_at_fpir", {}):
         details = [p["tpir_at_fpir_detail"][rate] for p in parts.values()]
         if any(d is None for d in details):
             unsupported.append(rate)
             continue
-        values = [percent(d["tpir"]) for d in details]
-        rows.append((f"TPIR at FPIR {rate}", *values, *([percent_range(details[0]["interval"])] if single else [])))
+        found = [(d["tpir"], d["interval"], d["interval_subjects"]) for d in details]
+        add(f"TPIR at FPIR {rate}", *map(list, zip(*found, strict=True)))
     counts = "; ".join(
         f"{'' if single else n + ': '}{p['searches']['mated']:,} mated, {p['searches']['non_mated']:,} non-mated"
         for n, p in parts.items()
@@ -101,6 +111,10 @@ def search_table(parts: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     note = f"searches: {counts}" + (
         f"; FPIR {', '.join(unsupported)}: not supported by so few non-mated searches" if unsupported else ""
     )
+    if failed:
+        note += f"; {failed:,} with a picture that could not be acquired find nobody"
+    if not single:
+        note += "; in brackets 95 % over subjects" if first["cmc_interval_subjects"]["1"] else "; in brackets 95 %"
     return Table(title, columns, tuple(rows), note + ".")
 
 
