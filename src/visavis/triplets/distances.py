@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -25,10 +27,36 @@ def squared_l2(queries: Tensor, references: Tensor) -> Tensor:
         references: (R, D), rows of length 1; may be `queries` itself.
 
     Returns:
-        (Q, R) in [0, 4] up to rounding.
+        (Q, R) in [0, 4] up to rounding; symmetric to the bit when `references` is `queries`, on the CPU.
     """
+    if references is queries and queries.device.type == "cpu" and queries.dtype in (torch.float32, torch.float64):
+        return _Mutual.apply(queries)  # pyright: ignore[reportReturnType]
     two = torch.full((1,), 2.0, dtype=queries.dtype, device=queries.device)
     return torch.addmm(two, queries, references.T, alpha=-2.0).clamp(min=0.0)
+
+
+class _Mutual(torch.autograd.Function):
+    """Distances of rows among themselves: half the work forward and backward, since the matrix is symmetric.
+
+    NumPy sees that x xᵀ is a product with itself and has BLAS compute one triangle; PyTorch computes both.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        x = rows.detach().numpy()
+        squared = x @ x.T
+        squared *= -2.0
+        squared += 2.0
+        clamped = squared.clip(0.0, out=squared)
+        distances = torch.from_numpy(clamped)
+        ctx.save_for_backward(rows, distances)
+        return distances
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        rows, distances = ctx.saved_tensors
+        grad = grads[0].masked_fill(distances == 0, 0.0)
+        return (grad + grad.T) @ rows * -2.0
 
 
 def l2(squared: Tensor) -> Tensor:

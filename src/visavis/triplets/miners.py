@@ -5,23 +5,34 @@ All miners take squared distances of unit rows and return indices; none fails wh
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from visavis.errors import RecipeError, unknown_name
 from visavis.triplets.batch_miners import batch_all, batch_hardest, batch_min_max, batch_min_min, batch_random
 from visavis.triplets.pair_miners import distance_weighted, semi_hard
+from visavis.triplets.view import look
 from visavis.types import Triplets
 
+_COMMON = frozenset({"view", "margin", "rng"})
 
-class Miner(Protocol):
-    """Picks triplets from distances; see the module for what is common to all."""
+
+@dataclass(frozen=True)
+class Miner:
+    """A way to pick triplets from distances, with its options set.
+
+    find: (view, margin, rng, **options) -> Triplets; see `visavis.triplets.view.View`. `rng` makes a NumPy generator.
+    """
+
+    find: Callable[..., Triplets]
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def __call__(
         self,
@@ -32,23 +43,46 @@ class Miner(Protocol):
         generator: torch.Generator | None = None,
         reference_labels: Tensor | None = None,
         own: Tensor | None = None,
+        **options: Any,
     ) -> Triplets:
         """Mine (Q, R) squared distances; anchors index the queries, positives and negatives the references.
 
-        `reference_labels` and `own` as in `visavis.triplets.view.look`; `generator` draws for the random miners.
+        Args:
+            distances: as `reference_labels` and `own` in `visavis.triplets.view.look`.
+            labels: (Q,) identity of each query.
+            margin: α, in units of the distance.
+            generator: draws for the random miners; PyTorch's own when None.
+            reference_labels: (R,) when the references are not the queries.
+            own: (Q,) which reference each query is.
+            **options: of the miner, for this call.
         """
-        ...
+        options = {**self.options, **options}
+        view = look(distances, labels, reference_labels, own, later_only=bool(options.get("legacy")))
+        if view.ap.size == 0:
+            nothing = np.empty(0, np.int64)
+            return Triplets(nothing, nothing, nothing)
+        return self.find(view, margin=margin, rng=lambda: _numpy_generator(generator), **options)
+
+    @property
+    def known_options(self) -> list[str]:
+        """Names of the options that may be set."""
+        return [p for p in inspect.signature(self.find).parameters if p not in _COMMON]
+
+
+def _numpy_generator(generator: torch.Generator | None) -> np.random.Generator:
+    device = "cpu" if generator is None else generator.device
+    return np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator, device=device)))
 
 
 MINERS: Mapping[str, Miner] = MappingProxyType(
     {
-        "batch_all": batch_all,
-        "batch_random": batch_random,
-        "batch_min_min": batch_min_min,
-        "batch_min_max": batch_min_max,
-        "batch_hardest": batch_hardest,
-        "semi_hard": semi_hard,
-        "distance_weighted": distance_weighted,
+        "batch_all": Miner(batch_all),
+        "batch_random": Miner(batch_random),
+        "batch_min_min": Miner(batch_min_min),
+        "batch_min_max": Miner(batch_min_max),
+        "batch_hardest": Miner(batch_hardest),
+        "semi_hard": Miner(semi_hard),
+        "distance_weighted": Miner(distance_weighted),
     }
 )
 
@@ -61,10 +95,9 @@ def build_miner(name: str, **options: Any) -> Miner:
     """
     if name not in MINERS:
         raise RecipeError(unknown_name("miner", name, MINERS))
-    common = set(inspect.signature(Miner.__call__).parameters)
-    known = [p for p in inspect.signature(MINERS[name]).parameters if p not in common]
+    known = MINERS[name].known_options
     for option in options:
         if option not in known:
             has = f"has {', '.join(known)}" if known else "has none"
             raise RecipeError(f"triplet.miner_args: {name} knows no option {option!r}; it {has}")
-    return functools.partial(MINERS[name], **options)
+    return replace(MINERS[name], options=MappingProxyType(options))

@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from visavis.triplets.rows import row_min
-from visavis.triplets.view import as_triplets, look, no_triplets
+from visavis.triplets.rows import row_min, row_min_above
+from visavis.triplets.view import Rng, View, as_triplets
 from visavis.types import Triplets
 
-_INF = float("inf")
+_INF = np.inf
 
 
-def semi_hard(
-    distances: Tensor,
-    labels: Tensor,
-    *,
-    margin: float,
-    generator: torch.Generator | None = None,
-    reference_labels: Tensor | None = None,
-    own: Tensor | None = None,
-) -> Triplets:
+def semi_hard(view: View, *, margin: float, rng: Rng) -> Triplets:
     """For every genuine pair the closest negative beyond the positive but within the margin, if there is one.
 
     n = arg min {d(a, n) : d(a, p) < d(a, n) < d(a, p) + α}.
 
     Source: Schroff et al., "FaceNet", arXiv 1503.03832v3, eq. 4 (any such negative there; the closest here).
     """
-    view = look(distances, labels, reference_labels, own)
-    if view.ap.shape[1] == 0:
-        return no_triplets(view)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    limit = view.ap + view.ap.dtype.type(margin)
     nearest, _ = row_min(view.an)
-    for slot in range(view.ap.shape[1]):
-        some = (nearest < view.ap[:, slot] + margin).nonzero()[:, 0]
-        ap = view.ap[some, slot]
-        an, n = row_min(view.an[some], above=ap)
-        hit = an < ap + margin
-        found.append((some[hit], view.positive[some[hit], slot], n[hit]))
-    return as_triplets(*(torch.cat(x) for x in zip(*found, strict=True)))
+    found = []
+    for k in range(view.ap.shape[1]):
+        some = np.flatnonzero(nearest < limit[:, k])
+        rows = view.an if len(some) == len(view.an) else view.an[some]
+        an, n = row_min_above(rows, view.ap[some, k])
+        hit = an < limit[some, k]
+        found.append((some[hit], np.full(int(hit.sum()), k), n[hit]))
+    a, k, n = (np.concatenate(x) for x in zip(*found, strict=True))
+    return as_triplets(view, (a, k), n)
 
 
 def distance_weighted(
-    distances: Tensor,
-    labels: Tensor,
+    view: View,
     *,
     margin: float,
-    generator: torch.Generator | None = None,
-    reference_labels: Tensor | None = None,
-    own: Tensor | None = None,
+    rng: Rng,
     dim: int = 128,
     cutoff: float = 0.5,
     far: float = 1.4,
@@ -65,15 +52,17 @@ def distance_weighted(
 
     Source: Wu et al., "Sampling Matters in Deep Embedding Learning", arXiv 1706.07567v2, eq. 4 to 6.
     """
-    view = look(distances, labels, reference_labels, own)
-    clamped = view.an.clamp(min=cutoff**2)
-    log_weight = -(dim - 2) / 2 * clamped.log() - (dim - 3) / 2 * torch.log1p(-clamped / 4).nan_to_num(nan=-_INF)
-    log_weight.masked_fill_(~(view.an < min(far**2, 4.0)), -_INF)
-    reachable = (log_weight > -_INF).any(1)
-    a, slot = ((view.ap > -_INF) & reachable[:, None]).nonzero(as_tuple=True)
-    if len(a) == 0:
-        return no_triplets(view)
-    rows, row = a.unique(return_inverse=True)
-    weight = (log_weight[rows] - log_weight[rows].amax(1, keepdim=True)).exp()
-    drawn = torch.multinomial(weight, view.ap.shape[1], replacement=True, generator=generator)
-    return as_triplets(a, view.positive[a, slot], drawn[row, slot])
+    squared = np.maximum(view.an, view.an.dtype.type(cutoff**2))
+    with np.errstate(invalid="ignore"):  # inf · −inf where the identity is the anchor's own: never drawn
+        g = squared * (1 - squared / 4)
+    g[~(view.an < min(far**2, 4.0))] = _INF
+    closest = g.min(1)
+    # 1/q = g^(-(D-3)/2) / d with g = d² (1 − d²/4): one power of a ratio in (0, 1], which cannot overflow.
+    weight = (np.where(closest < _INF, closest, 1)[:, None] / g) ** view.an.dtype.type((dim - 3) / 2)
+    weight /= np.sqrt(squared)
+    end = weight.cumsum(dtype=np.float64).reshape(weight.shape)
+    last, first = end[:, -1], np.append(0.0, end[:-1, -1])
+    a, k = np.nonzero((view.ap > -_INF) & (closest < _INF)[:, None])
+    target = first[a] + rng().random(len(a)) * (last - first)[a]
+    place = np.searchsorted(end.reshape(-1), np.minimum(target, np.nextafter(last[a], 0)), side="right")
+    return as_triplets(view, (a, k), place - a * weight.shape[1])

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from visavis.errors import DataError
-from visavis.types import Triplets
+from visavis.types import BoolArray, FloatArray, IntArray, Triplets
 
-_INF = float("inf")
+_INF = np.inf
+
+Rng = Callable[[], np.random.Generator]
 
 
 @dataclass(frozen=True)
 class View:
-    """Genuine and impostor distances of Q queries to R references; K is the size of the largest identity met.
+    """Genuine and impostor distances of Q queries to R references; K is the largest number of positives of a query.
 
     positive: (Q, K) reference index of each genuine slot; what an unused slot holds means nothing.
     ap: (Q, K) its distance, −inf in unused slots.
     an: (Q, R) distances, +inf where the reference is of the query's own identity.
     """
 
-    positive: Tensor
-    ap: Tensor
-    an: Tensor
+    positive: IntArray
+    ap: FloatArray
+    an: FloatArray
 
 
 def look(
@@ -35,7 +39,7 @@ def look(
     *,
     later_only: bool = False,
 ) -> View:
-    """Sort a distance matrix into genuine and impostor comparisons; any class sizes, any order of labels.
+    """Sort a distance matrix into genuine and impostor comparisons; any class sizes, any order of labels, any device.
 
     Args:
         distances: (Q, R), d(query, reference).
@@ -48,40 +52,52 @@ def look(
     Raises:
         DataError: shapes that do not fit.
     """
-    distances = distances.detach()
-    distances = distances.float() if distances.dtype in (torch.float16, torch.bfloat16) else distances
-    if reference_labels is None:
-        reference_labels = labels
-        own = torch.arange(len(labels), device=labels.device) if own is None else own
-    if distances.shape != (len(labels), len(reference_labels)):
+    queries = _array(labels)
+    references = queries if reference_labels is None else _array(reference_labels)
+    if distances.shape != (len(queries), len(references)):
         raise DataError(
-            f"mining wants distances of {len(labels)} queries to {len(reference_labels)} references, "
+            f"mining wants distances of {len(queries)} queries to {len(references)} references, "
             f"got shape {tuple(distances.shape)}"
         )
-    if distances.numel() == 0:
-        empty = distances.new_empty((len(labels), 0))
-        return View(torch.empty(empty.shape, dtype=torch.long, device=empty.device), empty, distances)
-    ordered, order = torch.sort(reference_labels, stable=True)
-    begin = torch.searchsorted(ordered, labels)[:, None]
-    end = torch.searchsorted(ordered, labels, right=True)[:, None]
-    slots = begin + torch.arange(int((end - begin).max()), device=labels.device)
-    used = slots < end
-    positive = order[torch.minimum(slots, end - 1).clamp_(min=0)]
-    raw = distances.gather(1, positive)
-    # An identity without references must not mask the stranger its unused slots point at: rewrite what is there.
-    an = distances.scatter(1, positive, raw.masked_fill(end > begin, _INF))
-    if own is not None:
-        used &= (positive > own[:, None]) if later_only else (positive != own[:, None])
-    return View(positive, raw.masked_fill_(~used, -_INF), an)
+    values = _array(distances.float() if distances.dtype in (torch.float16, torch.bfloat16) else distances)
+    if reference_labels is None and own is None:
+        itself = np.arange(len(queries))
+    else:
+        itself = np.full(len(queries), -1) if own is None else _array(own)
+    if values.size == 0:
+        empty = np.empty((len(queries), 0))
+        return View(empty.astype(np.int64), empty.astype(values.dtype), values)
+    positive, used = _positives(queries, references, itself)
+    row = np.arange(len(queries))[:, None]
+    ap, an = values[row, positive], values.copy()
+    flat = row * len(references) + positive
+    an.reshape(-1)[flat if used.all() else flat[used]] = _INF
+    known = itself >= 0
+    an[row[known, 0], itself[known]] = _INF
+    if later_only:
+        used &= positive > itself[:, None]
+    ap[~used] = -_INF
+    return View(positive, ap, an)
 
 
-def as_triplets(anchor: Tensor, positive: Tensor, negative: Tensor) -> Triplets:
-    """Index tensors as the frozen NumPy record."""
-    a, p, n = (x.cpu().numpy() for x in (anchor, positive, negative))
-    return Triplets(a, p, n)
+def _positives(queries: IntArray, references: IntArray, itself: IntArray) -> tuple[IntArray, BoolArray]:
+    """References of each query's identity other than itself, side by side, and which of the slots (Q, K) are used."""
+    order = np.argsort(references, kind="stable")
+    ordered = references[order]
+    begin, end = np.searchsorted(ordered, queries), np.searchsorted(ordered, queries, side="right")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    known = itself >= 0
+    mine = np.where(known, place[itself], len(order))
+    slots = begin[:, None] + np.arange(max(0, int((end - begin - known).max())))
+    slots += slots >= mine[:, None]
+    return order[np.minimum(slots, len(order) - 1)], slots < end[:, None]
 
 
-def no_triplets(view: View) -> Triplets:
-    """The empty answer."""
-    nothing = torch.empty(0, dtype=torch.long, device=view.an.device)
-    return as_triplets(nothing, nothing, nothing)
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def as_triplets(view: View, slot: tuple[IntArray, IntArray], negative: IntArray) -> Triplets:
+    """Anchors and positives of the genuine slots (q, k), with a negative each."""
+    return Triplets(slot[0], view.positive[slot], negative)
