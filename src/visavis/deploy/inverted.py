@@ -9,7 +9,8 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from visavis.deploy.vectors import Found, Precision, Vectors
+from visavis.deploy.topk import Found
+from visavis.deploy.vectors import Precision, Vectors
 from visavis.errors import DataError
 
 LARGE = 50_000  # below this many rows an exact search takes milliseconds
@@ -89,10 +90,7 @@ class InvertedVectors(Vectors):
         if (keys < 0).any():  # the cells visited hold fewer than k
             return super().search(probes, k)
         rows = np.array([[self._row_of[key] for key in line] for line in keys.tolist()], np.int64)
-        stored = self._data[rows].astype(np.float32)
-        if self.precision == "int8":
-            stored -= 128
-        similarity = np.einsum("pkd,pd->pk", stored, probes) * self._unit
+        similarity = np.einsum("pkd,pd->pk", self.taken(rows), probes)
         order = np.lexsort((rows, -similarity), axis=1)
         return np.take_along_axis(similarity, order, 1), np.take_along_axis(rows, order, 1)
 
@@ -114,14 +112,14 @@ class InvertedVectors(Vectors):
         ivf.cp.niter = 8
         ivf.cp.min_points_per_centroid = 1
         sample = np.sort(rng.choice(n, min(n, 40 * cells), replace=False))
-        ivf.train(self._taken(sample))
+        ivf.train(self.taken(sample))
         ivf.set_direct_map_type(self._faiss.DirectMap.Hashtable)
         for start in range(0, n, 65_536):
             stop = min(n, start + 65_536)
             ivf.add_with_ids(np.ascontiguousarray(self.rows(start, stop), np.float32), self._keys[start:stop])
         self._row_of = {int(key): row for row, key in enumerate(self._keys)}
         self._ivf, self._made_for = ivf, n
-        noisy = self._taken(rng.choice(n, min(n, _PROBES), replace=False))
+        noisy = self.taken(rng.choice(n, min(n, _PROBES), replace=False))
         noisy = noisy + rng.standard_normal(noisy.shape) * (4 / 3 / np.sqrt(self.dim))
         noisy = np.ascontiguousarray(noisy, np.float32)
         truth = super().search(noisy, 1)[1][:, 0]
@@ -135,9 +133,3 @@ class InvertedVectors(Vectors):
             if self.recall >= TARGET or ivf.nprobe == cells:
                 return
             visited *= 2
-
-    def _taken(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        stored = self._data[rows].astype(np.float32)
-        if self.precision == "int8":
-            stored -= 128
-        return stored * self._unit

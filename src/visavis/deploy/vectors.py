@@ -5,19 +5,19 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from visavis.deploy.topk import CHUNK, top_k
+from visavis.deploy.topk import CHUNK, FEW, Found, join, top_k
 from visavis.errors import DataError, unknown_name
 
 Precision = Literal["float32", "float16", "int8"]
-Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
-_FEW = 4  # below this many probes scanning the codes beats widening them for a product
-_THREADS = min(os.cpu_count() or 1, 8)
+_WIDEN = 1024  # rows widened at a time: their float32 form stays in the cache
+_THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 _POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="visavis-scan")
 
 
@@ -35,7 +35,8 @@ class Vectors:
         self.dim = dim
         self.precision: Precision = precision
         self._scale = np.float32(127 / min(1.0, 6 / np.sqrt(dim)))
-        self._unit = np.float32(1 / self._scale if precision == "int8" else 1)
+        # What decoding leaves to be multiplied: see `_decode`.
+        self._unit = np.float32({"float32": 1, "float16": 2.0**112, "int8": 1 / self._scale}[precision])
         self._dtype = np.dtype(np.uint8 if precision == "int8" else precision)
         self._data = np.empty((0, dim), self._dtype)
         self._n = 0
@@ -84,32 +85,66 @@ class Vectors:
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Rows [start, stop) as float32."""
-        return self._raw(start, stop) * self._unit
+        return self._decode(self._data[start:stop]) * self._unit
+
+    def taken(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """Rows by number, any shape (…) -> float32 (…, D)."""
+        return self._decode(self._data[rows]) * self._unit
 
     def search(self, probes: npt.NDArray[np.float32], k: int) -> Found:
         """The k most similar rows to each probe (P, D), best first."""
         probes = np.ascontiguousarray(probes, np.float32)
-        if self._scanner is not None and len(probes) < _FEW and self._n:
+        few = len(probes) <= FEW and self._n > 0
+        if self._scanner is not None and few:
             if self.precision == "int8":  # the scan multiplies integers: the probe is rounded like the rows
-                probes = np.clip(np.rint(probes * self._scale), -127, 127)
-            similarity, row = self._scanner.search(probes, self._n, min(k, self._n))
-            similarity *= self._unit
-        else:
-            similarity, row = top_k(probes, self._raw, self._n, k)
-        return similarity * self._unit, row
+                similarity, row = self._scanner.search(self._rounded(probes), self._n, min(k, self._n))
+                return similarity * self._unit * self._unit, row
+            return self._scanner.search(probes, self._n, min(k, self._n))
+        if self.precision == "float32":
+            if few:  # a product of few columns uses one core
+                return join(_in_parts(self._n, lambda a, b: top_k(probes, self._stored, b, k, first=a)), k)
+            return top_k(probes, self._stored, self._n, k)
+        buffer = np.empty((_WIDEN, self.dim), np.float32)
+        widened = lambda a, b: self._decode(self._data[a:b], buffer[: b - a])  # noqa: E731
+        return top_k(probes * self._unit, widened, self._n, k, chunk=_WIDEN)
 
-    def _raw(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        part = self._data[start:stop]
+    def _stored(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        return self._data[start:stop]  # pyright: ignore[reportReturnType]
+
+    def _decode(self, codes: npt.NDArray[Any], out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
+        """Codes as float32, to be multiplied by `_unit` (which searches do to the probes instead).
+
+        A float16 below 2 becomes a float32 by moving its bits: the exponent then counts from another origin, 2⁻¹¹²
+        times the value. NumPy's own conversion takes four times as long.
+        """
+        if self.precision == "float32":
+            return codes
+        out = np.empty(codes.shape, np.float32) if out is None else out
         if self.precision == "int8":
-            widened = part.astype(np.float32)
-            widened -= 128
-            return widened
-        return part.astype(np.float32, copy=False)
+            np.copyto(out, codes)
+            out -= 128
+        else:
+            bits = out.view(np.int32)
+            np.copyto(bits, codes.view(np.int16))  # extends the sign
+            np.left_shift(bits, 13, out=bits)
+            np.bitwise_and(bits, -0x70000001, out=bits)
+        return out
+
+    def _rounded(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.clip(np.rint(rows * self._scale), -127, 127)
 
     def _encode(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         if self.precision == "int8":
-            return (np.clip(np.rint(rows * self._scale), -127, 127) + 128).astype(np.uint8)
+            return (self._rounded(rows) + 128).astype(np.uint8)
         return rows.astype(self._dtype, copy=False)
+
+
+def _in_parts(n: int, task: Callable[[int, int], Found]) -> list[Found]:
+    """`task(start, stop)` over parts of [0, n), one for each thread."""
+    bounds = np.linspace(0, n, min(_THREADS, 1 + n // CHUNK) + 1).astype(int).tolist()
+    if len(bounds) == 2:
+        return [task(0, n)]
+    return list(_POOL.map(task, bounds[:-1], bounds[1:]))
 
 
 def _has_faiss() -> bool:
@@ -142,15 +177,7 @@ class _Scanner:
     def search(self, probes: npt.NDArray[np.float32], n: int, k: int) -> Found:
         """Top k of the first n rows, each thread reading a part of them once."""
         self._index.ntotal = n
-        bounds = np.linspace(0, n, min(_THREADS, 1 + n // CHUNK) + 1).astype(int).tolist()
-        parts = list(
-            _POOL.map(lambda i: self._part(probes, k, int(bounds[i]), int(bounds[i + 1])), range(len(bounds) - 1))
-        )
-        similarity = np.concatenate([found[0] for found in parts], axis=1)
-        row = np.concatenate([found[1] for found in parts], axis=1)
-        similarity[row < 0] = -np.inf
-        order = np.lexsort((row, -similarity), axis=1)[:, :k]
-        return np.take_along_axis(similarity, order, 1), np.take_along_axis(row, order, 1)
+        return join(_in_parts(n, lambda start, stop: self._part(probes, k, start, stop)), k)
 
     def _part(self, probes: npt.NDArray[np.float32], k: int, start: int, stop: int) -> Found:
         only = self._faiss.SearchParameters(sel=self._faiss.IDSelectorRange(start, stop, True))  # pyright: ignore[reportCallIssue]
