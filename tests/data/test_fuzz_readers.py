@@ -1,6 +1,7 @@
 """Every reader of foreign bytes against mutated and truncated files: a result or a VisavisError, soon and small.
 
-The default run tries a few inputs of each reader; `-m slow` tries some 290 of each, more than 10,000 in all.
+The default run tries a few inputs of each reader; `-m slow` tries 10,000 of each class of readers (`CLASSES`), dealt to
+its readers, more than 70,000 in all.
 """
 
 import pickle
@@ -297,11 +298,33 @@ def test_a_few_of_each(tmp_path, bounded):
     assert not wrong, "\n".join(wrong)
 
 
+# Class of readers: how the names of its cases begin.
+CLASSES = {
+    "pictures": ("picture",),
+    "record files": ("records",),
+    "verification sets": ("set",),
+    "lists and meta files": ("list", "IJB", "CFP"),
+    "decoded cache": ("decoded",),
+    "model cards": ("card",),
+    "checkpoints": ("checkpoint",),
+    "ONNX": ("model", "detector"),
+}
+PER_CLASS = 10_000
+
+
+def test_every_case_belongs_to_one_class(tmp_path):
+    for name in make_cases(tmp_path / "real"):
+        assert sum(name.startswith(beginnings) for beginnings in CLASSES.values()) == 1, name
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_ten_thousand(tmp_path, bounded):
-    cases = make_cases(tmp_path / "real")
+@pytest.mark.parametrize("kind", CLASSES)
+def test_ten_thousand_of_each_class(tmp_path, bounded, kind, record_property):
+    cases = {name: case for name, case in make_cases(tmp_path / "real").items() if name.startswith(CLASSES[kind])}
     (tmp_path / "work").mkdir()
-    tried, wrong = fuzz(cases, tmp_path / "work", 10_000 // len(cases) + 50, seed=2)
-    assert tried >= 10_000
+    tried, wrong = fuzz(cases, tmp_path / "work", -(-PER_CLASS // len(cases)), seed=2)
+    record_property("inputs", tried)
+    print(f"{kind}: {tried:,} inputs over {len(cases)} readers")
+    assert tried >= PER_CLASS
     assert not wrong, "\n".join(wrong[:50])

@@ -60,8 +60,8 @@ def test_the_planted_face_is_decoded(tmp_path, kind, scale):
         faces = detector.detect(np.zeros((SIZE[0] * scale, SIZE[1] * scale, 3), np.uint8))
         assert len(faces) == 1
         assert faces.scores[0] == pytest.approx(0.9)
-        assert np.allclose((faces.boxes[0] + 0.5) / scale, BOX, atol=1e-3)
-        assert np.allclose((faces.landmarks[0] + 0.5) / scale, POINTS, atol=1e-3)
+        assert np.allclose(faces.boxes[0] / scale, BOX, atol=1e-3)
+        assert np.allclose(faces.landmarks[0] / scale, POINTS, atol=1e-3)
 
 
 def test_small_faces_are_left_out(tmp_path):

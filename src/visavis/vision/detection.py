@@ -55,9 +55,9 @@ def _kind_of(path: Path) -> str:
     if path.is_dir():
         return "mtcnn"
     outputs = len(session(path, 1).get_outputs())
-    kinds = {9: "scrfd", 12: "yunet"}
+    kinds = {9: "scrfd", 15: "scrfd", 12: "yunet"}
     if outputs not in kinds:
-        raise ModelFormatError(f"{path}: expected SCRFD with landmarks (9 outputs) or YuNet (12), got {outputs}")
+        raise ModelFormatError(f"{path}: expected SCRFD with landmarks (9 or 15 outputs) or YuNet (12), got {outputs}")
     return kinds[outputs]
 
 
