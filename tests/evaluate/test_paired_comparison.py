@@ -12,7 +12,14 @@ from visavis.errors import ProtocolError
 from visavis.evaluate import evaluate
 from visavis.evaluate.comparison import compare
 from visavis.evaluate.evaluated import read_evaluation
-from visavis.evaluate.paired import Decided, mcnemar, minimum_detectable_difference, paired_bootstrap, seed_effect
+from visavis.evaluate.paired import (
+    Decided,
+    holm,
+    mcnemar,
+    minimum_detectable_difference,
+    paired_bootstrap,
+    seed_effect,
+)
 from visavis.evaluate.protocol import Settings
 from visavis.evaluate.statistics import bootstrap_subjects, wilson
 from visavis.types import Pairs
@@ -171,6 +178,21 @@ def test_compare_refuses_other_comparisons_and_other_files(evaluations, tmp_path
         read_evaluation(tmp_path / "alone.json")
 
 
+def test_holm_steps_down():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06], abs=1e-12)
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+
+
+def test_several_models_are_corrected_for_being_several(evaluations):
+    good, bad = (read_evaluation(evaluations / f"{n}.json") for n in ("good", "bad"))
+    report = compare([good, bad, good], replicates=0)
+    tests = report.results["tests"]
+    assert tests["bad"]["mcnemar"]["p_holm"] == pytest.approx(2 * tests["bad"]["mcnemar"]["p_value"])
+    assert tests["good (2)"]["mcnemar"]["p_holm"] == 1.0
+    assert "Holm's correction for 2" in str(report)
+
+
 def test_command_line(evaluations, tmp_path, capsys):
     good, bad = str(evaluations / "good.json"), str(evaluations / "bad.json")
     out = tmp_path / "c.json"
@@ -182,5 +204,7 @@ def test_command_line(evaluations, tmp_path, capsys):
     assert r"\toprule" in (tmp_path / "c.tex").read_text()
     assert main(["compare", good, good, "--versus", bad, bad]) == 0
     assert "permutation" in capsys.readouterr().out
+    assert main(["compare", good, good, "--versus", str(evaluations / "other.json")]) == 2
+    assert "same comparisons" in capsys.readouterr().err
     assert main(["compare", good, str(tmp_path / "missing.json")]) == 2
     assert "missing.json" in capsys.readouterr().err

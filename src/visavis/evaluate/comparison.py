@@ -14,7 +14,7 @@ from visavis.evaluate.embedding import Images
 from visavis.evaluate.environment import environment
 from visavis.evaluate.evaluated import SAME, Evaluated
 from visavis.evaluate.hardest import hardest_pairs
-from visavis.evaluate.paired import mcnemar, minimum_detectable_difference, paired_bootstrap
+from visavis.evaluate.paired import holm, mcnemar, minimum_detectable_difference, paired_bootstrap
 from visavis.evaluate.report import Plot, Report
 from visavis.evaluate.tables import Table, percent, percent_range
 
@@ -44,9 +44,11 @@ def compare(
     evaluations = _distinct_labels(evaluations)
     first = evaluations[0]
     for other in evaluations[1:]:
-        _check_same(first, other)
+        check_same(first, other)
     fmrs = [f for f in fmrs if first.found.curve.supports(f)]
     tests = {other.label: _test(first, other, fmrs, replicates, seed) for other in evaluations[1:]}
+    for test, p in zip(tests.values(), holm([t["mcnemar"]["p_value"] for t in tests.values()]), strict=True):
+        test["mcnemar"]["p_holm"] = p
     results = {
         "models": {e.label: e.found.to_dict() for e in evaluations},
         "reference": first.label,
@@ -56,7 +58,7 @@ def compare(
     tables = (
         _side_by_side(evaluations, fmrs),
         *_group_tables(evaluations),
-        *(_test_table(first.label, label, t) for label, t in tests.items()),
+        *(_test_table(first.label, label, t, len(tests)) for label, t in tests.items()),
     )
     return Report(
         protocol=f"comparison on {first.body['protocol']}",
@@ -79,7 +81,8 @@ def _distinct_labels(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
     return result
 
 
-def _check_same(first: Evaluated, other: Evaluated) -> None:
+def check_same(first: Evaluated, other: Evaluated) -> None:
+    """Refuse two evaluations of different comparisons."""
     digests = [e.body.get("data", {}).get("comparisons_digest") for e in (first, other)]
     same = all(np.array_equal(first.scores[k], other.scores[k]) for k in SAME)
     if not same or digests[0] != digests[1]:
@@ -138,7 +141,7 @@ def _side_by_side(evaluations: Sequence[Evaluated], fmrs: Sequence[float]) -> Ta
     return Table("Side by side", columns, tuple(rows))
 
 
-def _test_table(first: str, other: str, test: Mapping[str, Any]) -> Table:
+def _test_table(first: str, other: str, test: Mapping[str, Any], models: int) -> Table:
     exact = test["mcnemar"]
     rows = [
         (
@@ -157,6 +160,8 @@ def _test_table(first: str, other: str, test: Mapping[str, Any]) -> Table:
         f"{exact['only_first']} only for {first}. Smallest difference of accuracy this set shows with 80 % power at "
         f"the 5 % level: {100 * test['minimum_detectable_difference']:.2f} points."
     )
+    if models > 1:
+        note += f" McNemar's p with Holm's correction for {models} such tests: {_p(exact['p_holm'])}."
     return Table(f"{other} against {first}", ("figure", "difference", "95 %", "p"), tuple(rows), note)
 
 

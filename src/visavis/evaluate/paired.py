@@ -47,6 +47,21 @@ def _binomial_tail(successes: int, trials: int) -> float:
     return math.fsum(math.exp(base - math.lgamma(k + 1) - math.lgamma(trials - k + 1)) for k in range(successes + 1))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for being several, so that the chance of any false claim keeps to the level.
+
+        p̃_(i) = max_{j ≤ i} min(1, (m − j + 1)·p_(j))        for p_(1) ≤ … ≤ p_(m)
+
+    Holm, Scand. J. Stat. 6, 1979.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
 def minimum_detectable_difference(
     discordant: float, comparisons: int, *, power: float = 0.8, significance: float = 0.05
 ) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from visavis.evaluate.comparison import check_same
 from visavis.evaluate.environment import environment
 from visavis.evaluate.evaluated import Evaluated, read_evaluation
 from visavis.evaluate.paired import seed_effect
@@ -15,8 +16,14 @@ from visavis.evaluate.tables import Table, percent
 
 
 def compare_seeds(first: Sequence[Path], second: Sequence[Path]) -> Report:
-    """Mean and spread of two groups of runs and an exact permutation test between them, for accuracy and each TMR."""
+    """Mean and spread of two groups of runs and an exact permutation test between them, for accuracy and each TMR.
+
+    Raises:
+        ProtocolError: the runs were judged on different comparisons, or are too few or too many.
+    """
     groups = [[read_evaluation(path) for path in paths] for paths in (first, second)]
+    for run in (*groups[0][1:], *groups[1]):
+        check_same(groups[0][0], run)
     names = ["accuracy"] + [k for k in _figures(groups[0][0]) if k != "accuracy"]
     rows, tests = [], {}
     for name in names:
