@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import error_curve, rate_name
-from visavis.evaluate.folds import Walk, best_threshold, cut_folds, fold_accuracy
+from visavis.evaluate.folds import Walk, best_threshold, cut_folds, falling_order, fold_accuracy
 from visavis.evaluate.verification import verify_scores
 
 
@@ -179,3 +179,23 @@ def test_one_kind_of_comparison_is_refused(genuine):
 )
 def test_rate_names(rate, name):
     assert rate_name(rate) == name
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_falling_order_is_that_of_a_stable_sort(dtype):
+    rng = np.random.default_rng(3)
+    for scores in (
+        rng.normal(size=2001),
+        np.round(rng.normal(size=2001), 1),
+        np.array([0.0, -0.0, -np.inf, 1e-42, -1e-42, np.inf, 3.0, -3.0, -np.inf, 3.0]),
+        np.zeros(0),
+    ):
+        scores = scores.astype(dtype)
+        found = scores[falling_order(scores)]
+        np.testing.assert_array_equal(found, -np.sort(-scores))
+        assert sorted(falling_order(scores)) == list(range(len(scores)))
+    genuine = rng.random(2001) < 0.4
+    scores = np.where(rng.random(2001) < 0.05, -np.inf, np.round(rng.normal(size=2001), 1)).astype(dtype)
+    walk, curve = Walk.of(scores, genuine), error_curve(scores, genuine)
+    np.testing.assert_array_equal(walk.rising(genuine=True), curve.genuine)
+    np.testing.assert_array_equal(walk.rising(genuine=False), curve.impostor)

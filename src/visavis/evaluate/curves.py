@@ -166,6 +166,16 @@ def error_curve(similarities: FloatArray, genuine: BoolArray) -> ErrorCurve:
     Raises:
         ProtocolError: the shapes differ, or there is no genuine or no impostor comparison.
     """
+    similarities, genuine = check_comparisons(similarities, genuine)
+    parts = [similarities[genuine], similarities[~genuine]]
+    for index, part in enumerate(parts):
+        if np.isnan(part).any():
+            parts[index] = np.where(np.isnan(part), -np.inf, part)
+    return ErrorCurve(np.sort(parts[0]), np.sort(parts[1]))
+
+
+def check_comparisons(similarities: FloatArray, genuine: BoolArray) -> tuple[FloatArray, BoolArray]:
+    """Refuse what is no set of comparisons: see `error_curve`."""
     similarities, genuine = np.asarray(similarities), np.asarray(genuine, bool)
     if similarities.shape != genuine.shape or similarities.ndim != 1:
         raise ProtocolError(f"wanted one similarity per comparison, got shapes {similarities.shape}, {genuine.shape}")
@@ -175,11 +185,7 @@ def error_curve(similarities: FloatArray, genuine: BoolArray) -> ErrorCurve:
             f"verification needs genuine and impostor comparisons, got {positives} genuine and "
             f"{len(genuine) - positives} impostor; check the pair list"
         )
-    parts = [similarities[genuine], similarities[~genuine]]
-    for index, part in enumerate(parts):
-        if np.isnan(part).any():
-            parts[index] = np.where(np.isnan(part), -np.inf, part)
-    return ErrorCurve(np.sort(parts[0]), np.sort(parts[1]))
+    return similarities, genuine
 
 
 def allowed_false_matches(fmr: float, impostors: int) -> int:

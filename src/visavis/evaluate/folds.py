@@ -12,6 +12,7 @@ from visavis.evaluate.curves import Float64, between
 from visavis.types import BoolArray, FloatArray, IntArray
 
 DEFAULT_FOLDS = 10
+_PLACES = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,18 @@ class Walk:
     @classmethod
     def of(cls, similarities: FloatArray, genuine: BoolArray) -> Walk:
         """Sort the scores (N,), −inf where not acquired."""
-        order = np.argsort(np.negative(similarities, dtype=np.float64))  # NumPy sorts places of doubles fastest
+        order = falling_order(similarities)
         scores = similarities[order]
         step = genuine[order].astype(np.int8) * np.int8(2) - np.int8(1)
         last = np.ones(len(scores), bool)
         last[:-1] = scores[1:] != scores[:-1]
         last &= scores != -np.inf
         return cls(order, scores, step, None if last.all() else np.flatnonzero(last))
+
+    def rising(self, *, genuine: bool) -> FloatArray:
+        """The sorted scores of the genuine or of the impostor comparisons, ascending."""
+        chosen = self.scores[self.step > 0] if genuine else self.scores[self.step < 0]
+        return np.ascontiguousarray(chosen[::-1])
 
     def best_without(self, left_out: IntArray) -> float:
         """The best threshold of all comparisons but those at the places `left_out` (rising)."""
@@ -63,6 +69,24 @@ class Walk:
         """The `index`-th falling score among those kept."""
         skipped = int(np.searchsorted(left_out - np.arange(len(left_out)), index, "right"))
         return float(self.scores[index + skipped])
+
+
+def falling_order(scores: FloatArray) -> IntArray:
+    """Places (N,) of the scores from the highest to the lowest, −inf allowed.
+
+    Single precision is sorted together with its places, as integers in the order of the numbers they spell: a third
+    less time than an argsort, since nothing is looked up.
+    """
+    if scores.dtype != np.float32 or len(scores) > _PLACES:
+        return np.argsort(np.negative(scores, dtype=np.float64))  # NumPy sorts places of doubles fastest
+    bits = np.ascontiguousarray(scores).view(np.uint32)
+    falling = np.where(bits >> np.uint32(31), bits, ~bits & np.uint32(0x7FFFFFFF))
+    key = falling.astype(np.uint64)
+    key <<= np.uint64(32)
+    key |= np.arange(len(scores), dtype=np.uint64)
+    key.sort()
+    key &= np.uint64(_PLACES)
+    return key.view(np.int64)
 
 
 @dataclass(frozen=True)

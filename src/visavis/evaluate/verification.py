@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.curves import ErrorCurve, OperatingPoint, error_curve, rate_name
+from visavis.evaluate.curves import ErrorCurve, OperatingPoint, check_comparisons, rate_name
 from visavis.evaluate.folds import FoldAccuracy, Walk, best_threshold, cut_folds, fold_accuracy
 from visavis.evaluate.statistics import wilson
 from visavis.types import BoolArray, FloatArray, IntArray, Pairs
@@ -116,9 +116,10 @@ def verify_scores(
     Raises:
         ProtocolError: shapes differ, or genuine or impostor comparisons are missing.
     """
-    curve = error_curve(similarities, genuine)
+    similarities, genuine = check_comparisons(similarities, genuine)
     fold = cut_folds(genuine) if fold is None or (len(fold) and (fold == fold[0]).all()) else fold
     walk = Walk.of(np.where(np.isnan(similarities), -np.inf, similarities), genuine)
+    curve = ErrorCurve(walk.rising(genuine=True), walk.rising(genuine=False))  # sorted once for all
     several = bool((fold != fold[0]).any())
     return Verification(
         similarities=similarities,
