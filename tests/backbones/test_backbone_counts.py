@@ -32,6 +32,7 @@ def parameters(network):
 
 @pytest.mark.parametrize(("name", "size", "dim"), COUNTS)
 def test_parameters_as_published(name, size, dim):
+    """Rows D6, S4, M3 and A2."""
     assert parameters(on_paper(name, size=size, dim=dim)) == COUNTS[name, size, dim]
 
 
@@ -48,6 +49,7 @@ def test_massface_counts_its_running_moments_too():
 
 
 def test_deepid_layers_as_in_the_table():
+    """Rows D6 and D7."""
     network = build_backbone("deepid", size=(55, 47), dim=160)
     layers = {name: sum(p.numel() for p in layer.parameters()) for name, layer in network.named_children()}
     assert layers == {"conv1": 980, "conv2": 7_240, "conv3": 21_660, "conv4": 19_280, "fc": 345_760}
@@ -77,6 +79,7 @@ def test_names_of_the_published_state_dicts():
 
 
 def test_last_norm_of_iresnet_has_a_fixed_scale():
+    """Row A2."""
     network = on_paper("iresnet18")
     assert not network.features.weight.requires_grad
     assert network.features.bias.requires_grad

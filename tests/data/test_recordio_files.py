@@ -111,6 +111,7 @@ def test_insightface_set(tmp_path, index, extra):
 
 
 def test_labels_come_from_the_ranges_when_they_are_true(tmp_path, monkeypatch):
+    """Row A15."""
     path = insightface_set(tmp_path, sizes=(3000, 2))
     asked = []
     whole = recordio.RecordFile.read

@@ -67,6 +67,7 @@ def test_any_step_can_be_asked_for_without_those_before() -> None:
 
 @given(p=st.integers(1, 7), k=st.integers(1, 9), seed=st.integers(0, 1000), repeat=st.booleans())
 def test_p_identities_with_k_pictures_each(p: int, k: int, seed: int, repeat: bool) -> None:
+    """Row M2."""
     sampler = PxK(UNEQUAL, classes_per_batch=p, images_per_class=k, seed=seed, repeat=repeat)
     sizes = Counter(UNEQUAL.tolist())
     visited: Counter[int] = Counter()

@@ -34,6 +34,7 @@ def _many(people: int) -> dict[str, dict[str, list[str]]]:
 
 
 def test_the_centre_half_is_the_centre_half() -> None:
+    """Row D2, set right."""
     picture = np.zeros((80, 120, 3), np.uint8)
     picture[20:60, 30:90] = 200
     assert centre_half(picture).shape == (55, 47, 3)
@@ -69,6 +70,7 @@ def test_the_published_split() -> None:
 
 
 def test_the_default_split_keeps_clips_apart() -> None:
+    """Row D17: validation frames are no neighbours of training frames."""
     found = split(_many(60), SplitSettings())
     trained, validated = ({_clip(n) for n, _ in rows} for rows in (found.train, found.valid))
     people = _many(60)
@@ -140,6 +142,7 @@ SMALL = SplitSettings(train_frames=6, valid_frames=2, pairs=2, test_share=0.5)
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_tree_becomes_crops_and_lists(tmp_path: Path, workers: int) -> None:
+    """Rows D1, D2 and D4: names with blanks come through."""
     tree = tmp_path / "YouTube Faces"
     _write_tree(tree / "aligned_images_DB")
     (tree / "aligned_images_DB" / "Cy" / "0" / "notes.txt").write_text("x")

@@ -41,6 +41,7 @@ def test_linear_warm_up_reaches_the_base_rate_at_its_last_step():
 
 
 def test_rates_from_a_file_hold_after_the_last_row(tmp_path):
+    """Rows M9 and M21."""
     path = tmp_path / "rates.txt"
     path.write_text("# stage 1\n0: 0.01\n5: 0.05  # faster\n\n10: 0.001\n")
     factor = build("from-file", args={"path": str(path)})

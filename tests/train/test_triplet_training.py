@@ -73,6 +73,7 @@ POOLS = [
 
 @pytest.mark.parametrize("triplet", POOLS, ids=lambda t: "-".join(map(str, t.values())))
 def test_every_pool_learns_and_resumes_to_the_same_bits(faces: Path, tmp_path: Path, triplet: dict[str, Any]) -> None:
+    """Rows M7 and M11."""
     wanted = recipe(faces, triplet=triplet)
     train(wanted, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -95,6 +96,7 @@ def test_triplets_pull_a_pictures_own_identity_closer(faces: Path, tmp_path: Pat
 
 
 def test_stage_two_starts_from_stage_one_and_joins_both_losses(faces: Path, tmp_path: Path) -> None:
+    """Row M8: triplets and CosFace together."""
     softmax = recipe(faces, head={"name": "softmax"}, triplet={"weight": 0.0}, data={"sampler": "shuffled"})
     first = train(softmax, tmp_path / "one")
     start = {**weights(tmp_path / "one")}
@@ -111,6 +113,7 @@ def test_stage_two_starts_from_stage_one_and_joins_both_losses(faces: Path, tmp_
 
 
 def test_centres_only_warm_up_leaves_the_network_as_it_was(faces: Path, tmp_path: Path) -> None:
+    """Row M8: `pretrain_softmax`."""
     first = train(recipe(faces, steps=2), tmp_path / "one")
     start = weights(tmp_path / "one")
     warm = recipe(
@@ -130,6 +133,7 @@ def test_centres_only_warm_up_leaves_the_network_as_it_was(faces: Path, tmp_path
 
 
 def test_mined_triplets_are_shown_as_strips(faces: Path, tmp_path: Path) -> None:
+    """Row M11: `show_triplet`."""
     train(recipe(faces, steps=2, triplet={"pool": "semi-online", "pool_batches": 2}), tmp_path / "run")
     page = read(tmp_path / "run" / "triplets.png")
     assert page.shape[1] == 2 * (3 * 32 + 4) + 4
@@ -144,6 +148,7 @@ def test_mined_triplets_are_shown_as_strips(faces: Path, tmp_path: Path) -> None
 
 
 def test_an_empty_pool_moves_on(faces: Path, tmp_path: Path) -> None:
+    """Row M16."""
     empty = recipe(faces, steps=3, triplet={"pool": "semi-online", "pool_batches": 1, "margin": 0.0})
     empty.triplet.miner, empty.triplet.miner_args = "batch_all", {"legacy": True}
     empty.data.images_per_class, empty.loop.batch_size = 1, 4

@@ -94,6 +94,7 @@ SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=6)
 @settings(max_examples=25, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10_000), spread=st.sampled_from([0.1, 0.5, 1.0, 3.0]))
 def test_the_miner_finds_what_its_definition_says(name: str, sizes: list[int], seed: int, spread: float) -> None:
+    """Unequal class sizes in any order (row M18)."""
     d, labels = scene(sizes, seed=seed, spread=spread)
     assert as_set(MINERS[name](d, labels, margin=MARGIN)) == GOLDEN[name](d.numpy(), labels.tolist())
 
@@ -143,6 +144,7 @@ def test_batch_random_repeats_with_its_generator() -> None:
 
 
 def test_min_min_and_min_max_differ_as_they_were_meant_to() -> None:
+    """Row M6: the gap decides, not the negative alone."""
     # Anchor 0: positives at 0.3 and 0.5, closest negative at 0.4; both pairs violate a margin of 0.25.
     d = torch.tensor(
         [[0.0, 0.3, 0.5, 0.4, 0.9], [0.3, 0, 3, 3, 3], [0.5, 3, 0, 4, 4], [0.4, 3, 4, 0, 0], [0.9, 3, 4, 0, 0]]
@@ -155,6 +157,7 @@ def test_min_min_and_min_max_differ_as_they_were_meant_to() -> None:
 @settings(max_examples=25, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10_000))
 def test_legacy_uses_later_positives_and_cannot_tell_min_min_from_min_max(sizes: list[int], seed: int) -> None:
+    """Row M6 as the original is written."""
     d, labels = scene(sizes, seed=seed)
     legacy = {n: as_set(MINERS[n](d, labels, margin=MARGIN, legacy=True)) for n in ("batch_min_min", "batch_min_max")}
     first = {}
@@ -168,6 +171,7 @@ def test_legacy_uses_later_positives_and_cannot_tell_min_min_from_min_max(sizes:
 
 
 def test_legacy_batch_all_is_clipped_as_the_reference_clips_it() -> None:
+    """Row M17."""
     d, labels = scene([5] * 8, seed=1, spread=3.0)
     found = every(d.numpy(), labels.tolist(), later=True)
     assert len(found) > 10 * len(labels)
@@ -241,6 +245,7 @@ def test_queries_may_be_strangers_to_the_references(name: str) -> None:
 @pytest.mark.parametrize("name", MINERS)
 @pytest.mark.parametrize("labels", [[], [1], [1, 1, 1], [1, 2, 3]])
 def test_nothing_to_mine_is_an_empty_answer(name: str, labels: list[int]) -> None:
+    """Row M16: no valid triplet is no error."""
     y = torch.tensor(labels, dtype=torch.long)
     options: list[dict[str, Any]] = [{}]
     if name.startswith("batch"):
