@@ -80,5 +80,5 @@ def test_a_rank_that_dies_ends_the_run_by_name_with_a_checkpoint(blob_folder, tm
     os.kill(int(victim), signal.SIGKILL)
     said, _ = process.communicate(timeout=200)
     assert process.returncode != 0
-    assert "rank 1" in said or "rank: 1" in said or "(local_rank: 1)" in said
+    assert f"rank 1 of 2 died without a word; continue with: visavis train --resume {run}" in said  # torchrun aside
     assert load_checkpoint(run)["step"] >= 2

@@ -6,7 +6,9 @@ import datetime
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -138,11 +140,12 @@ def shutdown(world: World) -> None:
 
 
 @contextmanager
-def naming_the_dead(world: World, *, patience: float = 5.0) -> Iterator[None]:
+def naming_the_dead(world: World, *, run: str | os.PathLike[str] = "RUN", patience: float = 5.0) -> Iterator[None]:
     """Turn the failure of any rank into an error that names it, on every rank.
 
     A rank that fails leaves its name at the meeting point. A rank whose collective fails without such a note (the
-    other was killed) signs in there, waits `patience` seconds and names whoever did not.
+    other was killed) signs in there, waits `patience` seconds and names whoever did not. Meanwhile it does not hear
+    SIGTERM, which a launcher sends to the others as soon as one is dead, and would cut the answer short.
 
     Raises:
         VisavisError: another rank failed. What fails on this rank is raised as it is.
@@ -159,7 +162,21 @@ def naming_the_dead(world: World, *, patience: float = 5.0) -> Iterator[None]:
                 log.error("%s failed: %s", world, error)
             _quietly(store, _FAILED, f"{world}: {type(error).__name__}: {error}")
             raise
-        raise VisavisError(f"the run ended because {_who(world, store, patience)}; continue with --resume") from error
+        with _deaf_to_sigterm():
+            who = _who(world, store, patience)
+        raise VisavisError(f"the run ended because {who}; continue with: visavis train --resume {run}") from error
+
+
+@contextmanager
+def _deaf_to_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _is_connection_loss(error: Exception) -> bool:

@@ -73,7 +73,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Ob
     out, observer = Path(out), observer or Observer()
     world = distributed.setup(recipe.loop.device)
     try:
-        with distributed.naming_the_dead(world):
+        with distributed.naming_the_dead(world, run=out):
             if world.is_first:
                 _claim(out, recipe, resume)
             distributed.barrier(world)
