@@ -69,6 +69,7 @@ SECTIONS = {
     "lora": {"finetune": {"lora": {"rank": 2}, "imprint": True}, "loop": {"ema": 0.9}},
     "layer decay": {"optimizer": {"layer_decay": 0.7}},
     "norms": {"finetune": {"freeze_norms": "all"}},
+    "blend": {"finetune": {"blend": 0.5}, "loop": {"ema": 0.9}},
     "class means": {"head": {"centre_loss": 0.01, "quality_power": 1.0, "label_smoothing": 0.1}},
 }
 
@@ -87,6 +88,24 @@ def test_resuming_a_fine_tuning_ends_in_the_same_bits(blob_folder, trained, tmp_
     assert all(torch.equal(a[key], b[key]) for key in a)
     models = [(tmp_path / name / "best" / "weights.safetensors").read_bytes() for name in ("whole", "halves")]
     assert models[0] == models[1]
+
+
+@pytest.mark.parametrize("kind", ["plain", "lora"])
+def test_a_blend_lies_between_the_start_and_what_was_learnt(blob_folder, trained, tmp_path, kind):
+    runs = {}
+    for blend in (1.0, 0.25):
+        plan = {"blend": blend, "lora": {"rank": 2 if kind == "lora" else 0}}
+        recipe = tiny(blob_folder, init=str(trained), finetune=plan)
+        runs[blend] = load_file(train(recipe, tmp_path / str(blend)).model / "weights.safetensors")
+    start, moved = load_file(trained / "weights.safetensors"), 0.0
+    for name, value in start.items():
+        if value.is_floating_point():
+            wanted = value.double() + 0.25 * (runs[1.0][name].double() - value)
+            torch.testing.assert_close(runs[0.25][name].double(), wanted, rtol=0, atol=1e-6)
+            moved = max(moved, (runs[0.25][name] - value).abs().max().item())
+    assert moved > 1e-4
+    states = [load_checkpoint(tmp_path / str(blend))["network"] for blend in (1.0, 0.25)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])  # what learns is not blended
 
 
 def test_what_stands_beside_a_head_can_be_set_in_a_recipe(blob_folder):

@@ -129,11 +129,13 @@ class FinetuneRecipe:
 
     `imprint` sets the class centres to the mean embeddings of at most `imprint_images` pictures a class. `freeze` holds
     names or prefixes, `all`, `all but last N children` or `all but last N layers`; `freeze_norms` says which batch
-    norms keep their statistics: those whose parameters are `frozen`, `all` or `none`.
+    norms keep their statistics: those whose parameters are `frozen`, `all` or `none`. `blend` b < 1 saves and judges
+    w₀ + b·(w − w₀), weights part of the way from those of `init` to the learnt ones.
     """
 
     imprint: bool = False
     imprint_images: int = 20
+    blend: float = 1.0
     freeze: list[str] = field(default_factory=list)
     freeze_norms: Literal["frozen", "all", "none"] = "frozen"
     lora: LoraRecipe = field(default_factory=LoraRecipe)
@@ -379,6 +381,8 @@ def _check_values(recipe: Recipe, name: str) -> None:
         ),
         ("finetune.imprint_images must be at least 1", recipe.finetune.imprint_images < 1),
         ("finetune.lora.rank must not be negative", recipe.finetune.lora.rank < 0),
+        ("finetune.blend must lie in (0, 1]", not 0 < recipe.finetune.blend <= 1),
+        ("finetune.blend needs a model to blend with: --init MODEL", recipe.finetune.blend < 1 and not recipe.init),
         ("data.source or data.synthetic.identities is needed", not recipe.data.source and _no_synthetic(recipe)),
     ]
     for message, is_wrong in wrong:
