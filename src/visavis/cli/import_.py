@@ -22,7 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help=".safetensors, .pt, .pth, .ckpt or .onnx")
     parser.add_argument("--backbone", default="auto", metavar="NAME", help="whose weights these are (default: auto)")
     parser.add_argument("--out", metavar="MODEL", help="model folder to write (default: the file's name here)")
-    form = "size=112x96,channels=RGB,mean=127.5,std=128,\ntemplate=arcface|sphereface,flip=none|sum|concat"
+    form = (
+        "size=112x96,channels=RGB,mean=127.5,std=128,\ntemplate=arcface|sphereface|sphereface-left,flip=none|sum|concat"
+    )
     parser.add_argument("--preprocess", default="", metavar="k=v,...", help=form)
     parser.add_argument(
         "--args", default="{}", metavar="JSON", help='the backbone\'s arguments, as {"conv_bias": true}'
