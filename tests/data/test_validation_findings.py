@@ -12,6 +12,7 @@ from visavis.data.duplicates import bucket_search, choices_of, close_hashes, equ
 from visavis.data.fingerprints import feature_of
 from visavis.data.label_errors import match_threshold, review_labels
 from visavis.data.look_alikes import confirm, correlation, detail_of
+from visavis.data.sheets import caption_lines, contact_sheet
 from visavis.data.sources import open_source
 from visavis.data.validate import validate
 from visavis.data.validate_page import class_histogram, to_html
@@ -214,6 +215,15 @@ def test_command_line_and_page(messy, tmp_path, capsys):
     (tmp_path / "who.txt").write_text("P8\nP9\n")
     assert main([*arguments, "--only", str(tmp_path / "who.txt")]) == 0
     assert "nothing wrong" in capsys.readouterr().out
+
+
+def test_captions_keep_what_tells_pictures_apart():
+    assert caption_lines("Ann_Lee/Ann_Lee_0001.jpg", 21) == ("Ann_Lee", "0001.jpg")
+    long = caption_lines("Prince_Willem-Alexander_of_Orange/clip/frame_0000017.jpg", 21)
+    assert all(len(line) <= 21 for line in long)
+    assert long[1].endswith("17.jpg")
+    assert caption_lines("own 0.31 Ann", 21) == ("own 0.31 Ann", "")
+    assert contact_sheet([None] * 3, ["a"] * 3, columns=4, side=64, group=2).shape == (88, 4 * 64 + 14, 3)
 
 
 def test_the_histogram_is_a_picture(messy):

@@ -13,15 +13,23 @@ from visavis.vision import images
 
 
 def contact_sheet(
-    pictures: Sequence[ByteArray | None], captions: Sequence[str], *, columns: int = 8, side: int = 128
+    pictures: Sequence[ByteArray | None],
+    captions: Sequence[str],
+    *,
+    columns: int = 8,
+    side: int = 128,
+    group: int = 1,
 ) -> ByteArray:
-    """Draw pictures (None: unreadable) side by side, each in a square of `side` pixels over two lines of caption."""
+    """Draw pictures (None: unreadable) side by side, each in a square of `side` pixels over two lines of caption.
+
+    Pictures that belong together, `group` at a time, are set apart from the next ones.
+    """
     rows = -(-len(pictures) // columns) or 1
-    text = 24
-    sheet = Image.new("RGB", (columns * side, rows * (side + text)), "white")
+    text, gap = 24, 14 if group > 1 else 0
+    sheet = Image.new("RGB", (columns * side + (columns - 1) // group * gap, rows * (side + text)), "white")
     draw = ImageDraw.Draw(sheet)
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        x, y = i % columns * side, i // columns * (side + text)
+        x, y = i % columns * side + i % columns // group * gap, i // columns * (side + text)
         if picture is None:
             draw.rectangle((x + 2, y + 2, x + side - 3, y + side - 3), outline="grey")
             draw.text((x + 6, y + side // 2), "unreadable", fill="grey")
@@ -30,11 +38,28 @@ def contact_sheet(
             scale = (side - 4) / max(height, width)
             small = images.resize(picture, (max(1, round(height * scale)), max(1, round(width * scale))))
             sheet.paste(Image.fromarray(small), (x + 2, y + 2))
-        per_line = side // 6
-        plain = caption.encode("latin-1", "replace").decode("latin-1")
-        draw.text((x + 2, y + side - 1), plain[:per_line], fill="black", font_size=10)
-        draw.text((x + 2, y + side + 10), plain[per_line : 2 * per_line], fill="black", font_size=10)
+        for line, words in enumerate(caption_lines(caption, side // 6)):
+            draw.text((x + 2, y + side - 1 + 11 * line), words, fill="black", font_size=10)
     return np.asarray(sheet, np.uint8)
+
+
+def caption_lines(caption: str, width: int) -> tuple[str, str]:
+    """Two lines of at most `width` characters: the identity, and the file without repeating it.
+
+    What is too long loses its middle, since names of one person differ at their end.
+    """
+    plain = caption.encode("latin-1", "replace").decode("latin-1")
+    first, slash, rest = plain.partition("/")
+    if not slash:
+        return plain[:width], _shortened(plain[width:], width)
+    return _shortened(first, width), _shortened(rest.removeprefix(first).lstrip("_") or rest, width)
+
+
+def _shortened(words: str, width: int) -> str:
+    if len(words) <= width:
+        return words
+    tail = width // 2
+    return words[: width - tail - 2] + ".." + words[-tail:]
 
 
 def as_jpeg(sheet: ByteArray, *, quality: int = 85) -> bytes:

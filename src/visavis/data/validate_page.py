@@ -123,7 +123,7 @@ def _pairs(title: str, pairs: list[tuple[Source, int, Source, int]]) -> list[str
         pictures += [_load(a, i), _load(b, j)]
         captions += [a.names[i], b.names[j]]
     note = f" (the first {_MOST} are shown)" if len(pairs) > _MOST else ""
-    sheet = _picture(as_jpeg(contact_sheet(pictures, captions)), "jpeg")
+    sheet = _picture(as_jpeg(contact_sheet(pictures, captions, group=2)), "jpeg")
     return [f"<h2>{escape(title)}: {len(pairs):,}{note}</h2>", sheet]
 
 
@@ -140,7 +140,7 @@ def _label_errors(source: Source, errors: tuple[LabelError, ...]) -> list[str]:
             f"own {error.own_similarity:.2f} {source.identities[error.label]}",
             f"looks {error.other_similarity:.2f} {source.identities[error.other]}",
         ]
-    sheet = _picture(as_jpeg(contact_sheet(pictures, captions, columns=6)), "jpeg")
+    sheet = _picture(as_jpeg(contact_sheet(pictures, captions, columns=6, group=3)), "jpeg")
     return [
         f"<h2>Probable label errors: {len(errors):,}</h2>",
         "<p>In threes: the picture, another of the identity it is filed under, one of the identity it looks like.</p>",
