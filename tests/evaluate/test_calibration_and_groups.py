@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from visavis.errors import ProtocolError
 from visavis.evaluate.calibration import calibrate_threshold
 from visavis.evaluate.groups import differentials, group_rates, group_report
-from visavis.evaluate.probability import cross_calibrated, fit_isotonic, fit_logistic, reliability
+from visavis.evaluate.probability import calibration_figures, cross_calibrated, fit_isotonic, fit_logistic, reliability
+from visavis.evaluate.statistics import wilson
 from visavis.evaluate.tables import Table
 
 
@@ -136,3 +137,21 @@ def test_a_table_in_every_form():
     assert r"A \& B. note" in table.to_latex()
     with pytest.raises(ValueError, match="2 columns"):
         Table("x", ("a", "b"), (("1",),))
+
+
+def test_reliability_is_drawn_with_wilsons_intervals():
+    rng = np.random.default_rng(0)
+    probability = rng.random(500)
+    found = reliability(probability, rng.random(500) < probability)
+    _, plot = calibration_figures({"logistic": found})
+    (series,) = plot.series
+    assert series.style == "points"
+    for share, n, low, high in zip(found.observed, found.count, *series.interval, strict=True):
+        assert (low, high) == pytest.approx(wilson(round(share * n), int(n)), abs=1e-12)
+        assert low <= share <= high
+
+
+def test_latex_knows_every_sign():
+    text = Table("a ≤ b_{c}\\d", ("x", "d′"), (("2 … 3 ~^", "± 5 % – −1 < 2 > 1 · 3 × 4"),)).to_latex()
+    assert text.isascii()
+    assert r"$\leq$ b\_\{c\}\textbackslash{}d" in text

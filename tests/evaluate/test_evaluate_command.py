@@ -124,6 +124,8 @@ def test_a_calibrated_model_decides(made, capsys):
         (["--pairs", "none.txt"], "none.txt: expected a pair list"),
         (["--calibrate", "1e-6"], "at least 1,000,000 impostor"),
         (["--calibrate", "0.1", "--flip", "sum"], "would not hold"),
+        (["--calibrate", "0.1", "--preset", "arcface"], "add --flip none"),
+        (["--calibrate", "0.1", "--preset", "massface"], "calibrate without --preset"),
     ],
 )
 def test_mistakes_are_one_line(made, extra, said, capsys):
@@ -132,6 +134,23 @@ def test_mistakes_are_one_line(made, extra, said, capsys):
     err = capsys.readouterr().err.strip()
     assert said in err
     assert "Traceback" not in err
+
+
+def test_thresholds_that_cannot_be_had_are_refused_before_embedding(made, monkeypatch, capsys):
+    from types import SimpleNamespace
+
+    from visavis.errors import ProtocolError
+    from visavis.evaluate.calibrated import check_rates
+
+    def never(*_, **__):
+        raise AssertionError("the model was loaded")
+
+    root, model = made
+    monkeypatch.setattr("visavis.deploy.embedders.load_embedder", never)
+    assert main(["evaluate", str(model), "--data", str(root / "data"), "--calibrate", "1e-6"]) == 2
+    assert "at least 1,000,000 impostor" in capsys.readouterr().err
+    with pytest.raises(ProtocolError, match="'tinyface' has none"):
+        check_rates(SimpleNamespace(name="tinyface"), ())
 
 
 def test_a_damaged_picture_is_counted_and_named(made, tmp_path, capsys):
