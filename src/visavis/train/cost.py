@@ -85,7 +85,7 @@ class Cost:
             ("data", f"{extent.pictures:,} pictures of {extent.identities:,} identities ({extent.known_from})"),
             ("parameters of the network", f"{self.parameters:,}, of which {self.learning:,} learn"),
             ("class centres", f"{self.centres:,} numbers"),
-            ("FLOPs per image, forward", f"{self.forward_flops / 1e9:.2f} G (a multiplication and an addition are 2)"),
+            ("FLOPs per image, forward", f"{_flops(self.forward_flops)} (a multiplication and an addition are 2)"),
             ("FLOPs of the run, about", f"{3 * self.forward_flops * self.images:.2e} (3 × forward × images)"),
             ("activations per image, measured", _bytes(self.activations)),
             *((f"memory per device: {name}", _bytes(size)) for name, size in self.memory.items()),
@@ -330,8 +330,15 @@ def _batches_per_epoch(recipe: Recipe, extent: Extent, devices: int) -> int:
     return extent.pictures // (recipe.loop.batch_size * devices)
 
 
+def _flops(count: int) -> str:
+    return f"{count / 1e9:.2f} G" if count >= 1e8 else f"{count / 1e6:.2f} M"
+
+
 def _bytes(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    for unit, length, digits in (("GiB", 2**30, 2), ("MiB", 2**20, 1)):
+        if size >= length:
+            return f"{size / length:.{digits}f} {unit}"
+    return f"{size / 2**10:.1f} KiB"
 
 
 def _duration(seconds: float) -> str:
