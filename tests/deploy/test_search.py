@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visavis.deploy.inverted import TARGET, InvertedVectors
+from visavis.deploy.approximate import TARGET, GraphVectors, InvertedVectors
 from visavis.deploy.topk import top_k
 from visavis.deploy.vectors import Vectors
 from visavis.errors import DataError
@@ -42,10 +42,10 @@ def test_top_k_refuses_what_makes_no_sense():
 
 
 @pytest.mark.parametrize(("precision", "error"), [("float32", 1e-6), ("float16", 2e-3), ("int8", 2e-2)])
-@pytest.mark.parametrize("kind", [Vectors, InvertedVectors])
+@pytest.mark.parametrize("kind", [Vectors, InvertedVectors, GraphVectors])
 def test_rows_come_and_go_and_the_answers_follow(kind, precision, error):
     """A long random sequence of changes; the rows kept by hand tell what must be found."""
-    options = {"large": 200} if kind is InvertedVectors else {}
+    options = {"large": 200} if kind is not Vectors else {}
     store, kept = kind(32, precision=precision, **options), []
     rng = np.random.default_rng(3)
     for step in range(60):
@@ -81,9 +81,10 @@ def test_removed_rows_leave_zeros_behind():
     assert not store._data[4].any()
 
 
-def test_cells_reach_the_recall_they_state_and_never_misstate_a_similarity():
+@pytest.mark.parametrize("kind", [InvertedVectors, GraphVectors])
+def test_approximation_reaches_the_recall_it_states_and_never_misstates_a_similarity(kind):
     people = units(0, 6000, 64)
-    store = InvertedVectors(64, large=1000)
+    store = kind(64, large=1000)
     store.append(people)
     noise = np.random.default_rng(5).standard_normal((300, 64)).astype(np.float32)
     probes = people[:300] + noise * np.float32(4 / 3 / 8)
@@ -94,3 +95,26 @@ def test_cells_reach_the_recall_they_state_and_never_misstate_a_similarity():
     assert (row[:, 0] == truth).mean() > 0.95
     np.testing.assert_allclose(similarity, np.einsum("pkd,pd->pk", people[row], probes), atol=1e-5)
     assert (np.diff(similarity, axis=1) <= 0).all()
+
+
+def test_what_is_erased_from_a_graph_is_gone_and_a_worn_graph_is_made_anew():
+    people = units(0, 2000, 64)
+    store = GraphVectors(64, large=1000)
+    store.append(people)
+    assert store.search(people[7:8], 1)[1][0, 0] == 7
+    first = store._made
+    for row in range(300):
+        store.remove(row)  # the last takes its place
+    codes = np.concatenate([np.frombuffer(store._faiss.vector_to_array(store._storage_codes()), np.float16)])
+    assert (np.abs(codes.reshape(-1, 64).astype(np.float32) @ people[7]) > 0.99).sum() == 0
+    similarity, row = store.search(people[7:8], 3)
+    assert similarity.max() < 0.99
+    for probe in (people[1500], people[1999]):
+        similarity, row = store.search(probe[None], 1)
+        assert similarity[0, 0] == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(store.rows(row[0, 0], row[0, 0] + 1)[0], probe, atol=1e-6)
+    assert store._made is first
+    for _ in range(200):
+        store.remove(0)
+    assert store.search(people[1500:1501], 1)[0][0, 0] == pytest.approx(1, abs=1e-5)
+    assert store._made is not first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -38,6 +39,12 @@ def open_gallery(
     if not read_only and os.access(note.parent, os.W_OK):
         note.write_text(str(Path(model).resolve()) + "\n", encoding="utf-8")
     return recognizer, gallery
+
+
+def index_kind(args: argparse.Namespace) -> Any:
+    """The kind of approximate index asked for, None for the exact one."""
+    kind = args.index or ("cells" if args.approximate else "exact")
+    return None if kind == "exact" else kind
 
 
 def writable(path: str) -> bool:

@@ -18,8 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
     parser.add_argument("--precision", default="float32", metavar="P", help="index in memory: float32, float16 or int8")
     parser.add_argument(
-        "--approximate", action="store_true", help="search large galleries by cells; may miss a subject"
+        "--index",
+        choices=("exact", "cells", "graph"),
+        help="how large galleries are searched: exact (default), or by cells or a graph, which may miss a subject",
     )
+    parser.add_argument("--approximate", action="store_true", help="same as --index cells")
     parser.add_argument("--keep-unknown", action="store_true", help="keep embeddings of unknown faces, to cluster them")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -27,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from visavis.cli._gallery import open_gallery, writable
+    from visavis.cli._gallery import index_kind, open_gallery, writable
     from visavis.deploy.answers import identification_json
     from visavis.deploy.unknowns import keep_unknowns
     from visavis.errors import DataError
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         read_only=not writable(args.gallery),
         detector=args.detector,
         precision=args.precision,
-        approximate=args.approximate,
+        approximate=index_kind(args),
     )
     answers = []
     failed = 0

@@ -30,8 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
     parser.add_argument("--precision", default="float32", metavar="P", help="index in memory: float32, float16 or int8")
     parser.add_argument(
-        "--approximate", action="store_true", help="search large galleries by cells; may miss a subject"
+        "--index",
+        choices=("exact", "cells", "graph"),
+        help="how large galleries are searched: exact (default), or by cells or a graph, which may miss a subject",
     )
+    parser.add_argument("--approximate", action="store_true", help="same as --index cells")
     parser.epilog = (
         "Tokens come from the environment: VISAVIS_TOKEN may do everything, VISAVIS_READ_TOKEN may not enrol, change\n"
         "or forget; several are separated by commas. VISAVIS_GALLERY_KEY (32 bytes, base64) encrypts a new gallery."
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
         raise DataError(f'the service wants {error.name}; type: pip install "visavis[serve]"') from error
 
-    from visavis.cli._gallery import open_gallery
+    from visavis.cli._gallery import index_kind, open_gallery
     from visavis.deploy.server.app import create_app
     from visavis.deploy.server.settings import Settings, check_address, tokens_from_environment
     from visavis.errors import DataError
@@ -88,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             create=True,
             detector=args.detector,
             precision=args.precision,
-            approximate=args.approximate,
+            approximate=index_kind(args),
             retention_days=args.retention_days,
         )
         if recognizer.point(fmr=args.fmr, threshold=args.threshold) is None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from visavis.deploy.inverted import InvertedVectors
+from visavis.deploy.approximate import GraphVectors, InvertedVectors
 from visavis.deploy.sealing import Seal
 from visavis.deploy.vectors import Precision, Vectors
-from visavis.errors import DataError
+from visavis.errors import DataError, unknown_name
 
 _BATCH = 8192
+Approximation = Literal["cells", "graph"]
+_KINDS = {"exact": Vectors, "cells": InvertedVectors, "graph": GraphVectors}
 _LIVE = "(expires IS NULL OR expires > ?)"
 Vector = npt.NDArray[np.float32]
 
@@ -47,9 +50,12 @@ class TemplateIndex:
     """Subject ids and their templates in memory; not thread-safe, its owner locks."""
 
     def __init__(
-        self, dim: int, precision: Precision, seal: Seal, context: bytes, *, approximate: bool = False
+        self, dim: int, precision: Precision, seal: Seal, context: bytes, *, approximate: Approximation | None = None
     ) -> None:
-        self.vectors = InvertedVectors(dim, precision=precision) if approximate else Vectors(dim, precision=precision)
+        kind = approximate or "exact"
+        if kind not in _KINDS:
+            raise DataError(unknown_name("index", kind, _KINDS))
+        self.vectors: Vectors = _KINDS[kind](dim, precision=precision)
         self.generation = -1
         self._ids = np.empty(0, np.int64)
         self._expires = np.empty(0, np.float64)
