@@ -16,7 +16,7 @@ from visavis.card import ModelCard
 from visavis.deploy.binding import ModelIdentity
 from visavis.deploy.gallery import Gallery
 from visavis.deploy.index import fuse
-from visavis.deploy.sealing import KEY_VARIABLE, AesGcm
+from visavis.deploy.sealing import KEY_VARIABLE, AesGcm, Plain
 from visavis.errors import DataError, ModelFormatError
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -326,7 +326,7 @@ def test_a_second_process_sees_what_the_first_wrote_and_the_other_way(gallery):
 
 def test_forgetting_says_when_a_reader_still_holds_the_old_state(gallery):
     gallery.enroll("Ada Lovelace", unit(1))
-    gallery.store._db.execute("PRAGMA busy_timeout = 50")
+    gallery.store.wait = 0.05
     reader = sqlite3.connect(gallery.path)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM samples").fetchone()
@@ -384,6 +384,84 @@ def test_encrypted_galleries_hold_no_plain_vector_and_want_their_key(tmp_path, m
     monkeypatch.setenv(KEY_VARIABLE, "not base64!")
     with pytest.raises(DataError, match="base64"):
         Gallery(path, MODEL)
+
+
+def test_encrypted_galleries_hold_no_plain_name_note_or_picture_digest(tmp_path):
+    path, key = tmp_path / "g.db", AesGcm(b"k" * 32)
+    secrets = ["Zebulon Quackenbush", "Žofie Nováková", "letter of the 3rd of May"]
+    with Gallery(path, MODEL, create=True, seal=key) as gallery:
+        gallery.enroll(secrets[0], unit(1), consent=secrets[2], pictures=[b"digest of a picture"])
+        gallery.enroll_many([secrets[1], "Bob"], unit(2, 2), consent="asked")
+        assert gallery.subject("Zebulon Quackenbush").consent == secrets[2]
+        assert [s.name for s in gallery.subjects("quack")] == [secrets[0]]
+        assert [s.name for s in gallery.subjects()] == ["Bob", *secrets[:2]]
+        assert gallery.search(unit(1), top=1)[0][0].name == secrets[0]
+        again = gallery.enroll(secrets[0], unit(1), pictures=[b"digest of a picture"])
+        assert (again.added, again.already, again.subject.consent) == (0, 1, secrets[2])
+        with pytest.raises(DataError, match="taken"):
+            gallery.update("Bob", name=secrets[1])
+        assert gallery.update("Bob", name="Robert Tables").name == "Robert Tables"
+        gallery.merge(secrets[0], secrets[1])
+        plain = [*secrets, "Robert Tables", "asked", "digest of a picture"]
+        everything = b"".join(file.read_bytes() for file in gallery.store.files())
+        assert not [text for text in plain if text.encode() in everything]
+        receipt = gallery.forget(secrets[0])
+        assert (receipt.complete, receipt.found) == (True, 0)
+        assert [s.name for s in gallery.subjects()] == ["Robert Tables"]
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 32])
+def test_a_gallery_of_format_1_is_brought_to_the_present_one(tmp_path, key):
+    seal = Plain() if key is None else AesGcm(key)
+    path = tmp_path / "g.db"
+    with Gallery(path, MODEL, create=True, seal=seal) as gallery:
+        gallery.enroll("Zebulon Quackenbush", unit(1), pictures=[b"digest of a picture"], consent="letter of May")
+    db = sqlite3.connect(path)  # as format 1 was: names, notes and digests plain, vectors sealed
+    db.execute("UPDATE subjects SET name = 'Zebulon Quackenbush', consent = 'letter of May'")
+    db.execute("UPDATE samples SET picture = ?", (b"digest of a picture",))
+    db.execute("ALTER TABLE subjects DROP COLUMN title")
+    db.execute("PRAGMA user_version = 1")
+    db.commit()
+    db.close()
+    if key is not None:
+        with pytest.raises(DataError, match=r"not encrypted yet.*type: visavis gallery"):
+            Gallery(path, MODEL, seal=seal, read_only=True)
+    else:
+        with Gallery(path, MODEL, seal=seal, read_only=True) as gallery:
+            assert gallery.subject("Zebulon Quackenbush").consent == "letter of May"
+    with Gallery(path, MODEL, seal=seal) as gallery:
+        assert gallery.store.version == 2
+        assert gallery.subject("Zebulon Quackenbush").consent == "letter of May"
+        assert gallery.enroll("Zebulon Quackenbush", unit(1), pictures=[b"digest of a picture"]).already == 1
+        if key is not None:
+            everything = b"".join(file.read_bytes() for file in gallery.store.files())
+            assert not [t for t in (b"Quackenbush", b"letter of", b"digest of a") if t in everything]
+        assert gallery.forget("Zebulon Quackenbush").complete
+
+
+def test_searching_goes_on_while_the_file_is_rewritten(gallery, monkeypatch):
+    gallery.enroll_many([f"s{i}" for i in range(50)], unit(8, 50))
+    connect, answers = gallery.store._connect, []
+
+    class Slow:
+        def __init__(self, db):
+            self._db = db
+
+        def execute(self, query):
+            if query == "VACUUM":
+                worker = threading.Thread(target=lambda: answers.append(gallery.search(unit(8, 50)[3], top=1)))
+                worker.start()
+                worker.join(20)
+            return self._db.execute(query)
+
+        def close(self):
+            self._db.close()
+
+    monkeypatch.setattr(gallery.store, "_connect", lambda: Slow(connect()))
+    said = []
+    assert gallery.forget("s7", "s8", progress=said.append).complete
+    assert answers[0][0][0].name == "s3"
+    assert [text.split()[0] for text in said] == ["rewriting", "searching"]
 
 
 _ENROL_FOREVER = """

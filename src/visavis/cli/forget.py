@@ -15,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import json
+    import sys
 
     from visavis.deploy.answers import forgotten_json
     from visavis.deploy.gallery import Gallery
@@ -22,9 +23,14 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.names and not args.id and not args.expired:
         raise DataError("whom? give names, --id N, or --expired")
+
+    def say(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"{text} ...", file=sys.stderr)
+
     with Gallery(args.gallery) as gallery:
-        receipts = [gallery.forget(*args.names, *args.id)] if args.names or args.id else []
-        if args.expired and (swept := gallery.sweep()):
+        receipts = [gallery.forget(*args.names, *args.id, progress=say)] if args.names or args.id else []
+        if args.expired and (swept := gallery.sweep(progress=say)):
             receipts.append(swept)
         left = len(gallery)
     if args.json:

@@ -6,10 +6,11 @@ import hashlib
 import json
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from visavis.card import ModelCard
 from visavis.deploy.sealing import KEY_VARIABLE, Plain, Seal
-from visavis.deploy.store import Store
+from visavis.deploy.store import SCHEMA_VERSION, Store
 from visavis.errors import DataError, ModelFormatError
 
 
@@ -80,6 +81,50 @@ def open_binding(store: Store, model: ModelIdentity | None, seal: Seal) -> tuple
     if sealed and seal.unseal(bytes.fromhex(sealed), context) != b"visavis":
         raise DataError(f"{store.path}: {KEY_VARIABLE} is not this gallery's key")
     return ModelIdentity(name, int(dim), digest), context
+
+
+def sealed_texts(values: dict[str, Any], seal: Seal, context: bytes) -> dict[str, Any]:
+    """The columns of an encrypted gallery for a plain name and consent note: a keyed digest to look the name up by."""
+    sealed = dict(values)
+    if "name" in values:
+        text = values["name"].encode()
+        sealed |= {"name": seal.digest(text, context).hex(), "title": seal.seal(text, context)}
+    if values.get("consent"):
+        sealed["consent"] = seal.seal(values["consent"].encode(), context)
+    return sealed
+
+
+def upgrade(store: Store, seal: Seal, context: bytes) -> None:
+    """Bring a gallery of format 1, whose names and notes were plain even when sealed, to format 2.
+
+    Raises:
+        DataError: it is encrypted and opened for reading only.
+    """
+    if store.version == SCHEMA_VERSION or (store.read_only and isinstance(seal, Plain)):
+        return
+    if store.read_only:
+        raise DataError(
+            f"{store.path}: its names are not encrypted yet (format {store.version}); where it can be written, type: "
+            f"visavis gallery {store.path} check"
+        )
+    with store.write() as db:
+        if store.version == SCHEMA_VERSION:
+            return  # another process did it while this one waited
+        db.execute("ALTER TABLE subjects ADD COLUMN title BLOB")
+        if not isinstance(seal, Plain):
+            for subject, name, consent in db.execute("SELECT id, name, consent FROM subjects").fetchall():
+                fresh = sealed_texts({"name": name, "consent": consent}, seal, context)
+                db.execute(
+                    "UPDATE subjects SET name = :name, title = :title, consent = :consent WHERE id = :id",
+                    {**fresh, "id": subject},
+                )
+            marks = db.execute("SELECT id, picture FROM samples WHERE picture IS NOT NULL").fetchall()
+            db.executemany(
+                "UPDATE samples SET picture = ? WHERE id = ?", [(seal.digest(m, context), i) for i, m in marks]
+            )
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if not isinstance(seal, Plain):
+        store.scrub()
 
 
 def _context(uid: str) -> bytes:

@@ -88,7 +88,7 @@ def measure_fpir(gallery: Gallery, threshold: float, *, probes: int = 1000, seed
 def export_gallery(gallery: Gallery, path: str | os.PathLike[str]) -> int:
     """Write subjects and samples as .npz (plain arrays, no pickle), decrypted; returns how many subjects. No crops."""
     with gallery.store.read() as db:
-        people = db.execute("SELECT id, name, consent, created, expires FROM subjects ORDER BY id").fetchall()
+        people = [(s.id, s.name, s.consent, s.created, s.expires) for s in gallery.everybody(db)]
         rows = db.execute("SELECT subject, vector, weight FROM samples ORDER BY subject, id").fetchall()
     place = {person[0]: i for i, person in enumerate(people)}
     about = {"format": _FORMAT, "model": vars(gallery.model)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def delete(store: Store, ids: Sequence[int]) -> Traces:
     with store.write() as db:
         generation = store.next_generation(db)
         for subject in ids:
-            row = db.execute("SELECT name, consent FROM subjects WHERE id = ?", (subject,)).fetchone()
+            row = db.execute("SELECT name, title, consent FROM subjects WHERE id = ?", (subject,)).fetchone()
             if row is None:
                 raise UnknownSubject(f"{store.path}: subject {subject} is gone already")
             for vector, crop in db.execute("SELECT vector, crop FROM samples WHERE subject = ?", (subject,)):
@@ -43,18 +43,21 @@ def delete(store: Store, ids: Sequence[int]) -> Traces:
                 samples, crops = samples + 1, crops + (crop is not None)
             db.execute("DELETE FROM subjects WHERE id = ?", (subject,))
             db.execute("INSERT INTO forgotten VALUES (?, ?)", (subject, generation))
-            pieces += [text.encode() for text in row if len(text.encode()) >= 8]
-        texts = (
-            db.execute("SELECT name, consent FROM subjects").fetchall() if any(len(p) != _PIECE for p in pieces) else []
-        )
-        living = "\n".join(text for row in texts for text in row).encode()
-    # A name that is part of a living subject's says nothing.
-    return Traces(tuple(ids), samples, crops, tuple(dict.fromkeys(p for p in pieces if p not in living)))
+            for value in row:
+                if isinstance(value, bytes):
+                    pieces += _pieces(value, 0)
+                elif value and len(value.encode()) >= 8:
+                    pieces.append(value.encode())
+    return Traces(tuple(ids), samples, crops, tuple(dict.fromkeys(pieces)))
 
 
-def finish(store: Store, traces: Traces, *, index_rows: int) -> Forgotten:
+def finish(
+    store: Store, traces: Traces, *, index_rows: int, progress: Callable[[str], None] | None = None
+) -> Forgotten:
     """Scrub the files and search them."""
     scrubbed, note = False, ""
+    say = progress or (lambda _: None)
+    say(f"rewriting {store.path.name} ({sum(path.stat().st_size for path in store.files()) / 1e6:,.0f} MB)")
     try:
         scrubbed = store.scrub()
         note = "" if scrubbed else "another process holds the old state open; the log is emptied when it lets go"
@@ -63,6 +66,7 @@ def finish(store: Store, traces: Traces, *, index_rows: int) -> Forgotten:
     files = store.files()
     size = sum(path.stat().st_size for path in files)
     pieces = traces.pieces[: max(4, int(_SEARCH_BUDGET // max(size, 1)))]
+    say(f"searching {size / 1e6:,.0f} MB for {len(pieces)} pieces of what was erased")
     left = {piece for path in files for piece in residues(path, pieces)}
     found = sum(not _lives_on(store, piece) for piece in left)
     return Forgotten(
@@ -81,12 +85,15 @@ def residues(path: Path, pieces: Sequence[bytes]) -> list[bytes]:
 
 
 def _lives_on(store: Store, piece: bytes) -> bool:
-    """Whether a living subject holds the same bytes, as when one picture was enrolled under two names."""
+    """Whether a living subject holds the same bytes: one picture under two names, one consent note for many."""
     with store.read() as db:
-        found = db.execute(
-            "SELECT 1 FROM samples WHERE instr(vector, ?1) OR instr(crop, ?1) LIMIT 1", (piece,)
-        ).fetchone()
-    return found is not None
+        return any(
+            db.execute(f"SELECT 1 FROM {table} WHERE {held} LIMIT 1", (piece,)).fetchone() is not None
+            for table, held in (
+                ("subjects", "instr(CAST(name AS BLOB), ?1) OR instr(CAST(consent AS BLOB), ?1) OR instr(title, ?1)"),
+                ("samples", "instr(vector, ?1) OR instr(crop, ?1)"),
+            )
+        )
 
 
 def _pieces(blob: bytes, first: int) -> Iterator[bytes]:

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.deploy.binding import ModelIdentity
-from visavis.deploy.gallery import DAY
+from visavis.deploy.gallery_base import LIVE, GalleryBase, Progress, Samples
 from visavis.deploy.index import fuse, unit_vectors
 from visavis.deploy.records import (
     Candidate,
     Enrolment,
     Forgotten,
-    Identification,
     StorageError,
     Subject,
-    UnknownSubject,
     clean_name,
-    decide,
 )
 from visavis.errors import DataError
 
-_LIVE = "(expires IS NULL OR expires > %s)"
-_SUBJECT = (
-    "SELECT id, name, (SELECT count(*) FROM samples WHERE subject = subjects.id), consent, created, expires "
-    "FROM subjects"
-)
 _NOTE = "the rows are gone and the tables rewritten; the server's log and its backups are its administrator's to erase"
 
 
 @final
-class PgGallery:
+class PgGallery(GalleryBase):
     """`Gallery` in a schema of a PostgreSQL database with the extension vector (pgvector ≥ 0.5).
 
     Names, arguments and answers are those of `Gallery`. It differs in what the server does itself: searching (exact, or
@@ -56,6 +48,8 @@ class PgGallery:
     """
 
     encrypted = False
+    _contains = "strpos(lower(name), lower(?)) > 0"
+    _order = 'name COLLATE "C"'
 
     def __init__(
         self,
@@ -81,7 +75,7 @@ class PgGallery:
         try:
             with self._transaction() as db:
                 name = sql.Identifier(schema)
-                there = db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
+                there = db.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", (schema,)).fetchone()
                 if not there and (not create or model is None):
                     raise DataError(f"{self.path}: no such gallery; make it with create=True and its model")
                 if not there:
@@ -116,7 +110,7 @@ class PgGallery:
         days = "" if retention_days is None else repr(float(retention_days))
         values = {"model_name": model.name, "model_digest": model.digest, "dim": str(dim), "retention_days": days}
         for item in values.items():
-            db.execute("INSERT INTO meta VALUES (%s, %s)", item)
+            db.execute("INSERT INTO meta VALUES (?, ?)", item)
 
     def _bound(self, model: ModelIdentity | None) -> ModelIdentity:
         with self._transaction() as db:
@@ -124,20 +118,31 @@ class PgGallery:
         bound = ModelIdentity(meta["model_name"], int(meta["dim"]), meta["model_digest"])
         if model is not None and model.digest != bound.digest:
             raise DataError(f"{self.path}: this gallery belongs to the model {bound.name!r}, got {model.name!r}")
-        self.retention_days = float(meta["retention_days"]) if meta["retention_days"] else None
+        self._retention_days = float(meta["retention_days"]) if meta["retention_days"] else None
         return bound
+
+    @property
+    def retention_days(self) -> float | None:
+        """How long new subjects are kept unless said otherwise."""
+        return self._retention_days
+
+    def _reading(self) -> AbstractContextManager[Any]:
+        return self._transaction()
+
+    def _writing(self) -> AbstractContextManager[Any]:
+        return self._transaction()
+
+    def _changed(self, db: Any, subject: int, gone: Collection[int] = ()) -> None:
+        if gone:
+            self._fuse(db, subject)
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
         try:
             with self._db.transaction():
-                yield self._db
+                yield _QuestionMarks(self._db)
         except self._errors as error:
             raise StorageError(f"{self.path}: {str(error).strip().splitlines()[0]}") from error
-
-    def __len__(self) -> int:
-        with self._transaction() as db:
-            return db.execute(f"SELECT count(*) FROM subjects WHERE {_LIVE}", (time.time(),)).fetchone()[0]
 
     def refresh(self) -> int:
         """How many subjects can be found; the server's index needs no refreshing."""
@@ -155,37 +160,35 @@ class PgGallery:
         retention_days: float | None = None,
     ) -> Enrolment:
         """Add samples to a subject; see `Gallery.enroll`."""
-        vectors = unit_vectors(embeddings, self.model.dim)
-        n = len(vectors)
-        quality = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-        marks, kept = pictures or [None] * n, crops or [None] * n
-        if n == 0 or quality.shape != (n,) or len(marks) != n or len(kept) != n or not (quality > 0).all():
-            raise DataError(
-                f"enrolling wants one positive weight, picture and crop for each of 1 or more samples, got {n}"
-            )
+        samples = Samples.checked(self.model.dim, embeddings, weights, pictures, crops)
         tidy, now = clean_name(name), time.time()
-        days = self.retention_days if retention_days is None else retention_days
         self.sweep()
         with self._transaction() as db:
             subject = db.execute(
-                "INSERT INTO subjects (name, consent, created, expires, template) VALUES (%s, %s, %s, %s, %s::vector) "
+                "INSERT INTO subjects (name, consent, created, expires, template) VALUES (?, ?, ?, ?, ?::vector) "
                 "ON CONFLICT (name) DO UPDATE SET expires = excluded.expires, "
                 "consent = CASE WHEN excluded.consent = '' THEN subjects.consent ELSE excluded.consent END "
                 "RETURNING id",
-                (tidy, consent, now, None if days is None else now + days * DAY, _text(vectors[0])),
+                (tidy, consent, now, self._expires(now, retention_days), _text(samples.vectors[0])),
             ).fetchone()[0]
-            known = db.execute("SELECT picture FROM samples WHERE subject = %s", (subject,)).fetchall()
-            there = {bytes(row[0]) for row in known if row[0] is not None}
-            new = [i for i in range(n) if marks[i] is None or (marks[i] not in there and marks[i] not in marks[:i])]
+            known = db.execute("SELECT picture FROM samples WHERE subject = ?", (subject,)).fetchall()
+            new = samples.new({bytes(row[0]) for row in known if row[0] is not None})
             for i in new:
                 db.execute(
                     "INSERT INTO samples (subject, vector, weight, picture, crop, created) "
-                    "VALUES (%s, %s::vector, %s, %s, %s, %s)",
-                    (subject, _text(vectors[i]), float(quality[i]), marks[i], kept[i], now),
+                    "VALUES (?, ?::vector, ?, ?, ?, ?)",
+                    (
+                        subject,
+                        _text(samples.vectors[i]),
+                        float(samples.weights[i]),
+                        samples.marks[i],
+                        samples.crops[i],
+                        now,
+                    ),
                 )
             self._fuse(db, subject)
-            row = db.execute(f"{_SUBJECT} WHERE id = %s", (subject,)).fetchone()
-        return Enrolment(Subject(*row), added=len(new), already=n - len(new))
+            row = db.execute(f"{self._columns} WHERE id = ?", (subject,)).fetchone()
+        return Enrolment(Subject(*row), added=len(new), already=len(samples.marks) - len(new))
 
     def enroll_many(self, names: Sequence[str], embeddings: npt.NDArray[np.float32], *, consent: str = "") -> int:
         """One sample for each of many subjects, one transaction each."""
@@ -198,11 +201,11 @@ class PgGallery:
     @staticmethod
     def _fuse(db: Any, subject: int) -> None:
         rows = db.execute(
-            "SELECT weight, vector::text FROM samples WHERE subject = %s ORDER BY id", (subject,)
+            "SELECT weight, vector::text FROM samples WHERE subject = ? ORDER BY id", (subject,)
         ).fetchall()
         vectors = np.array([np.fromstring(row[1][1:-1], np.float32, sep=",") for row in rows], np.float32)
         template = fuse(vectors, np.array([row[0] for row in rows]))
-        db.execute("UPDATE subjects SET template = %s::vector WHERE id = %s", (_text(template), subject))
+        db.execute("UPDATE subjects SET template = ?::vector WHERE id = ?", (_text(template), subject))
 
     def search(self, embeddings: npt.ArrayLike, *, top: int = 5) -> list[tuple[Candidate, ...]]:
         """The most similar subjects to each probe; see `Gallery.search`."""
@@ -210,114 +213,32 @@ class PgGallery:
         with self._transaction() as db:
             for probe in unit_vectors(embeddings, self.model.dim):
                 rows = db.execute(
-                    f"SELECT id, name, -(template <#> %s::vector) FROM subjects WHERE {_LIVE} "
-                    "ORDER BY template <#> %s::vector LIMIT %s",
+                    f"SELECT id, name, -(template <#> ?::vector) FROM subjects WHERE {LIVE} "
+                    "ORDER BY template <#> ?::vector LIMIT ?",
                     (_text(probe), time.time(), _text(probe), top),
                 ).fetchall()
                 answers.append(tuple(Candidate(row[0], row[1], float(row[2])) for row in rows))
         return answers
 
-    def identify(
-        self, embeddings: npt.ArrayLike, *, threshold: float | None, fmr: float | None = None, top: int = 5
-    ) -> list[Identification]:
-        """Who each probe is, or unknown; see `Gallery.identify`."""
-        return decide(self.search(embeddings, top=top), len(self), threshold, fmr)
-
-    def subjects(self, query: str = "", *, offset: int = 0, limit: int | None = None) -> list[Subject]:
-        """Subjects whose name contains `query`, by name."""
+    def _erase(self, ids: Iterable[int], progress: Progress | None = None) -> Forgotten:
+        ids = sorted(set(ids))
+        say = progress or (lambda _: None)
         with self._transaction() as db:
-            rows = db.execute(
-                f"{_SUBJECT} WHERE strpos(lower(name), lower(%s)) > 0 AND {_LIVE} "
-                'ORDER BY name COLLATE "C" LIMIT %s OFFSET %s',
-                (clean_name(query) if query else "", time.time(), limit, offset),
-            ).fetchall()
-        return [Subject(*row) for row in rows]
-
-    def subject(self, who: str | int) -> Subject:
-        """One subject by name or id."""
-        with self._transaction() as db:
-            return self._find(db, who)
-
-    def _find(self, db: Any, who: str | int, *, expired: bool = False) -> Subject:
-        column, value = ("id", who) if isinstance(who, int) else ("name", clean_name(who))
-        now = 0.0 if expired else time.time()
-        row = db.execute(f"{_SUBJECT} WHERE {column} = %s AND {_LIVE}", (value, now)).fetchone()
-        if row is None:
-            raise UnknownSubject(f"{self.path}: nobody with {column} {value!r} is enrolled")
-        return Subject(*row)
-
-    def crop(self, who: str | int) -> bytes | None:
-        """The kept crop of a subject's best sample."""
-        with self._transaction() as db:
-            subject = self._find(db, who)
-            row = db.execute(
-                "SELECT crop FROM samples WHERE subject = %s AND crop IS NOT NULL ORDER BY weight DESC LIMIT 1",
-                (subject.id,),
-            ).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def update(
-        self,
-        who: str | int,
-        *,
-        name: str | None = None,
-        consent: str | None = None,
-        retention_days: float | None = None,
-    ) -> Subject:
-        """Rename a subject, change the consent note, or keep for so many days from now."""
-        with self._transaction() as db:
-            subject = self._find(db, who)
-            fresh = subject.name if name is None else clean_name(name)
-            taken = db.execute("SELECT id FROM subjects WHERE name = %s AND id != %s", (fresh, subject.id)).fetchone()
-            if taken:
-                raise DataError(
-                    f"{self.path}: the name {fresh!r} is taken by subject {taken[0]}; merge the two instead"
-                )
-            expires = subject.expires if retention_days is None else time.time() + retention_days * DAY
-            db.execute(
-                "UPDATE subjects SET name = %s, consent = %s, expires = %s WHERE id = %s",
-                (fresh, subject.consent if consent is None else consent, expires, subject.id),
-            )
-            return self._find(db, subject.id)
-
-    def merge(self, into: str | int, *others: str | int) -> Subject:
-        """Give the samples of `others` to `into`; the others cease to exist."""
-        with self._transaction() as db:
-            keep = self._find(db, into)
-            gone = {self._find(db, other).id for other in others} - {keep.id}
-            if not gone:
-                raise DataError(f"merging wants another subject besides {keep.name!r}")
-            db.execute("UPDATE samples SET subject = %s WHERE subject = ANY(%s)", (keep.id, list(gone)))
-            db.execute("DELETE FROM subjects WHERE id = ANY(%s)", (list(gone),))
-            self._fuse(db, keep.id)
-            return self._find(db, keep.id)
-
-    def forget(self, *who: str | int) -> Forgotten:
-        """Erase subjects and rewrite the tables; the receipt counts rows, the server's files are beyond it."""
-        with self._transaction() as db:
-            ids = sorted({self._find(db, one, expired=True).id for one in who})
-        return self._erase(ids)
-
-    def sweep(self) -> Forgotten | None:
-        """Erase the subjects whose retention period is over."""
-        with self._transaction() as db:
-            ids = [
-                row[0] for row in db.execute("SELECT id FROM subjects WHERE expires <= %s", (time.time(),)).fetchall()
-            ]
-        return self._erase(ids) if ids else None
-
-    def _erase(self, ids: list[int]) -> Forgotten:
-        with self._transaction() as db:
-            count = db.execute("SELECT count(*), count(crop) FROM samples WHERE subject = ANY(%s)", (ids,)).fetchone()
-            db.execute("DELETE FROM subjects WHERE id = ANY(%s)", (ids,))
+            count = db.execute("SELECT count(*), count(crop) FROM samples WHERE subject = ANY(?)", (ids,)).fetchone()
+            db.execute("DELETE FROM subjects WHERE id = ANY(?)", (ids,))
+        say("the server rewrites its tables")
         try:
             self._db.execute("VACUUM FULL samples")
             self._db.execute("VACUUM FULL subjects")
-            found = self._db.execute(
-                "SELECT (SELECT count(*) FROM subjects WHERE id = ANY(%s)) + "
-                "(SELECT count(*) FROM samples WHERE subject = ANY(%s))",
-                (ids, ids),
-            ).fetchone()[0]
+            found = (
+                _QuestionMarks(self._db)
+                .execute(
+                    "SELECT (SELECT count(*) FROM subjects WHERE id = ANY(?)) + "
+                    "(SELECT count(*) FROM samples WHERE subject = ANY(?))",
+                    (ids, ids),
+                )
+                .fetchone()[0]
+            )
         except self._errors as error:
             raise StorageError(f"{self.path}: deleted, but the tables could not be rewritten: {error}") from error
         return Forgotten(
@@ -329,11 +250,16 @@ class PgGallery:
         """Let go of the server."""
         self._db.close()
 
-    def __enter__(self) -> PgGallery:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class _QuestionMarks:
+    """A connection that takes `?` for a value, as SQLite does, so that both galleries share their SQL."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def execute(self, query: str | Any, values: Sequence[Any] = ()) -> Any:
+        """Run one statement."""
+        return self._db.execute(query.replace("?", "%s") if isinstance(query, str) else query, values or None)
 
 
 def _text(vector: npt.NDArray[np.float32]) -> str:

@@ -1,9 +1,10 @@
-"""Embeddings and crops encrypted at rest: AES-256-GCM, the key from the environment and never in the file."""
+"""Names, notes, embeddings and crops encrypted at rest: AES-256-GCM, the key from the environment only."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import os
 from typing import Protocol
 
@@ -24,6 +25,10 @@ class Seal(Protocol):
         """Bytes as they were before `seal`."""
         ...
 
+    def digest(self, plain: bytes, context: bytes) -> bytes:
+        """Always the same bytes for the same plain ones, to look them up by."""
+        ...
+
 
 class Plain:
     """No encryption."""
@@ -35,6 +40,10 @@ class Plain:
     def unseal(self, stored: bytes, context: bytes) -> bytes:
         """The bytes themselves."""
         return stored
+
+    def digest(self, plain: bytes, context: bytes) -> bytes:
+        """The bytes themselves."""
+        return plain
 
 
 class AesGcm:
@@ -51,6 +60,7 @@ class AesGcm:
         if len(key) != 32:
             raise DataError(f"{KEY_VARIABLE} must hold 32 bytes, got {len(key)}; make one with: {new_key_command()}")
         self._cipher = AESGCM(key)
+        self._digest_key = hmac.digest(key, b"visavis: names and pictures", "sha256")
 
     def seal(self, plain: bytes, context: bytes) -> bytes:
         """Encrypt and authenticate."""
@@ -69,6 +79,10 @@ class AesGcm:
             return self._cipher.decrypt(stored[:_NONCE], stored[_NONCE:], context)
         except (InvalidTag, ValueError) as error:
             raise DataError(f"cannot decrypt: {KEY_VARIABLE} is not this gallery's key, or the file changed") from error
+
+    def digest(self, plain: bytes, context: bytes) -> bytes:
+        """HMAC-SHA-256 under a key derived from the sealing key: without it, names cannot be tried."""
+        return hmac.digest(self._digest_key, context + b"\0" + plain, "sha256")
 
 
 def new_key_command() -> str:

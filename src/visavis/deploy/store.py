@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from visavis.deploy.records import StorageError
 from visavis.errors import DataError
 
 APPLICATION_ID = 0x76697361  # "visa", bytes 68..71 of the file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no encrypted names; `binding.upgrade` brings it to 2
 _PAGE = 16_384  # holds seven 512-d vectors; SQLite's 4096 would hold one and waste half
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE subjects (
   id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, consent TEXT NOT NULL,
-  created REAL NOT NULL, expires REAL, changed INTEGER NOT NULL);
+  created REAL NOT NULL, expires REAL, changed INTEGER NOT NULL, title BLOB);
 CREATE INDEX subjects_changed ON subjects(changed);
 CREATE INDEX subjects_expires ON subjects(expires) WHERE expires IS NOT NULL;
 CREATE TABLE samples (
@@ -42,13 +42,17 @@ class Store:
     def __init__(self, path: Path, *, create: bool = False, read_only: bool = False, wait: float = 30.0) -> None:
         self.path = path
         self.lock = threading.RLock()
+        self._writer = (
+            threading.RLock()
+        )  # taken before `lock`; rewriting the file holds it alone, so that readers go on
+        self.wait = wait
         self.read_only = read_only
         if not create and not path.is_file():
             raise DataError(
                 f"{path}: no such gallery; make it with: visavis enroll {path} --model MODEL --name NAME PICTURE"
             )
         with self.explained():
-            self._db = self._connect(wait)
+            self._db = self._connect()
             try:
                 if create:
                     self._create()
@@ -57,14 +61,14 @@ class Store:
                 self._db.close()
                 raise
 
-    def _connect(self, wait: float) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         if self.read_only:
             # A folder that cannot be written has no room for WAL's index; with no -wal file nothing is lost without it.
             frozen = "" if self.path.with_name(self.path.name + "-wal").exists() else "&immutable=1"
             name = f"{self.path.resolve().as_uri()}?mode=ro{frozen}"
         else:
             name = f"{self.path.resolve().as_uri()}?mode=rwc"
-        db = sqlite3.connect(name, uri=True, timeout=wait, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(name, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA secure_delete = ON")
         db.create_function("fold", 1, str.casefold, deterministic=True)
@@ -87,11 +91,20 @@ class Store:
     def _check(self) -> None:
         if self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise DataError(f"{self.path}: an SQLite file, but not a visavis gallery")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
+        if self.version not in (1, SCHEMA_VERSION):
             raise DataError(
-                f"{self.path}: gallery format {version}, this program reads {SCHEMA_VERSION}; update visavis"
+                f"{self.path}: gallery format {self.version}, this program reads {SCHEMA_VERSION}; update visavis"
             )
+
+    @property
+    def version(self) -> int:
+        """The format of the file."""
+        with self.lock:
+            return self._db.execute("PRAGMA user_version").fetchone()[0]
+
+    def define(self, name: str, function: Callable[[Any], Any]) -> None:
+        """Let queries call a function of one value."""
+        self._db.create_function(name, 1, function, deterministic=True)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -109,7 +122,7 @@ class Store:
         """One transaction; when the block ends without an error it is on the disk, otherwise nothing of it is."""
         if self.read_only:
             raise DataError(f"{self.path}: opened for reading only")
-        with self.lock, self.explained():
+        with self._writer, self.lock, self.explained():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -135,10 +148,17 @@ class Store:
         return row[0] if row else None
 
     def scrub(self) -> bool:
-        """Rewrite the file without freed pages and empty the log; False while another process reads the old state."""
-        with self.lock, self.explained():
-            self._db.execute("VACUUM")
-            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        """Rewrite the file without freed pages and empty the log; False while another process reads the old state.
+
+        Searches go on meanwhile, writes wait.
+        """
+        with self._writer, self.explained():
+            db = self._connect()
+            try:
+                db.execute("VACUUM")
+                busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                db.close()
             return not busy
 
     def files(self) -> list[Path]:
