@@ -1,6 +1,8 @@
 """visavis convert: every way there and back keeps bytes, names, labels and pairs."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -129,6 +131,9 @@ def test_command_line(tmp_path, capsys):
     assert main(["convert", str(out), str(tmp_path / "b.bin")]) == 2
     assert "--pairs FILE" in capsys.readouterr().err
     assert main(["convert", src, src]) == 2
+    capsys.readouterr()
+    assert main(["convert", str(out), str(tmp_path / "x.tfrecord")]) == 2
+    assert "cannot write .tfrecord files; DST is a folder, .rec, .bin" in capsys.readouterr().err
 
 
 def test_damaged_records_are_counted(tmp_path, capsys):
@@ -143,3 +148,34 @@ def test_damaged_records_are_counted(tmp_path, capsys):
     assert main(["convert", str(tmp_path / "r"), str(tmp_path / "b"), "--skip-damaged"]) == 0
     assert "left out: record 2: damaged at byte" in capsys.readouterr().out
     assert len(open_source(tmp_path / "b")) == 2
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from visavis.data.convert import convert
+from visavis.data.sources import open_source
+for done in convert(open_source(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]):
+    if done == 7:
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("kind", ["record", "folder"])
+def test_killed_and_run_again_gives_the_same_bytes(tmp_path, kind):
+    """SIGKILL midway, nothing flushed: what an uninterrupted run writes comes out, and nothing is left over."""
+    people = {f"P{k}": [bytes([k, n]) * 5000 for n in range(4)] for k in range(3)}
+    source = laid_out(tmp_path / "a", people)
+    if kind == "folder":
+        list(convert(source, tmp_path / "r", "record"))
+        source = open_source(tmp_path / "r")
+    run = subprocess.run([sys.executable, "-c", KILLED, str(source.path), str(tmp_path / "b"), kind], check=False)
+    assert run.returncode == -9
+    list(convert(source, tmp_path / "b", kind))
+    list(convert(source, tmp_path / "whole", kind))
+    files = [
+        {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        for root in (tmp_path / "b", tmp_path / "whole")
+    ]
+    assert files[0] == files[1]
+    assert len(files[1]) in (4, 12)

@@ -19,6 +19,9 @@ from visavis.errors import DataError, unknown_name
 from visavis.types import Pairs
 
 Target = Literal["folder", "record", "bin", "list", "mass"]
+_FOREIGN = frozenset(
+    {".tfrecord", ".tfrecords", ".lmdb", ".parquet", ".tar", ".zip", ".h5", ".hdf5", ".npz", ".npy", ".pkl"}
+)
 _MAGIC = {
     b"\xff\xd8\xff": ".jpg",
     b"\x89PNG": ".png",
@@ -33,6 +36,9 @@ def target_of(path: Path, *, source: Path) -> Target:
     """Tell what to write from the path: .rec, .bin, a list (.txt, .csv), or a folder.
 
     A folder gets pictures, unless pictures come in one already: then it gets train.rec.
+
+    Raises:
+        DataError: the path names a file of a format that is not written.
     """
     suffix = path.suffix.lower()
     if suffix in (".rec", ".idx"):
@@ -41,6 +47,11 @@ def target_of(path: Path, *, source: Path) -> Target:
         return "bin"
     if suffix in (".txt", ".csv"):
         return "list"
+    if suffix in _FOREIGN and not path.is_dir():
+        raise DataError(
+            f"{path}: cannot write {suffix} files; DST is a folder, .rec, .bin, .txt or .csv (--to says which, "
+            "whatever its name)"
+        )
     return "record" if source.is_dir() and not any(source.glob("*.rec")) else "folder"
 
 

@@ -114,6 +114,7 @@ def session(path: Path, threads: int) -> Any:
     if not path.is_file():
         raise ModelFormatError(f"{path}: expected a detector's .onnx file, there is none")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # Its second attempt with the same provider would only print to the user's screen.
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ModelFormatError(f"{path}: cannot load the detector ({str(error)[:200]})") from error
