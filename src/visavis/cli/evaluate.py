@@ -45,6 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="listed pictures that are not there (rejected by prepare, say)\ncount as failures to acquire",
     )
+    add("--joint-bayesian", metavar="SRC", help="pairs: score by Joint Bayesian, learnt from the people of SRC")
+    add("--joint-people", metavar="FILE", help="... from these of them only, a name a line")
+    add("--joint-dim", metavar="N", type=int, default=100, help="... after PCA to so many dimensions (100)")
     add("--no-baseline", action="store_true", help="leave out the raw-pixel row")
     add_pair_options(parser)
 
@@ -63,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
         args.flip = args.flip or get_preset(args.preset).flip
     if args.calibrate is not None:
         _check_calibration(args)
+    if args.joint_bayesian is not None:
+        _check_joint_bayesian(args)
     options = {
         "frames": args.frames,
         "norms": args.norms,
@@ -74,10 +79,11 @@ def run(args: argparse.Namespace) -> int:
     if args.calibrate is not None:
         check_rates(task.protocol, args.calibrate)
     embedder = load_embedder(args.model, flip=args.flip, batch_size=args.batch_size)
+    protocol = task.protocol if args.joint_bayesian is None else _joint_bayesian(args, embedder, task.protocol)
     with _bar() as progress:
         report = evaluate(
             embedder,
-            task.protocol,
+            protocol,
             task.images,
             settings=Settings(args.preset, args.bootstrap, args.seed, group_fmr=args.group_fmr),
             batch_size=args.batch_size,
@@ -85,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             cache=_cache(args.cache, embedder, args.model),
             scores=_scores_path(args),
             model=_about(args),
-            baseline=not args.no_baseline,
+            baseline=not args.no_baseline and args.joint_bayesian is None,
         )
     data = {"source": str(args.data), "lists": {p.name: digest_of(p) for p in task.lists}}
     report = report.with_additions(context={"data": {**report.context["data"], **data}})
@@ -106,6 +112,29 @@ def _bar() -> Any:
     from visavis.cli.evaluation_progress import embedding_bar
 
     return embedding_bar()
+
+
+def _check_joint_bayesian(args: argparse.Namespace) -> None:
+    from visavis.errors import ProtocolError
+
+    for option, given in (("--preset", args.preset is not None), ("--calibrate", args.calibrate is not None)):
+        if given:
+            raise ProtocolError(f"--joint-bayesian: its scores are no cosines, which {option} is about; leave one out")
+
+
+def _joint_bayesian(args: argparse.Namespace, embedder: Any, protocol: Any) -> Any:
+    """The protocol with a scorer learnt from other people."""
+    from visavis.data.sources import open_source, read_identities
+    from visavis.evaluate.joint_pairs import JointPairs, learn_scorer
+
+    source = open_source(args.joint_bayesian)
+    if args.joint_people is not None:
+        source = source.only(read_identities(args.joint_people))
+    with _bar() as progress:
+        scorer = learn_scorer(
+            embedder, source, protocol, dim=args.joint_dim, batch_size=args.batch_size, progress=progress
+        )
+    return JointPairs.around(protocol, scorer)
 
 
 def _check_calibration(args: argparse.Namespace) -> None:
@@ -154,6 +183,8 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
         about["name"] = card.name
         about["card"] = {k: v for k, v in asdict(card).items() if k not in ("evaluations", "exports")}
     about["flip"] = args.flip or "as the card says"
+    if args.joint_bayesian is not None:
+        about["scorer"] = f"PCA to {args.joint_dim} and Joint Bayesian, learnt from {args.joint_bayesian}"
     return about
 
 
