@@ -147,6 +147,7 @@ def test_everything_planted_is_found_and_nothing_else(messy):
     assert [set(m["pictures"]) for m in facts["similar"]["across"]] == [{"P3/across.jpg", "P7/21.jpg"}]
     assert [set(m["pictures"]) for m in facts["similar"]["inside"]] == [{"P2/6.jpg", "P2/inside.jpg"}]
     assert [u["picture"] for u in facts["unreadable"]] == ["P4/cut.jpg"]
+    assert facts["unreadable"][0]["reason"].startswith("damaged or truncated picture")
     assert facts["skipped"] == [["P4/notes.txt", "not a picture"]]
     assert (facts["pictures"], facts["identities"], facts["per_identity"]["single"]) == (36, 11, 1)
     assert facts["sizes"] == {"112x112": 35}

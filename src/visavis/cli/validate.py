@@ -113,6 +113,9 @@ def _print(facts: dict[str, Any]) -> None:
     examples += [f"filed as {e['identity']}, looks like {e['looks_like']}: {e['picture']} "
                  f"({e['own_similarity']:.2f} against {e['other_similarity']:.2f})"
                  for e in facts.get("labels", {}).get("errors", [])[:10]]  # fmt: skip
+    for what, same in (("may be one person", facts.get("labels", {}).get("same", [])),
+                       ("the same person in the other set", against.get("people", []))):  # fmt: skip
+        examples += [f"{what}: {' ~ '.join(s['identities'])} ({s['similarity']:.2f})" for s in same[:10]]
     for line in examples:
         print(f"  {line}")
     print(

@@ -115,7 +115,10 @@ class Findings:
             },
             "sizes": dict(self._shapes()),
             "skipped": [list(entry) for entry in self.source.skipped],
-            "unreadable": [{"picture": names[i], "reason": reason} for i, reason in self.prints.faults.items()],
+            "unreadable": [
+                {"picture": names[i], "reason": reason.removeprefix(f"{self.source.path}: {names[i]}: ")}
+                for i, reason in self.prints.faults.items()
+            ],
             "identical": {"across": groups(across=True), "inside": groups(across=False)},
             "similar": {"across": matches(across=True), "inside": matches(across=False)},
         }  # fmt: skip

@@ -31,7 +31,12 @@ def class_histogram(source: Source) -> bytes:
     top = max(2, int(sizes.max()))
     edges = np.unique(np.round(np.geomspace(1, top + 1, 40)).astype(int))
     axes.hist(sizes, bins=[float(edge) - 0.5 for edge in edges] if len(edges) > 1 else 10, color="#3465a4")
-    axes.set(xscale="log", yscale="log", xlabel="pictures of an identity", ylabel="identities")
+    axes.set(xscale="log", yscale="log", xlabel="pictures of an identity", ylabel="identities", xlim=(0.45, 1.3 * top))
+    for axis, most in ((axes.xaxis, top), (axes.yaxis, len(sizes))):
+        ticks = [step * 10**power for power in range(9) for step in (1, 2, 5) if step * 10**power <= most]
+        axis.set_ticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.set_ticks([], minor=True)
+    axes.set_ylim(bottom=0.7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
