@@ -191,6 +191,22 @@ def test_only_gated_precisions_are_picked():
     assert pick([full, judged, timing("u.onnx", "int8", 1.0)], card) == judged
 
 
+def test_bench_table_fits_a_terminal_of_80_columns(capsys):
+    from rich.console import Console
+
+    from visavis.cli.bench import _table
+
+    card = ModelCard("m", "small", 4, PreprocessSpec(), exports={"model.int8.onnx": {"accuracy": {"accuracy": 0.98}}})
+    slow = Timing("onnxruntime", "model.int8.onnx", "int8", 16, 1024, 9876, 9877, 9878, 9879, 103.7, 199_123_456, 1)
+    fast = Timing("torch", "weights.safetensors", "fp32", 1, 1, 1.234, 2.0, 3.0, 1.2, 810.4, 4_000_000, 9)
+    Console(width=80).print(_table([slow, fast], slow, card))
+    said = capsys.readouterr().out
+    assert "…" not in said
+    assert "model.int8.onnx int8   16  1024 9876 9877 9878 9879" in said
+    assert said.count("98.00") == 1
+    assert "1.23" in said
+
+
 def test_bench_refuses_bad_numbers(home, capsys):
     assert main(["bench", str(home / "model"), "--threads", "x"]) == 2
     assert main(["bench", str(home / "model"), "--batch", "0"]) == 2

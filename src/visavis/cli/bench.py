@@ -100,30 +100,28 @@ def _bar() -> Any:
 
 
 def _table(timings: Any, best: Any, card: Any) -> Any:
+    """At most 80 columns wide: the kind of a file says its runtime."""
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=f"{card.name}: milliseconds per batch")
-    for name in (
-        "runtime",
-        "file",
-        "precision",
-        "threads",
-        "batch",
-        "p50",
-        "p95",
-        "p99",
-        "CPU",
-        "images/s",
-        "MB",
-        "accuracy",
-    ):
-        table.add_column(name, justify="left" if name in ("runtime", "file", "precision") else "right")
+    table = Table(
+        title=f"{card.name}: milliseconds per batch", box=box.SIMPLE, padding=0, pad_edge=False, show_edge=False
+    )
+    table.add_column("run from", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for name in ("thr.", "batch", "p50", "p95", "p99", "CPU", "img/s", "MB", "acc. %"):
+        table.add_column(name, justify="right", no_wrap=True)
     for t in timings:
         record = card.exports.get(t.file, {})
         judged = record.get("accuracy") if isinstance(record, dict) and t.precision != "bf16" else None
         table.add_row(
-            t.runtime, t.file, t.precision, str(t.threads), str(t.batch), f"{t.p50_ms:.2f}", f"{t.p95_ms:.2f}",
-            f"{t.p99_ms:.2f}", f"{t.cpu_ms:.2f}", f"{t.images_per_second:.0f}", f"{t.bytes / 1e6:.2f}",
-            f"{100 * judged['accuracy']:.2f} %" if judged else "", style="bold" if t == best else None,
+            "torch" if t.runtime == "torch" else t.file, t.precision, str(t.threads), str(t.batch),
+            *(_short(value) for value in (t.p50_ms, t.p95_ms, t.p99_ms, t.cpu_ms)),
+            f"{t.images_per_second:.0f}", _short(t.bytes / 1e6), f"{100 * judged['accuracy']:.2f}" if judged else "",
+            style="bold" if t == best else None,
         )  # fmt: skip
     return table
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.card import CARD, ModelCard, read_card
-from visavis.deploy.embedders import CARD_KEY, INPUT_KEY, GraphEmbedder, check_card, first_line
+from visavis.deploy.embedders import CARD_KEY, INPUT_KEY, GraphEmbedder, check_card
 from visavis.errors import DataError, ModelFormatError
 from visavis.vision.preprocessing import Flip
 
@@ -62,7 +62,7 @@ class OpenVinoEmbedder(GraphEmbedder):
             self._model = self._core.read_model(os.fspath(self.path))
         except Exception as error:  # OpenVINO raises RuntimeError and its children
             raise ModelFormatError(
-                f"{self.path}: OpenVINO cannot read it, damaged or not a model: {first_line(error)}"
+                f"{self.path}: OpenVINO cannot read it, damaged or not a model: {_cause(error)}"
             ) from error
         metadata = _metadata(self._model, self.path)
         card = _card(self.path, metadata)
@@ -96,8 +96,14 @@ class OpenVinoEmbedder(GraphEmbedder):
         try:
             feature = self._request(len(x)).infer({0: x}, share_inputs=True)[0]
         except RuntimeError as error:
-            raise DataError(f"{self.path}: OpenVINO refused the crops: {first_line(error)}") from error
+            raise DataError(f"{self.path}: OpenVINO refused the crops: {_cause(error)}") from error
         return np.array(feature, np.float32).reshape(len(x), -1)
+
+
+def _cause(error: BaseException) -> str:
+    """What OpenVINO says last; the lines before name places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else error.__class__.__name__
 
 
 def _metadata(model: Any, path: Path) -> dict[str, str]:

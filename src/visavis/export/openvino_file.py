@@ -22,8 +22,12 @@ def convert(model: onnx.ModelProto) -> Any:
     import io
 
     openvino = import_openvino()
+    metadata = list(model.metadata_props)
+    del model.metadata_props[:]  # OpenVINO would keep them beside the card we store, where they soon are out of date
+    data = model.SerializeToString()
+    model.metadata_props.extend(metadata)
     try:
-        return openvino.convert_model(io.BytesIO(model.SerializeToString()))
+        return openvino.convert_model(io.BytesIO(data))
     except Exception as error:  # OpConversionFailure is a RuntimeError of the extension
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ModelFormatError(f"OpenVINO cannot convert the graph: {' '.join(lines)[-300:]}") from error
