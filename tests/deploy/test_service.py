@@ -49,6 +49,7 @@ def test_enrol_identify_verify_and_forget(service, draw):
     crowd = draw.jpeg(draw.RED, draw.GREEN, size=(220, 420))
     found = service.post("/identify", files={"picture": crowd}, data={"top": "1", "crops": "true"}).json()
     assert sorted(f["match"]["name"] if f["match"] else "unknown" for f in found["faces"]) == ["Rosa", "unknown"]
+    assert not any("several faces" in reason for f in found["faces"] for reason in f["face"]["reasons"])
     assert found["faces"][0]["fpir"] == pytest.approx(1 - 0.999**2)
     assert found["faces"][0]["face"]["crop"].startswith("data:image/jpeg;base64,")
     pair = {"reference": draw.jpeg(draw.RED), "probe": draw.jpeg(draw.BLUE)}

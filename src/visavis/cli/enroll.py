@@ -105,7 +105,7 @@ def _tell(summary: list[dict], total: int) -> None:
     for entry in summary:
         if len(summary) <= 20 or entry["refused"] or entry["doubts"] or entry["resembles"]:
             again = f", {entry['already']} were there already" if entry["already"] else ""
-            print(f"{entry['name']}: {entry['added']} pictures enrolled{again}")
+            print(f"{entry['name']}: {_pictures(entry['added'])} enrolled{again}")
         for name, reason in entry["refused"]:
             print(f"  refused {name}: {reason}")
         for name, reason in entry["doubts"]:
@@ -113,4 +113,9 @@ def _tell(summary: list[dict], total: int) -> None:
         for other in entry["resembles"]:
             print(f"  resembles {other['name']!r} (similarity {other['similarity']:.3f}); the same person?")
     added, refused = sum(e["added"] for e in summary), sum(len(e["refused"]) for e in summary)
-    print(f"{added} pictures enrolled, {refused} refused; the gallery holds {total} subjects")
+    people = "1 subject" if total == 1 else f"{total} subjects"
+    print(f"{_pictures(added)} enrolled, {refused} refused; the gallery holds {people}")
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"

@@ -44,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
         if receipt.note:
             print(f"  {receipt.note}")
     if not args.json:
-        print(f"the gallery holds {left} subjects")
+        print(f"the gallery holds {'1 subject' if left == 1 else f'{left} subjects'}")
     return 0 if all(receipt.complete for receipt in receipts) else 1

@@ -10,15 +10,18 @@ from visavis.deploy.faces import Face, Verification
 from visavis.deploy.records import Candidate, Forgotten, Identification, Subject
 
 
-def face_json(face: Face) -> dict[str, Any]:
-    """Where a face is and how good it is; without crop and embedding."""
+def face_json(face: Face, *, all_faces: bool = False) -> dict[str, Any]:
+    """Where a face is and how good it is; without crop and embedding.
+
+    With `all_faces`, every face of the picture is answered for, and that there are several is nothing poor.
+    """
     quality = face.quality
     return {
         "box": [round(float(v), 2) for v in face.box],
         "landmarks": [[round(float(v), 2) for v in point] for point in face.landmarks],
         "score": round(face.score, 4),
         "quality": round(quality.score, 4),
-        "reasons": list(face.reasons),
+        "reasons": list(quality.reasons if all_faces else face.reasons),
         "pose": {"yaw": round(quality.yaw, 1), "pitch": round(quality.pitch, 1), "roll": round(quality.roll, 1)},
         "eye_distance": None if math.isnan(quality.eyes) else round(quality.eyes, 1),
         "sharpness": round(quality.sharpness, 4),
@@ -56,7 +59,7 @@ def identification_json(face: Face | None, answer: Identification) -> dict[str, 
         "fmr": answer.fmr,
         "fpir": answer.fpir,
         "searched": answer.searched,
-        "face": None if face is None else face_json(face),
+        "face": None if face is None else face_json(face, all_faces=True),
     }
 
 

@@ -173,7 +173,7 @@ class Desk:
 
 
 def _embedding_json(face: Face) -> dict[str, Any]:
-    return {**face_json(face), "embedding": [float(v) for v in face.embedding]}
+    return {**face_json(face, all_faces=True), "embedding": [float(v) for v in face.embedding]}
 
 
 def _data_url(crop: ByteArray) -> str:

@@ -144,8 +144,9 @@ function personCard(person) {
   return el("li", { "data-id": person.id }, thumb,
     el("div", { class: "grow" }, el("h3", {}, person.name), el("p", { class: "soft" }, facts.join(" · ")),
       el("p", { class: "soft" }, person.consent ? `Consent: ${person.consent}` : "No consent noted")),
-    el("button", { class: "small", onclick: (e) => rename(person, e.currentTarget.closest("li")), "aria-label": `Rename ${person.name}` }, "Rename"),
-    el("button", { class: "small", onclick: () => forget(person), "aria-label": `Forget ${person.name}` }, "Forget"));
+    el("div", { class: "actions" },
+      el("button", { class: "small", onclick: (e) => rename(person, e.currentTarget.closest("li")), "aria-label": `Rename ${person.name}` }, "Rename"),
+      el("button", { class: "small", onclick: () => forget(person), "aria-label": `Forget ${person.name}` }, "Forget")));
 }
 function rename(person, card) {
   const input = el("input", { value: person.name, maxlength: 200, "aria-label": `New name of ${person.name}` });
