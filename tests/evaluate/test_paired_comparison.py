@@ -1,6 +1,7 @@
 """Paired tests against enumeration, and `compare` from files as written by an evaluation."""
 
 import json
+from dataclasses import replace
 from itertools import product
 from math import comb
 
@@ -176,6 +177,12 @@ def test_compare_refuses_other_comparisons_and_other_files(evaluations, tmp_path
     (tmp_path / "alone.json").write_text(json.dumps(body))
     with pytest.raises(ProtocolError, match="expected the scores"):
         read_evaluation(tmp_path / "alone.json")
+
+
+def test_two_evaluations_of_one_model_are_told_apart_by_their_files(evaluations):
+    good, bad = (read_evaluation(evaluations / f"{n}.json") for n in ("good", "bad"))
+    report = compare([good, replace(bad, label="good")], replicates=0)
+    assert list(report.results["models"]) == ["good (good)", "good (bad)"]
 
 
 def test_holm_steps_down():

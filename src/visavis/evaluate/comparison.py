@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,14 +16,16 @@ from visavis.evaluate.environment import environment
 from visavis.evaluate.evaluated import SAME, Evaluated
 from visavis.evaluate.hardest import hardest_pairs
 from visavis.evaluate.paired import holm, mcnemar, minimum_detectable_difference, paired_bootstrap
+from visavis.evaluate.paired_templates import template_test, template_test_table
 from visavis.evaluate.report import Plot, Report
-from visavis.evaluate.tables import Table, percent, percent_range
+from visavis.evaluate.tables import Table, p_value, percent, percent_range
+from visavis.evaluate.verification import FMRS
 
 
 def compare(
     evaluations: Sequence[Evaluated],
     *,
-    fmrs: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4),
+    fmrs: Sequence[float] = FMRS,
     replicates: int = 1000,
     seed: int = 0,
     images: Images | None = None,
@@ -46,11 +49,16 @@ def compare(
     for other in evaluations[1:]:
         check_same(first, other)
     fmrs = [f for f in fmrs if first.found.curve.supports(f)]
-    tests = {other.label: _test(first, other, fmrs, replicates, seed) for other in evaluations[1:]}
-    for test, p in zip(tests.values(), holm([t["mcnemar"]["p_value"] for t in tests.values()]), strict=True):
-        test["mcnemar"]["p_holm"] = p
+    if first.of_templates:
+        tests = {e.label: template_test(first, e, fmrs, replicates=replicates, seed=seed) for e in evaluations[1:]}
+        tested = [template_test_table(first.label, label, t) for label, t in tests.items()]
+    else:
+        tests = {other.label: _test(first, other, fmrs, replicates, seed) for other in evaluations[1:]}
+        for test, p in zip(tests.values(), holm([t["mcnemar"]["p_value"] for t in tests.values()]), strict=True):
+            test["mcnemar"]["p_holm"] = p
+        tested = [_test_table(first.label, label, t, len(tests)) for label, t in tests.items()]
     results = {
-        "models": {e.label: e.found.to_dict() for e in evaluations},
+        "models": {e.label: e.figures() for e in evaluations},
         "reference": first.label,
         "tests": tests,
         "comparisons": first.found.to_dict()["comparisons"],
@@ -58,7 +66,7 @@ def compare(
     tables = (
         _side_by_side(evaluations, fmrs),
         *_group_tables(evaluations),
-        *(_test_table(first.label, label, t, len(tests)) for label, t in tests.items()),
+        *tested,
     )
     return Report(
         protocol=f"comparison on {first.body['protocol']}",
@@ -72,19 +80,29 @@ def compare(
 
 
 def _distinct_labels(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
-    """Two evaluations of one model are told apart by a number."""
-    seen: dict[str, int] = {}
+    """Evaluations of one model are told apart by their files' names, else by a number."""
+    names = Counter(e.label for e in evaluations)
+    named = Counter((e.label, e.file) for e in evaluations)
+    seen: Counter[str] = Counter()
     result = []
-    for evaluation in evaluations:
-        seen[evaluation.label] = number = seen.get(evaluation.label, 0) + 1
-        result.append(evaluation if number == 1 else replace(evaluation, label=f"{evaluation.label} ({number})"))
+    for e in evaluations:
+        seen[e.label] += 1
+        if names[e.label] == 1:
+            result.append(e)
+        elif e.file and all(count == 1 for (label, _), count in named.items() if label == e.label):
+            result.append(replace(e, label=f"{e.label} ({e.file})"))
+        else:
+            result.append(e if seen[e.label] == 1 else replace(e, label=f"{e.label} ({seen[e.label]})"))
     return result
 
 
 def check_same(first: Evaluated, other: Evaluated) -> None:
     """Refuse two evaluations of different comparisons."""
     digests = [e.body.get("data", {}).get("comparisons_digest") for e in (first, other)]
-    same = all(np.array_equal(first.scores[k], other.scores[k]) for k in SAME)
+    keys = [k for k in (*SAME, "genuine_subject") if k in first.scores or k in other.scores]
+    same = all(k in e.scores for k in keys for e in (first, other)) and all(
+        np.array_equal(first.scores[k], other.scores[k]) for k in keys
+    )
     if not same or digests[0] != digests[1]:
         said = [f"{e.label} {len(e.found.genuine):,}" for e in (first, other)]
         raise ProtocolError(
@@ -125,14 +143,14 @@ def _side_by_side(evaluations: Sequence[Evaluated], fmrs: Sequence[float]) -> Ta
     columns = ("model", "accuracy", "95 % (pairs)", "EER", "AUC", *(f"TMR@{rate_name(f)}" for f in fmrs))
     rows = []
     for e in evaluations:
-        figures = e.found.to_dict()
+        figures = e.figures()
         accuracy = figures["accuracy"]
+        shown = ("–", "") if accuracy is None else (_spread(accuracy), percent_range(accuracy["interval"]))
         tmr = [percent(figures["tmr_at_fmr"].get(rate_name(f))) for f in fmrs]
         rows.append(
             (
                 e.label,
-                f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f} %",
-                percent_range(accuracy["interval"]),
+                *shown,
                 percent(figures["eer"]),
                 f"{figures['auc']:.5f}",
                 *tmr,
@@ -148,20 +166,20 @@ def _test_table(first: str, other: str, test: Mapping[str, Any], models: int) ->
             "accuracy (McNemar, exact)",
             f"{100 * test['accuracy_difference']:+.2f}",
             "",
-            _p(exact["p_value"]),
+            p_value(exact["p_value"]),
         )
     ]
     for name, d in (test["subject_bootstrap"] or {}).items():
         label = "accuracy (subjects drawn)" if name == "accuracy" else f"TMR at FMR {name} (subjects drawn)"
         interval = f"{100 * d['interval'][0]:+.2f} … {100 * d['interval'][1]:+.2f}"
-        rows.append((label, f"{100 * d['difference']:+.2f}", interval, _p(d["p_value"])))
+        rows.append((label, f"{100 * d['difference']:+.2f}", interval, p_value(d["p_value"])))
     note = (
         f"Points in percent, {other} minus {first}. {exact['only_second']} comparisons are right only for {other}, "
         f"{exact['only_first']} only for {first}. Smallest difference of accuracy this set shows with 80 % power at "
         f"the 5 % level: {100 * test['minimum_detectable_difference']:.2f} points."
     )
     if models > 1:
-        note += f" McNemar's p with Holm's correction for {models} such tests: {_p(exact['p_holm'])}."
+        note += f" McNemar's p with Holm's correction for {models} such tests: {p_value(exact['p_holm'])}."
     return Table(f"{other} against {first}", ("figure", "difference", "95 %", "p"), tuple(rows), note)
 
 
@@ -186,8 +204,8 @@ def _group_tables(evaluations: Sequence[Evaluated]) -> list[Table]:
     return tables
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _spread(accuracy: Mapping[str, Any]) -> str:
+    return f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f} %"
 
 
 def _overlays(evaluations: Sequence[Evaluated]) -> tuple[Plot, ...]:

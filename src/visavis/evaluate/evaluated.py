@@ -27,6 +27,16 @@ class Evaluated:
     body: Mapping[str, Any]
     scores: Mapping[str, np.ndarray]
     found: Verification
+    file: str = ""
+
+    @property
+    def of_templates(self) -> bool:
+        """Whether its comparisons are templates' (IJB), judged at false match rates instead of in folds."""
+        return "fold" not in self.scores
+
+    def figures(self) -> dict[str, Any]:
+        """The figures, without an accuracy where the protocol has none."""
+        return {**self.found.to_dict(), **({"accuracy": None} if self.of_templates else {})}
 
     @property
     def decided(self) -> Decided:
@@ -37,7 +47,7 @@ class Evaluated:
 
 
 def read_evaluation(path: str | os.PathLike[str]) -> Evaluated:
-    """Read a pair evaluation's JSON and the scores written beside it.
+    """Read the JSON of an evaluation of pairs or templates, and the scores written beside it.
 
     Raises:
         ProtocolError: no evaluation, no scores, or a protocol whose scores are not pairs.
@@ -52,14 +62,16 @@ def read_evaluation(path: str | os.PathLike[str]) -> Evaluated:
     if not isinstance(body.get("scores"), str):
         raise ProtocolError(f"{path}: names no scores; evaluate again with: visavis evaluate ... --json {path.name}")
     scores = load_scores(path.parent / Path(body["scores"]).name)
-    missing = [name for name in ("similarity", *SAME) if name not in scores]
+    wanted = ("genuine", "genuine_subject") if "genuine_subject" in scores else SAME
+    missing = [name for name in ("similarity", *wanted) if name not in scores]
     if missing:
         raise ProtocolError(
-            f"{path}: a paired test needs scores of pairs, those of {body['protocol']!r} lack {', '.join(missing)}"
+            f"{path}: a paired test needs scores of pairs or templates, those of {body['protocol']!r} lack "
+            f"{', '.join(missing)}"
         )
-    found = verify_scores(scores["similarity"], scores["genuine"], scores["fold"])
+    found = verify_scores(scores["similarity"], scores["genuine"], scores.get("fold"))
     if found.folds is None:
         raise ProtocolError(f"{path}: too few comparisons for folds")
     model = body.get("model")
     name = str(model.get("name", path.stem)) if isinstance(model, dict) else path.stem
-    return Evaluated(name, body, scores, found)
+    return Evaluated(name, body, scores, found, path.stem)

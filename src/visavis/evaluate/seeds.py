@@ -61,7 +61,9 @@ def compare_seeds(first: Sequence[Path], second: Sequence[Path]) -> Report:
 
 def _figures(evaluation: Evaluated) -> dict[str, float | None]:
     found = evaluation.found
-    return {"accuracy": found.accuracy} | {n: None if p is None else p.tmr for n, p in found.tmr_at_fmr.items()}
+    return {"accuracy": None if evaluation.of_templates else found.accuracy} | {
+        n: None if p is None else p.tmr for n, p in found.tmr_at_fmr.items()
+    }
 
 
 def _spread(values: tuple[float, ...]) -> str:

@@ -93,6 +93,24 @@ def subject_interval(
     return percentile_interval(shares)
 
 
+def subject_difference(
+    first: BoolArray, second: BoolArray, subject: IntArray, *, replicates: int, seed: int = 0
+) -> tuple[tuple[float, float], float] | None:
+    """Interval and two-sided p of the difference of two shares of hits (N,) when their subjects (N,) are drawn again.
+
+    Returns:
+        None without replicates or where a subject is not known (−1).
+    """
+    if not replicates or not len(subject) or subject.min() < 0:
+        return None
+    names, number = np.unique(subject, return_inverse=True)
+    gained = np.bincount(number, second.astype(np.float64) - first)
+    drawn = subject_weights(len(names), replicates=replicates, seed=seed)
+    shares = (drawn @ gained) / (drawn @ np.bincount(number))
+    tail = min(np.count_nonzero(shares <= 0), np.count_nonzero(shares >= 0))
+    return percentile_interval(shares), min(1.0, 2 * (tail + 1) / (replicates + 1))
+
+
 def comparison_weights(drawn: IntArray, reference_subject: IntArray, probe_subject: IntArray) -> Float64:
     """Weights of comparisons when subjects are drawn `drawn` (B, S) times.
 

@@ -92,6 +92,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def p_value(value: float) -> str:
+    """A p-value to three digits."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def _pad(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column == 0 else cell.rjust(width)
 
