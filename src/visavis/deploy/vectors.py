@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
@@ -16,8 +18,11 @@ from visavis.deploy.topk import CHUNK, FEW, Found, join, top_k
 from visavis.errors import DataError, unknown_name
 
 Precision = Literal["float32", "float16", "int8"]
+_HUGE = 1 << 21
 _WIDEN = 1024  # rows widened at a time: their float32 form stays in the cache
-_THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_ASKED = os.environ.get("OMP_NUM_THREADS", "")
+_THREADS = min(int(_ASKED) if _ASKED.isdecimal() and int(_ASKED) else _CORES, 8)
 _POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="visavis-scan")
 
 
@@ -139,6 +144,19 @@ class Vectors:
         return rows.astype(self._dtype, copy=False)
 
 
+def _on_huge_pages(memory: npt.NDArray[np.uint8]) -> None:
+    """Ask Linux to put memory on pages of 2 MB, as NumPy does with its own: scanning is a third faster.
+
+    Elsewhere, and where the kernel (before 6.1) or its settings do not have it, nothing happens.
+    """
+    start = -(-memory.ctypes.data // _HUGE) * _HUGE
+    size = (memory.ctypes.data + memory.nbytes) // _HUGE * _HUGE - start
+    if size > 0 and sys.platform == "linux":
+        madvise = ctypes.CDLL(None).madvise
+        for advice in (14, 25):  # MADV_HUGEPAGE for what is touched later, MADV_COLLAPSE for what was
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), advice)
+
+
 def _in_parts(n: int, task: Callable[[int, int], Found]) -> list[Found]:
     """`task(start, stop)` over parts of [0, n), one for each thread."""
     bounds = np.linspace(0, n, min(_THREADS, 1 + n // CHUNK) + 1).astype(int).tolist()
@@ -172,6 +190,7 @@ class _Scanner:
         """Make room for n rows, keeping those there are; returns the memory as (n, D)."""
         self._index.codes.resize(n * self._dim * self._dtype.itemsize)
         raw = self._faiss.rev_swig_ptr(self._index.codes.data(), self._index.codes.size())
+        _on_huge_pages(raw)
         return raw.view(self._dtype).reshape(n, self._dim)
 
     def search(self, probes: npt.NDArray[np.float32], n: int, k: int) -> Found:
@@ -180,5 +199,7 @@ class _Scanner:
         return join(_in_parts(n, lambda start, stop: self._part(probes, k, start, stop)), k)
 
     def _part(self, probes: npt.NDArray[np.float32], k: int, start: int, stop: int) -> Found:
+        if stop - start == self._index.ntotal:
+            return self._index.search(probes, k)
         only = self._faiss.SearchParameters(sel=self._faiss.IDSelectorRange(start, stop, True))  # pyright: ignore[reportCallIssue]
         return self._index.search(probes, k, params=only)
