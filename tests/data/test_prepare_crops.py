@@ -164,3 +164,23 @@ def test_at_least_99_percent_of_the_raw_pictures(tmp_path):
         middle = np.array(account.box[0]).reshape(2, 2).mean(0) if account.box else np.zeros(2)
         right += np.abs(middle - 124.5).max() < 40
     assert right / len(source) >= 0.99
+
+
+@pytest.mark.parametrize("more", [["yunet"], ["scrfd", "--detector-model", "nowhere.onnx"]])
+def test_a_detector_that_cannot_be_loaded_is_said_before_anything_is_written(photos, capfd, more):
+    """From the command line with several workers: one line, no worker's traceback, no manifest that blocks the next."""
+    assert main(["prepare", str(photos / "src"), str(photos / "out"), "--workers", "2", "--detector", *more]) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert "--detector-model PATH" in said or "nowhere.onnx" in said
+    assert not (photos / "out").exists()
+
+
+def test_a_damaged_photograph_is_named_with_its_reason(photos, capsys):
+    photo = photos / "src" / "Bob" / "0.png"
+    photo.write_bytes(photo.read_bytes()[:300])
+    listed = ["--landmarks", str(photos / "five.txt"), "--workers", "1"]
+    assert main(["prepare", str(photos / "src"), str(photos / "out"), *listed]) == 0
+    assert "rejected 1: damaged or truncated picture" in capsys.readouterr().out
+    _, accounts = read_manifest(photos / "out" / "manifest.jsonl")
+    assert accounts[3].reject.startswith("damaged or truncated picture (")

@@ -104,9 +104,7 @@ def _report(source: Source, rejects: list[Account], target: Path) -> None:
     from visavis.data.sheets import as_jpeg, contact_sheet
     from visavis.errors import DataError
 
-    reasons = Counter(
-        account.reject.split(":")[0] if len(account.reject) > 60 else account.reject for account in rejects
-    )
+    reasons = Counter(account.reject.split(" (")[0].split(":")[0] for account in rejects)
     for reason, count in reasons.most_common(8):
         print(f"  rejected {count:,}: {reason}")
     pictures = []

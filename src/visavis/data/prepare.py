@@ -88,7 +88,7 @@ class _Worker:
             faces = self.detector.detect(picture)
             return self._chosen(name, picture, faces)
         except DataError as error:
-            return Account(name, reject=str(error))
+            return Account(name, reject=str(error).removeprefix(f"{self.source.path}: {name}: "))
 
     def _chosen(self, name: str, picture: ByteArray, faces: Faces) -> Account:
         if not len(faces):
@@ -166,6 +166,8 @@ def prepare(
     if landmarks is not None:
         listed = {n: p.tolist() for n, p in zip(landmarks.names, landmarks.landmarks, strict=True) if p is not None}
     _check_names(source, settings)
+    if not settings.landmarks:  # a model that cannot be loaded is said here, before anything is written
+        load_detector(settings.detector, settings.detector_model, min_face=settings.min_face)
     target.mkdir(parents=True, exist_ok=True)
     done = _resume(target, settings)
     todo = [i for i, name in enumerate(source.names) if name not in done]

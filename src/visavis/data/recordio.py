@@ -22,6 +22,7 @@ from visavis.errors import DataError
 
 MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
+_ADVICE = "; --skip-damaged leaves such records out"
 _LENGTH_MASK = (1 << 29) - 1
 _HEADER = struct.Struct("<IfQQ")
 Offsets = npt.NDArray[np.int64]
@@ -81,7 +82,7 @@ class RecordFile:
         return RecordFile, (self.path,)
 
     def _fault(self, offset: int, problem: str) -> DataError:
-        return DataError(f"{self.path}: damaged at byte {offset:,}: {problem}; --skip-damaged leaves such records out")
+        return DataError(f"{self.path}: damaged at byte {offset:,}: {problem}{_ADVICE}")
 
     def _part(self, offset: int) -> tuple[int, int]:
         """The cflag and length of the part at `offset`, checked against the end of the file."""
@@ -144,7 +145,8 @@ class RecordFile:
             except DataError as error:
                 if not skip_damaged:
                     raise
-                damaged.append((position, str(error)))
+                said = str(error).removeprefix(f"{self.path}: damaged at byte {position:,}: ")
+                damaged.append((position, said.removesuffix(_ADVICE)))
                 position = self._next_magic(position + 4)
         if self.size - position > 0 and not damaged:
             if not skip_damaged:
