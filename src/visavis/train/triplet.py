@@ -253,12 +253,14 @@ def open_pool(
 def write_strips(run: Path, objective: Any, batch: Batch, *, limit: int = 12) -> None:
     """Show what was mined last as strips anchor|positive|negative in RUN/triplets.png, and keep them for the report.
 
-    Nothing without a triplet loss. Of a batch mined over several ranks only one rank's pictures are at hand: then
-    nothing is written either.
+    Miners list anchor by anchor: the strips are spread over all of them. Nothing without a triplet loss. Of a batch
+    mined over several ranks only one rank's pictures are at hand: then nothing is written either.
     """
     mined = objective.triplet.mined if objective.triplet is not None else None
     if mined is not None and len(mined) and world_size() == 1:
-        shown = strips(batch.pixels.numpy(), mined, limit=limit)
+        some = np.unique(np.linspace(0, len(mined) - 1, limit).astype(np.int64))
+        chosen = Triplets(mined.anchor[some], mined.positive[some], mined.negative[some])
+        shown = strips(batch.pixels.numpy(), chosen, limit=limit)
         write(run / STRIPS, sheet(shown))
         np.savez_compressed(run / STRIPS_ARRAY, strips=shown)
 
