@@ -129,6 +129,8 @@ def test_find_looks_up_every_face(recognizer, gallery, draw):
     assert sorted(a.match.name if a.match else "-" for _, a in found) == ["-", "Blau", "Rosa"]
     assert {a.searched for _, a in found} == {2}
     assert recognizer.find(draw.paint(), gallery) == []
+    with pytest.raises(DataError, match="open gallery, got str"):
+        recognizer.find(draw.paint(), "people")
 
 
 def test_a_thousand_faces_are_capped_and_counted(recognizer, draw):

@@ -14,7 +14,7 @@ from visavis.vision.alignment import TEMPLATES
 from visavis.vision.images import resize
 
 MIN_EYES = 16.0  # pixels between the eyes; the ArcFace crop has 35, so that less is more than doubled in size
-MIN_SHARPNESS = 0.012  # 99.5 % of LFW crops lie above 0.022; half of them fall below 0.012 after a blur of σ = 2
+MIN_SHARPNESS = 0.02  # 99.5 % of LFW crops lie above 0.022; after a blur of σ = 2 half of them fall below 0.012
 MAX_YAW, MAX_PITCH = 55.0, 40.0  # degrees
 MIN_INSIDE = 0.85
 MIN_CONTRAST = 14.0  # standard deviation of grey levels; 99.5 % of LFW crops lie above 30

@@ -247,7 +247,16 @@ class Recognizer:
         top: int = 5,
         aligned: bool = False,
     ) -> list[tuple[Face, Identification]]:
-        """Who the people on a picture are, in the order of `get`; [] when there is no face."""
+        """Who the people on a picture are, in the order of `get`; [] when there is no face.
+
+        Raises:
+            DataError: `gallery` is no open gallery (DeepFace's takes a folder here).
+        """
+        if not hasattr(gallery, "identify"):
+            raise DataError(
+                f"find searches an open gallery, got {type(gallery).__name__}; a folder is made one by: visavis enroll "
+                "people.db FOLDER --model MODEL, and opened by: Gallery('people.db')"
+            )
         faces = self.get(picture, aligned=aligned)
         if not faces:
             return []
