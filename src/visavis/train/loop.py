@@ -39,6 +39,7 @@ from visavis.train.pictures import Pictures, open_pictures
 from visavis.train.recipe import Recipe, load_recipe, parse_recipe
 from visavis.train.schedule import build_schedule
 from visavis.train.triplet import open_pool, write_strips
+from visavis.train.whitening import whiten
 from visavis.vision.preprocessing import PreprocessSpec
 
 log = logging.getLogger(__name__)
@@ -148,11 +149,22 @@ def _train(
     def notes() -> dict[str, Any]:
         return {"step": step, "images_seen": step * images_per_step, "machine": platform.machine()}
 
+    finished: list[nn.Module] = []
+
+    def model() -> nn.Module:
+        """The network as it is judged and saved; whitened, if at all, when the run is over."""
+        if step < total or not loop.whiten:
+            return tuning.plain()
+        if not finished:
+            finished.append(whiten(tuning.plain(), spec, pictures, recipe.augment, ridge=loop.whiten,
+                                   seed=recipe.seed, device=device))  # fmt: skip
+        return finished[0]
+
     def checkpoint() -> None:
         mined = pool.state_dict() if pool else {}
         weights, whole = tuning.weights(), full_state(objective, whole_optimizer(optimizer))  # of all, on the first
         with _averaged(network, ema):
-            plain = tuning.plain()
+            plain = model()
             if whole is None:
                 return
             save_model(out / "last", plain, card.with_changes(notes=notes()))
@@ -175,7 +187,7 @@ def _train(
         nonlocal best
         with _averaged(network, ema):
             distributed.same_as_first(network, world)
-            plain = tuning.plain()
+            plain = model()
             embedder = SharedEmbedder(TorchEmbedder(plain, spec, device=device, batch_size=128), world)
             verification = judge(embedder) if judge else None
             if world.is_first and (verification is None or verification.accuracy > best):

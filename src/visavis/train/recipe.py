@@ -186,8 +186,8 @@ class ScheduleRecipe:
 class LoopRecipe:
     """How long and how: optimiser steps, or `epochs` where `steps` is 0; `batch_size` is per device and micro-batch.
 
-    `shard_backbone` splits weights, gradients and optimiser state over the processes (FSDP2), for networks too large
-    for one device.
+    `shard_backbone` splits weights, gradients and optimiser state over the processes (FSDP2); `whiten`, a ridge above 0,
+    folds a within-class whitening into the finished network.
     """
 
     batch_size: int = 64
@@ -196,6 +196,7 @@ class LoopRecipe:
     accumulate: int = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     ema: float = 0.0
+    whiten: float = 0.0
     channels_last: bool = True
     compile: bool = False
     shard_backbone: bool = False
@@ -363,6 +364,8 @@ def _check_values(recipe: Recipe, name: str) -> None:
             "loop.shard_backbone goes with fp32 or bf16 and without loop.ema",
             loop.shard_backbone and bool(loop.ema or loop.precision == "fp16"),
         ),
+        ("loop.whiten must not be negative", loop.whiten < 0),
+        ("loop.whiten goes without loop.shard_backbone", bool(loop.whiten) and loop.shard_backbone),
         ("optimizer.lr must be positive", not optimizer.lr > 0),
         ("optimizer.weight_decay must not be negative", optimizer.weight_decay < 0),
         ("head.sample_rate must lie in (0, 1]", not 0 < recipe.head.sample_rate <= 1),
