@@ -186,8 +186,8 @@ class ScheduleRecipe:
 class LoopRecipe:
     """How long and how: optimiser steps, or `epochs` where `steps` is 0; `batch_size` is per device and micro-batch.
 
-    `shard_backbone` splits weights, gradients and optimiser state over the processes (FSDP2); `whiten`, a ridge above 0,
-    folds a within-class whitening into the finished network.
+    `shard_backbone` splits weights, gradients and optimiser state over the processes (FSDP2); `whiten`, a ridge above
+    0, folds a within-class whitening into the finished network.
     """
 
     batch_size: int = 64
@@ -386,7 +386,10 @@ def _check_values(recipe: Recipe, name: str) -> None:
         ("finetune.lora.rank must not be negative", recipe.finetune.lora.rank < 0),
         ("finetune.blend must lie in (0, 1]", not 0 < recipe.finetune.blend <= 1),
         ("finetune.blend needs a model to blend with: --init MODEL", recipe.finetune.blend < 1 and not recipe.init),
-        ("data.source or data.synthetic.identities is needed", not recipe.data.source and _no_synthetic(recipe)),
+        (
+            "data.source or data.synthetic.identities is needed",
+            not recipe.data.source and recipe.data.synthetic.identities < 1,
+        ),
     ]
     for message, is_wrong in wrong:
         if is_wrong:
@@ -395,7 +398,3 @@ def _check_values(recipe: Recipe, name: str) -> None:
         recipe.preprocess.spec()
     except ModelFormatError as error:
         raise RecipeError(f"{name}: {error}") from error
-
-
-def _no_synthetic(recipe: Recipe) -> bool:
-    return recipe.data.synthetic.identities < 1
