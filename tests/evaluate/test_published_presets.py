@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.presets import PRESETS, contiguous_folds, get_preset, pair_measure, run_preset
+from visavis.evaluate.presets import PRESETS, contiguous_folds, get_preset, pair_measure, preset_table, run_preset
 
 
 def pairs_of_vectors(seed, n=317, dim=16, noise=0.9):
@@ -166,3 +166,13 @@ def test_unknown_preset_and_too_few_pairs():
         get_preset("arcfase")
     with pytest.raises(ProtocolError, match="10 folds, got 4"):
         run_preset(np.zeros(4), np.array([1, 0, 1, 0], bool), PRESETS["deepid"])
+
+
+def test_folds_of_one_kind_are_told():
+    """A list of one fold, all genuine pairs first: contiguous folds are one-sided, and rates over them mean nothing."""
+    genuine = np.arange(200) < 100
+    for order, count in ((genuine, 10), (np.arange(200) % 2 == 0, 0)):
+        found = run_preset(np.where(order, 0.5, 2.0), order, PRESETS["arcface"]).to_dict(PRESETS["arcface"])
+        assert found["one_sided_folds"] == count
+        assert ("mean nothing here" in preset_table(found).note) == bool(count)
+        assert found["accuracy"]["mean"] == 1.0

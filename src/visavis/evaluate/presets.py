@@ -75,7 +75,10 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class PresetResult:
-    """What a published rule gives: `accuracy` (K,) and `threshold` (K,) of the folds, and what else it prints."""
+    """What a published rule gives: `accuracy` (K,) and `threshold` (K,) of the folds, and what else it prints.
+
+    `one_sided` folds hold only genuine or only impostor pairs: averages of rates over folds then mean nothing.
+    """
 
     accuracy: Float64
     threshold: Float64
@@ -83,6 +86,7 @@ class PresetResult:
     eer: float
     val: Float64 | None = None
     far: Float64 | None = None
+    one_sided: int = 0
 
     def to_dict(self, preset: Preset) -> dict[str, Any]:
         """For the JSON, with the rule itself."""
@@ -97,6 +101,7 @@ class PresetResult:
             "fold_thresholds": self.threshold.tolist(),
             "auc": self.auc,
             "eer": self.eer,
+            "one_sided_folds": self.one_sided,
         }
         if self.val is not None and self.far is not None:
             found["val"] = {
@@ -168,10 +173,11 @@ def run_preset(measure: FloatArray, genuine: BoolArray, preset: Preset) -> Prese
     accuracy = right[np.arange(FOLDS), chosen] / np.diff(bounds)
     tpr = (tm / np.maximum(genuines, 1)[:, None]).mean(axis=0)
     fpr = (fm / np.maximum(impostors, 1)[:, None]).mean(axis=0)
+    one_sided = int(np.count_nonzero((genuines == 0) | (impostors == 0)))
     val = far = None
     if preset.val_step:
         val, far = _val_at_far(measure, genuine, bounds, np.arange(0, 4, preset.val_step))
-    return PresetResult(accuracy, grid[chosen], *_auc_and_eer(fpr, tpr), val, far)
+    return PresetResult(accuracy, grid[chosen], *_auc_and_eer(fpr, tpr), val, far, one_sided)
 
 
 def xnorm(view_norms: FloatArray, reference: IntArray, probe: IntArray) -> float | None:
@@ -271,6 +277,11 @@ def preset_table(found: dict[str, Any]) -> Table:
             (f"VAL@FAR={v['far_target']:g}", f"{percent(v['mean'])} ± {100 * v['std']:.2f} @ FAR {v['far']:.5f}")
         )
     note = f"Rule of rows {found['rows']}: {found['measure']}, {found['grid']}, {found['best_of_equals']} of equals."
+    if found["one_sided_folds"]:
+        note += (
+            f" {found['one_sided_folds']} of {FOLDS} folds hold only genuine or only impostor pairs, as the list is "
+            "ordered: this rule's AUC, EER and VAL, which average rates over folds, mean nothing here."
+        )
     if "xnorm" in found:
         rows.append(("XNorm (mean length of raw features)", number(found["xnorm"], 6)))
         if found["xnorm"] is None:
