@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 
 from visavis.types import FloatArray
+from visavis.vision.alignment import get_template
 
 # In pixels of the 112-row ArcFace frame, from its middle column: an ellipsoid as wide, high and deep as the mean head,
 # with a nose on it; found by eye on real crops turned by up to 25 degrees.
+_MIDDLE_COLUMN = 55.5
 _MIDDLE_ROW, _HALF_WIDTH, _HALF_HEIGHT, _DEPTH = 68.0, 42.0, 60.0, 42.0
 _NOSE_ROW, _NOSE_DEPTH, _NOSE_WIDTH, _NOSE_HEIGHT = 70.0, 9.0, 6.0, 10.0
-# The five landmarks of the ArcFace template from the middle column: what alignment would bring back after a turn.
-_LANDMARKS = np.array([[-17.7, 51.7], [17.5, 51.5], [0.0, 71.7], [-14.5, 92.4], [14.7, 92.2]])
 _VERTICAL_LIGHT = 0.6  # faces are lit from the side more strongly than from below
 _DARKEST, _BRIGHTEST = 0.25, 1.9
 
@@ -36,7 +36,8 @@ class GenericHead:
         self.row = (_MIDDLE_ROW + 0.5) * self.unit - 0.5
         rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
         self.depth = self._depth((columns - self.column) / self.unit, (rows + 0.5) / self.unit - 0.5)
-        self.landmark_depth = float(self._depth(_LANDMARKS[:, 0], _LANDMARKS[:, 1]).mean())
+        landmarks = get_template("arcface").points  # what alignment would bring back after a turn
+        self.landmark_depth = float(self._depth(landmarks[:, 0] - _MIDDLE_COLUMN, landmarks[:, 1]).mean())
 
     def _depth(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """z in the crop's pixels at template coordinates x (from the middle column) and y."""

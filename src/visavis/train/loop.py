@@ -339,10 +339,8 @@ def describe_data(about: dict[str, object]) -> str:
 
 def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
     """Make the run folder, refusing to write over a run that took a step; an earlier failure has nothing to lose."""
-    if not resume and has_checkpoint(out):
+    if not resume and (has_checkpoint(out) or read_metrics(out)):
         raise DataError(f"{out} already holds a run; give another --out, or continue it: visavis train --resume {out}")
-    if not resume and read_metrics(out):
-        raise DataError(f"{out} already holds a run without a checkpoint, at work or ended; give another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not resume:

@@ -113,31 +113,22 @@ def _fold(network: nn.Module, matrix: Tensor, mean: Tensor) -> None:
     linear = leaves[-2] if norm is not None and len(leaves) > 1 else leaves[-1]
     if not isinstance(linear, nn.Linear | nn.Conv2d) or linear.weight.shape[0] != len(mean):
         raise _no_place(network)
-    scale, shift = torch.ones_like(mean), torch.zeros_like(mean)
-    if norm is not None:
-        if norm.running_mean is None or norm.running_var is None:
-            raise _no_place(network)
-        weight = torch.ones_like(mean) if norm.weight is None else norm.weight
-        scale = weight / (norm.running_var + norm.eps).sqrt()
-        shift = (0 if norm.bias is None else norm.bias) - scale * norm.running_mean
-    if linear.bias is not None:
-        shift = shift + scale * linear.bias
-    rows = linear.weight.flatten(1)
-    linear.weight.data.copy_((matrix @ (scale[:, None] * rows)).view_as(linear.weight))
-    constant = matrix @ (shift - mean)
+    own = torch.zeros_like(mean) if linear.bias is None else linear.bias
     if norm is None:
         if linear.bias is None:
             raise _no_place(network)
-        linear.bias.data.copy_(constant)
-        return
-    if norm.bias is None or norm.weight is None or norm.running_mean is None or norm.running_var is None:
-        raise _no_place(network)
-    if linear.bias is not None:
-        linear.bias.data.zero_()
-    norm.running_mean.zero_()
-    norm.running_var.fill_(1 - norm.eps)
-    norm.weight.data.fill_(1)
-    norm.bias.data.copy_(constant)
+        scale, shift, bias = torch.ones_like(mean), own, linear.bias
+    else:
+        if norm.weight is None or norm.bias is None or norm.running_mean is None or norm.running_var is None:
+            raise _no_place(network)
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        shift, bias = norm.bias + scale * (own - norm.running_mean), norm.bias
+        norm.weight.fill_(1)  # from now on it takes the layer's own bias away and adds its own
+        norm.running_mean.copy_(own)
+        norm.running_var.fill_(1 - norm.eps)
+    constant = matrix @ (shift - mean)
+    linear.weight.copy_((matrix @ (scale[:, None] * linear.weight.flatten(1))).view_as(linear.weight))
+    bias.copy_(constant)
 
 
 def _no_place(network: nn.Module) -> RecipeError:
