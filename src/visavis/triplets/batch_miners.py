@@ -52,25 +52,24 @@ def batch_random(view: View, *, margin: float, rng: Rng, legacy: bool = False) -
     """
     nearest, _ = row_min(view.an)
     limit = view.ap + view.ap.dtype.type(margin)
-    a, k = np.nonzero(nearest[:, None] < limit)
-    if len(a) == 0:
-        return as_triplets(view, (a, k), a)
+    (_, width), slots = view.an.shape, limit.shape[1]
+    pair = np.flatnonzero(nearest[:, None] < limit)
+    limit, distances = limit.reshape(-1)[pair], view.an.reshape(-1)
     generator = rng()
-    settled: list[tuple[IntArray, IntArray, IntArray]] = []
+    settled: list[tuple[IntArray, IntArray]] = []
     for draws in _DRAWS:
-        n = generator.integers(view.an.shape[1], size=(len(a), draws), dtype=np.uint32)
-        hit = view.an[a[:, None], n] < limit[a, k][:, None]
-        first = hit.argmax(1)
-        row = np.arange(len(a))
-        found = hit[row, first]
-        settled.append((a[found], k[found], n[row, first][found].astype(np.int64)))
-        a, k = a[~found], k[~found]
-    counts, n = below(view.an[a], limit[a, k][:, None])
+        n = generator.integers(width, size=(len(pair), draws), dtype=np.uint32)
+        hit = distances.take(n + (pair // slots * width)[:, None]) < limit[:, None]
+        first = hit.argmax(1) + np.arange(len(pair)) * draws
+        found = hit.reshape(-1).take(first)
+        settled.append((pair[found], n.reshape(-1).take(first[found]).astype(np.int64)))
+        pair, limit = pair[~found], limit[~found]
+    counts, n = below(view.an[pair // slots], limit[:, None])
     counts = counts[:, 0]
-    place = np.cumsum(counts) - counts + (generator.random(len(a)) * counts).astype(np.int64)
-    settled.append((a, k, n[place]))
-    a, k, n = (np.concatenate(x) for x in zip(*settled, strict=True))
-    return as_triplets(view, (a, k), n)
+    place = np.cumsum(counts) - counts + (generator.random(len(pair)) * counts).astype(np.int64)
+    settled.append((pair, n[place]))
+    pair, n = (np.concatenate(x) for x in zip(*settled, strict=True))
+    return as_triplets(view, np.divmod(pair, slots), n)
 
 
 def batch_min_min(view: View, *, margin: float, rng: Rng, legacy: bool = False) -> Triplets:
