@@ -68,3 +68,27 @@ def test_what_cannot_be_is_one_line(made, capsys, monkeypatch, options, said):
     monkeypatch.chdir(root)
     assert main(["evaluate", str(model), "--data", "judge", "--no-baseline", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_people_are_told_from_clips_and_from_the_numbers_of_a_list(made, capsys):
+    """YouTube Faces' lists: person/clip/frame to compare, `path TAB number` to learn from."""
+    root, model = made
+    home, rng = root / "clips", np.random.default_rng(1)
+    frames = {}
+    for person in range(40):
+        for clip in (0, 1):
+            name = f"person{person}/{clip}/1.png"
+            (home / "images" / name).parent.mkdir(parents=True)
+            images.write(home / "images" / name, rng.integers(0, 255, (16, 16, 3)).astype(np.uint8))
+            frames[person, clip] = name
+    tested = range(20)
+    pairs = [f"{frames[p, 0]}\t{frames[p, 1]}\t1" for p in tested]
+    pairs += [f"{frames[p, 0]}\t{frames[(p + 1) % 20, 1]}\t0" for p in tested]
+    (home / "pairs.txt").write_text("\n".join(pairs) + "\n")
+    for name, people in (("others", range(20, 40)), ("tested", range(19, 39))):
+        lines = [f"{frames[p, clip]}\t{i}" for i, p in enumerate(people) for clip in (0, 1)]
+        (home / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    command = ["evaluate", str(model), "--data", str(home), "--no-baseline", "--bootstrap", "0", "--joint-dim", "2"]
+    assert main([*command, "--joint-bayesian", str(home / "others.txt")]) == 0
+    assert main([*command, "--joint-bayesian", str(home / "tested.txt")]) == 2
+    assert "not compared, but person19 are in both" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -240,8 +240,3 @@ def open_source(
             f"({', '.join(source.identities[:3])}); each identity is one folder of pictures"
         )
     return source
-
-
-def identity_of(name: str) -> str:
-    """The identity a relative name belongs to: its first folder."""
-    return PurePosixPath(name).parts[0]

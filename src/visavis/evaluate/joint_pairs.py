@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -11,9 +12,9 @@ from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.embedding import Embedded, Progress, embed_images
 from visavis.evaluate.joint_bayesian import PairScorer
 from visavis.evaluate.loading import SourceImages
-from visavis.evaluate.pairs import PairProtocol
+from visavis.evaluate.pairs import PairProtocol, subject_names
 from visavis.evaluate.protocol import EvaluationProtocol, Outcome, Scores, Settings
-from visavis.types import Embedder
+from visavis.types import Embedder, Pairs
 
 _NAMED = 3
 
@@ -62,8 +63,7 @@ def learn_scorer(
         ProtocolError: a person of `source` is compared too, or the protocol has no plain pairs.
         DataError: too few pictures or people for `dim`, or a picture cannot be read.
     """
-    compared = {name.rpartition("/")[0].rpartition("/")[2] for name in _require_pairs(protocol).images}
-    both = sorted(compared & set(source.identities))
+    both = sorted(_people(_require_pairs(protocol).pairs) & _people_of(source))
     if both:
         shown = ", ".join(both[:_NAMED]) + (f" and {len(both) - _NAMED} more" if len(both) > _NAMED else "")
         raise ProtocolError(
@@ -74,6 +74,17 @@ def learn_scorer(
     if not np.isfinite(embedded.vectors).all():
         raise DataError(f"{source.path}: {len(embedded.failed)} pictures to learn from cannot be read")
     return PairScorer.fit(embedded.vectors, source.labels, dim=dim)
+
+
+def _people(pairs: Pairs) -> set[str]:
+    """Names of the people compared, without the folders above them."""
+    names = subject_names(pairs) or [str(PurePosixPath(image).parent) for image in pairs.images]
+    return {PurePosixPath(name).name for name in names}
+
+
+def _people_of(source: Source) -> set[str]:
+    """Names of the people of a source: its identities, and its first folders since a list may number its people."""
+    return {*source.identities, *(name.split("/")[0] for name in source.names)}
 
 
 def _require_pairs(protocol: EvaluationProtocol) -> PairProtocol:

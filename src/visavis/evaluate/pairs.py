@@ -109,8 +109,8 @@ def _preset_interval(published: dict[str, Any], pairs: int) -> list[float]:
     return list(wilson(min(pairs, round(published["accuracy"]["mean"] * pairs)), pairs))
 
 
-def subjects_of(pairs: Pairs) -> IntArray:
-    """A subject number per picture, read off its name; −1 everywhere where no reading agrees with the list.
+def subject_names(pairs: Pairs) -> list[str]:
+    """Who each picture shows, read off its name; empty where no reading agrees with the list.
 
     Tried in order: the first folder (`Name/file.jpg`), the folder it lies in, what stands before the last number
     (`Name_0001.jpg`), AgeDB's `12_Name_34_f.jpg`. A reading holds if each genuine pair shows one subject and each
@@ -118,13 +118,17 @@ def subjects_of(pairs: Pairs) -> IntArray:
     """
     for reading in _SUBJECT_IN_NAME:
         found = [reading.match(name) for name in pairs.images]
-        if all(found):
-            said = [m.group(1) for m in found if m]
-            numbers = {subject: i for i, subject in enumerate(dict.fromkeys(said))}
-            subjects = np.array([numbers[s] for s in said], np.int64)
-            if np.array_equal(subjects[pairs.reference] == subjects[pairs.probe], pairs.genuine):
-                return subjects
-    return np.full(len(pairs.images), -1, np.int64)
+        said = np.array([m.group(1) for m in found if m])
+        if len(said) == len(found) and np.array_equal(said[pairs.reference] == said[pairs.probe], pairs.genuine):
+            return said.tolist()
+    return []
+
+
+def subjects_of(pairs: Pairs) -> IntArray:
+    """A subject number per picture by `subject_names`; −1 everywhere where the names do not tell."""
+    names = subject_names(pairs)
+    numbers = {subject: i for i, subject in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names] or [-1] * len(pairs.images), np.int64)
 
 
 def _subject_intervals(found: Verification, scores: Scores, settings: Settings) -> dict[str, Any]:
