@@ -224,7 +224,7 @@ def _train(
                 part = part / loop.accumulate
                 scaler.scale(part).backward()
                 loss += part.detach()
-                images += len(batch.labels)
+                images += len(batch.labels) * world.size
             scaler.unscale_(optimizer)
             loss = distributed.mean(loss, world)
             norm, stop = clip_gradients(network, objective, recipe.optimizer.clip_norm, stop=interrupted())
