@@ -42,7 +42,8 @@ def test_checkpoints_of_every_format_are_read(checkpoint, mobilefacenet):
 
 def test_import_from_the_command_line(checkpoint, tmp_path, capsys):
     out = tmp_path / "model"
-    assert main(["import", str(checkpoint), "--out", str(out), "--license", "MIT", "--preprocess", "flip=sum"]) == 0
+    words = ["import", str(checkpoint), "--out", str(out), "--license", "MIT"]
+    assert main([*words, "--preprocess", "template=sphereface-left", "--preprocess", "flip=sum"]) == 0
     said = capsys.readouterr().out
     assert "MobileFaceNet_Pytorch" in said
     assert "999,552 parameters" in said
@@ -51,7 +52,7 @@ def test_import_from_the_command_line(checkpoint, tmp_path, capsys):
     _, card = load_model(out)
     assert (card.backbone, card.embedding_dim, card.license) == ("mobilefacenet", 128, "MIT")
     spec = card.preprocess
-    assert (spec.size, spec.template, spec.channels, spec.flip) == ((112, 96), "sphereface", "RGB", "sum")
+    assert (spec.size, spec.template, spec.channels, spec.flip) == ((112, 96), "sphereface-left", "RGB", "sum")
     assert (spec.mean, spec.std) == ((127.5,) * 3, (128.0,) * 3)
 
 
@@ -189,6 +190,7 @@ def test_preprocess_is_parsed_and_refused():
     }
     assert parse_preprocess("") == {}
     refused = {"sice=1": "did you mean 'size'", "size=112": "HEIGHTxWIDTH", "mean=x": "mean=N", "std": "needs a value"}
+    refused["flip=sum,flip=none"] = "given twice"
     for text, problem in refused.items():
         with pytest.raises(ModelFormatError, match=problem):
             parse_preprocess(text)

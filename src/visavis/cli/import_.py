@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     form = (
         "size=112x96,channels=RGB,mean=127.5,std=128,\ntemplate=arcface|sphereface|sphereface-left,flip=none|sum|concat"
     )
-    parser.add_argument("--preprocess", default="", metavar="k=v,...", help=form)
+    parser.add_argument("--preprocess", action="append", default=[], metavar="k=v,...", help=form)
     parser.add_argument(
         "--args", default="{}", metavar="JSON", help='the backbone\'s arguments, as {"conv_bias": true}'
     )
@@ -76,7 +76,7 @@ def _import_tensors(args: argparse.Namespace, out: Any, given: dict[str, Any]) -
     from visavis.card import ModelCard
     from visavis.errors import ModelFormatError
 
-    preprocess = parse_preprocess(args.preprocess)
+    preprocess = parse_preprocess(",".join(args.preprocess))
     try:
         arguments = json.loads(args.args)
     except ValueError as error:
@@ -102,7 +102,7 @@ def _import_tensors(args: argparse.Namespace, out: Any, given: dict[str, Any]) -
 def _import_onnx(args: argparse.Namespace, out: Any, given: dict[str, Any]) -> tuple[Any, list[str]]:
     from visavis.deploy.foreign import import_onnx
 
-    card, said = import_onnx(args.checkpoint, out, preprocess=parse_preprocess(args.preprocess), given=given)
+    card, said = import_onnx(args.checkpoint, out, preprocess=parse_preprocess(",".join(args.preprocess)), given=given)
     return card, said
 
 
@@ -112,7 +112,7 @@ def parse_preprocess(text: str) -> dict[str, Any]:
     A size is HEIGHTxWIDTH; mean and std are one number for all channels or three as `r/g/b`, in pixel units (0–255).
 
     Raises:
-        ModelFormatError: an unknown key or an impossible value.
+        ModelFormatError: an unknown key, an impossible value, or a key given twice.
     """
     from visavis.errors import ModelFormatError, unknown_name
     from visavis.vision.preprocessing import PreprocessSpec
@@ -123,6 +123,8 @@ def parse_preprocess(text: str) -> dict[str, Any]:
         if key not in PreprocessSpec.__dataclass_fields__ or not value:
             what = "needs a value" if not value else unknown_name("key", key, PreprocessSpec.__dataclass_fields__)
             raise ModelFormatError(f"--preprocess: {part.strip()!r}: {what}")
+        if key in fields:
+            raise ModelFormatError(f"--preprocess: {key} is given twice")
         try:
             if key == "size":
                 height, width = value.lower().split("x")
