@@ -5,22 +5,26 @@
 
 All ways are timed in one process, in turn, `--rounds` times over, on one thread. Ratios are of processor time against
 eager PyTorch: on a machine that does other work too, wall time says more about that work than about the model.
+`peak_share` is what a cell does of the network's multiplications per second, as a share of the best of torch.mm on
+2048 x 2048 float32 matrices, timed before, between and after in the same process.
 """
 
 import argparse
 import json
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import onnx
 import onnxruntime
 import openvino
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import visavis
 from visavis.backbones import build_backbone
-from visavis.backbones.models import save_model
+from visavis.backbones.models import load_model, save_model
 from visavis.card import ModelCard, read_card
 from visavis.export.bench import candidates_of, machine, measure, sized
 from visavis.export.model import open_model
@@ -31,12 +35,35 @@ from visavis.vision.preprocessing import PreprocessSpec
 SIZES = {"deepid": ((55, 47), 160), "small": ((56, 56), 128), "sphere20": ((112, 96), 512)}
 
 
+def gemm_gflops(times=8, n=2048):
+    """The best of torch.mm in float32, GFLOP per second of processor time."""
+    a, b = torch.randn(n, n), torch.randn(n, n)
+    best = float("inf")
+    for _ in range(times):
+        start = time.process_time()
+        torch.mm(a, b)
+        best = min(best, time.process_time() - start)
+    return 2 * n**3 / best / 1e9
+
+
+def gflop_of(folder):
+    """GFLOP of one picture (a multiplication and an addition are two), without the mirrored view."""
+    network, card = load_model(folder)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, *card.preprocess.size))
+    return counter.get_total_flops() / 1e9
+
+
 def cells_of(folder, *, batches, rounds, seconds):
     """Timings of a model folder's files with their accuracy and the ratio to eager PyTorch."""
     card = read_card(folder)
     candidates, _ = candidates_of(folder, card, [1])
     crops = crops_of(None, card.preprocess, count=32)
-    timings, failed = measure(candidates, crops.pictures, batches=batches, rounds=rounds, seconds=seconds)
+    timings, failed, peaks, gflop = [], [], [gemm_gflops()], gflop_of(folder)
+    for batch in batches:
+        found = measure(candidates, crops.pictures, batches=[batch], rounds=rounds, seconds=seconds)
+        timings, failed = timings + found[0], failed + found[1]
+        peaks.append(gemm_gflops())
     eager = {t.batch: t for t in timings if t.runtime == "torch"}
     cells = []
     for t in sized(timings, folder):
@@ -48,8 +75,10 @@ def cells_of(folder, *, batches, rounds, seconds):
                 **t.to_dict(),
                 "cpu_ratio_to_eager": eager[t.batch].cpu_ms / t.cpu_ms,
                 "wall_ratio_to_eager": eager[t.batch].p50_ms / t.p50_ms,
+                "peak_share": gflop * t.batch / (t.cpu_ms / 1e3) / max(peaks),
                 "accuracy": judged.get("accuracy"),
                 "points_lost": judged.get("points_lost"),
+                "pairs": judged.get("pairs"),
                 "in_float": record.get("in_float"),
                 "max_1_minus_cos": parity.get("max_1_minus_cos"),
             }
@@ -58,6 +87,10 @@ def cells_of(folder, *, batches, rounds, seconds):
         "model": card.name,
         "backbone": card.backbone,
         "size": card.preprocess.size,
+        "template": card.preprocess.template,
+        "flip": card.preprocess.flip,
+        "gflop": gflop,
+        "gemm_gflops": peaks,
         "cells": cells,
         "failed": failed,
     }
@@ -121,6 +154,7 @@ def main():
             print(
                 f"{model['model']:16} {c['runtime']:12} {c['precision']:5} b{c['batch']:<3} p50 {c['p50_ms']:8.2f} ms  "
                 f"CPU {c['cpu_ms']:8.2f} ms  x{c['cpu_ratio_to_eager']:.2f}  {c['images_per_second']:7.1f}/s  "
+                f"{100 * c['peak_share']:4.0f} % of GEMM  "
                 f"{c['bytes'] / 1e6:6.2f} MB  {accuracy}"
             )
 
