@@ -1,6 +1,7 @@
 """Every family of backbones gives the same embeddings through its ONNX file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -201,6 +202,20 @@ def test_openvino_agrees_in_its_own_runtime(folder):
     assert type(embedder).__name__ == "OpenVinoEmbedder"
     np.testing.assert_allclose(embedder.embed(crops), TorchEmbedder(network, spec).embed(crops), atol=1e-5)
     assert embedder.card.exports["model.xml"]["parity"]["max_1_minus_cos"] < 1e-5
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("flip", ["none", "concat"])
+def test_features_stay_what_they_are_when_the_next_pictures_come(folder, runtime, flip):
+    pytest.importorskip(runtime)
+    path, network, spec = folder(width=8)
+    crops = pictures(5, (32, 32))
+    export_model(open_model(path), {"onnxruntime": "onnx"}.get(runtime, runtime), unnamed(crops))
+    embedder = load_embedder(path, runtime=runtime, batch_size=2, flip=flip)
+    parts = [embedder.features(part) for part in (crops[:1], crops[1:2], crops[2:4], crops[4:5], crops[:0])]
+    wanted = TorchEmbedder(network, replace(spec, flip=flip)).features(crops)
+    np.testing.assert_allclose(np.concatenate(parts), wanted, atol=1e-4)
+    np.testing.assert_allclose(embedder.measure(crops)[0], wanted, atol=1e-4)
 
 
 @pytest.mark.slow

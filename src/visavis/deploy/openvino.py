@@ -94,10 +94,16 @@ class OpenVinoEmbedder(GraphEmbedder):
     def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """One batch in the graph's own layout -> raw features (N, D)."""
         try:
-            feature = self._request(len(x)).infer({0: x}, share_inputs=True)[0]
-        except RuntimeError as error:
+            request = self._request(len(x))
+            if len(x) == 1:  # written in place: handing an array over takes longer than copying one picture
+                request.get_input_tensor().data[...] = x
+                request.infer(share_outputs=True)
+            else:
+                request.infer({0: x}, share_inputs=True, share_outputs=True)
+            feature = request.get_output_tensor().data
+        except (RuntimeError, ValueError) as error:
             raise DataError(f"{self.path}: OpenVINO refused the crops: {_cause(error)}") from error
-        return np.array(feature, np.float32).reshape(len(x), -1)
+        return np.array(feature, np.float32).reshape(len(x), -1)  # a copy: the request writes there again
 
 
 def _cause(error: BaseException) -> str:
