@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from visavis.backbones import build_backbone
 from visavis.backbones.models import save_model
@@ -19,6 +20,7 @@ from visavis.deploy.embedders import load_embedder
 from visavis.errors import DataError, ModelFormatError
 from visavis.export.bench import Timing, pick
 from visavis.export.bundle import write_bundle
+from visavis.export.onnx_io import set_metadata, write_onnx
 from visavis.vision.images import write
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -98,6 +100,39 @@ def test_edge_features_are_the_embedder_s(home, tmp_path):
     raw = np.stack([np.fromfile(tmp_path / "f" / name, np.float32) for name, _ in listed])
     crops = np.stack([read(home / "data" / name) for _, name in listed])
     expected = load_embedder(home / "model").embed(crops)
+    np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), expected, atol=1e-5)
+
+
+def lopsided(path, spec):
+    """A foreign graph that knows left from right: a matrix on normalised pixels."""
+    height, width = spec.size
+    weight = np.random.default_rng(0).normal(size=(3 * height * width, 4)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["embedding"])],
+        "lopsided",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, height, width])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    set_metadata(model, ModelCard("f", "onnx", 4, spec), pixels="normalised")
+    write_onnx(path, model)
+
+
+@pytest.mark.parametrize("template", ["arcface", "sphereface", "sphereface-left"])
+@pytest.mark.parametrize("flip", ["none", "sum", "concat"])
+def test_edge_folder_of_a_foreign_graph_cuts_and_mirrors_as_the_embedder(template, flip, tmp_path):
+    spec = PreprocessSpec((28, 28 if template == "arcface" else 24), template, "BGR", flip=flip)
+    lopsided(tmp_path / "model.onnx", spec)
+    write_bundle(tmp_path / "edge", tmp_path / "model.onnx")
+    crops = np.stack([face(5, 0, i)[0] for i in range(3)])
+    for i, crop in enumerate(crops):
+        (tmp_path / "faces" / "p").mkdir(parents=True, exist_ok=True)
+        write(tmp_path / "faces" / "p" / f"{i}.png", crop)
+    bare("preprocess.py", tmp_path / "faces", tmp_path / "t", cwd=tmp_path / "edge")
+    bare("run.py", tmp_path / "t", tmp_path / "f", cwd=tmp_path / "edge")
+    raw = np.stack([np.fromfile(tmp_path / "f" / f"{i:06d}.bin", np.float32) for i in range(3)])
+    expected = load_embedder(tmp_path / "model.onnx").embed(crops)
     np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), expected, atol=1e-5)
 
 

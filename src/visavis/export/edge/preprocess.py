@@ -15,7 +15,6 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-FRAME = {"arcface": (112, 112), "sphereface": (112, 96)}
 
 
 def decode(path):
@@ -32,15 +31,15 @@ def decode(path):
     return picture[..., ::-1]
 
 
-def fit(picture, spec):
-    """The crop at the model's size: as it is, or the template's centre columns of a square ArcFace crop, shrunk."""
-    height, width = spec["size"]
+def fit(picture, model):
+    """The crop at the model's size: as it is, or the template's columns of a square ArcFace crop, shrunk."""
+    height, width = model["preprocess"]["size"]
     if picture.shape[:2] == (height, width):
         return picture
-    frame = FRAME[spec["template"]]
+    frame = model["frame"]["size"]
     if picture.shape[0] == picture.shape[1]:
         columns = round(picture.shape[1] * frame[1] / 112)
-        left = (picture.shape[1] - columns) // 2
+        left = round(picture.shape[1] * model["frame"]["column"] / 112)
         picture = np.ascontiguousarray(picture[:, left : left + columns])
     elif picture.shape[0] * frame[1] != picture.shape[1] * frame[0]:
         raise SystemExit(f"the model wants {height}x{width} crops, got {picture.shape[0]}x{picture.shape[1]}")
@@ -98,7 +97,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     with open(args.out / "list.txt", "w", encoding="utf-8") as listed:
         for i, name in enumerate(names):
-            layout(fit(decode(root / name), model["preprocess"]), model).tofile(args.out / f"{i:06d}.bin")
+            layout(fit(decode(root / name), model), model).tofile(args.out / f"{i:06d}.bin")
             listed.write(f"{i:06d}.bin\t{name}\n")
     sys.stdout.write(f"{len(names)} tensors in {args.out}\n")
 

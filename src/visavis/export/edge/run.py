@@ -27,7 +27,17 @@ def open_session(threads=None):
 
 
 def features(session, batch, model):
-    """Raw features (N, D) of tensors (N, ...) in the graph's layout."""
+    """Raw features (N, D) of tensors (N, ...) in the graph's layout, the mirrored view joined as the card says."""
+    feature = run(session, batch)
+    flip = model["preprocess"]["flip"]
+    if model["input"] != "normalised" or flip == "none":
+        return feature  # graphs that take pixels join it themselves
+    mirrored = run(session, np.ascontiguousarray(batch[..., ::-1]))
+    return feature + mirrored if flip == "sum" else np.concatenate([feature, mirrored], 1)
+
+
+def run(session, batch):
+    """What the graph gives for tensors (N, ...); one of fixed batch is fed that many."""
     output = "embedding" if "embedding" in [o.name for o in session.get_outputs()] else session.get_outputs()[0].name
     given = session.get_inputs()[0]
     fixed = given.shape[0] if isinstance(given.shape[0], int) else None
