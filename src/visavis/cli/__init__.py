@@ -33,6 +33,25 @@ VERBS = {
     "recipes": ("recipes", "list the recipes or print one"),
 }
 
+# module: the extra that brings it, "" the default install
+EXTRAS = {
+    "onnxruntime": "",
+    "torch": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "openvino": "openvino",
+    "nncf": "openvino",
+    "mindspore": "mindspore",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "httpx": "serve",
+    "cryptography": "serve",
+    "faiss": "gallery",
+    "sklearn": "gallery",
+    "huggingface_hub": "hub",
+    "psycopg": "postgres",
+}
+
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     """The parser; only the named verb's module is imported."""
@@ -75,6 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         return _complain(str(error))
+    except ModuleNotFoundError as error:
+        name = (error.name or "").split(".")[0]
+        if args.debug or name not in EXTRAS:
+            raise
+        package = f"'visavis[{EXTRAS[name]}]'" if EXTRAS[name] else "visavis"
+        return _complain(f"{args.verb} needs {name}, which is not installed; pip install {package}")
     except KeyboardInterrupt:
         return _complain("stopped", 130)
     except BrokenPipeError:

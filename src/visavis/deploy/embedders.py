@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.card import CARD, ONNX, WEIGHTS, ModelCard, digest_of, find_model, read_card
+from visavis.deploy.operators import unknown_operator
 from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_name
 from visavis.types import ByteArray, Embedder
 from visavis.vision.preprocessing import Flip, PreprocessSpec, fit_crops
@@ -310,9 +311,9 @@ def open_session(path: Path, *, threads: int | None = None) -> Any:
     try:
         return onnxruntime.InferenceSession(os.fspath(path), sess_options=options, providers=providers)
     except Exception as error:  # see above
-        raise ModelFormatError(
-            f"{path}: ONNX Runtime cannot load it, damaged or not an ONNX model: {first_line(error)}"
-        ) from error
+        reason = unknown_operator(path, str(error))
+        reason = reason or f"ONNX Runtime cannot load it, damaged or not an ONNX model: {first_line(error)}"
+        raise ModelFormatError(f"{path}: {reason}") from error
 
 
 def _card_of(path: Path, metadata: dict[str, str]) -> ModelCard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import onnx
@@ -10,6 +11,7 @@ import onnx
 from visavis.card import ModelCard
 from visavis.deploy.embedders import CARD_KEY, INPUT_KEY
 from visavis.deploy.openvino import import_openvino
+from visavis.deploy.operators import names_of, of
 from visavis.errors import DataError, ModelFormatError
 
 
@@ -29,8 +31,21 @@ def convert(model: onnx.ModelProto) -> Any:
     try:
         return openvino.convert_model(io.BytesIO(data))
     except Exception as error:  # OpConversionFailure is a RuntimeError of the extension
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ModelFormatError(f"OpenVINO cannot convert the graph: {' '.join(lines)[-300:]}") from error
+        raise ModelFormatError(f"OpenVINO cannot convert the graph: {_reason(model, str(error))}") from error
+
+
+def _reason(model: onnx.ModelProto, message: str) -> str:
+    """The operators OpenVINO has no rule for, each with its layers; the end of its message when it says none."""
+    found = re.findall(r"(?:No conversion rule found for operations|Conversion is failed for): ([^\n]+)", message)
+    said = []
+    for name in ", ".join(found).split(", "):
+        domain, _, kind = name.strip().rpartition(".")
+        kind = kind.rsplit("-", 1)[0]
+        operator = f"{domain}:{kind}" if domain else kind
+        if kind:
+            said.append(f"operator {operator}{of(names_of(model.graph.node, operator))}")
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return "; ".join(said) or " ".join(lines)[-300:]
 
 
 def set_card(model: Any, card: ModelCard, *, pixels: str) -> None:
