@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization.calibrate import HistogramCalibrater
 
 from visavis.backbones import build_backbone
 from visavis.backbones.models import save_model
@@ -11,6 +13,7 @@ from visavis.export.formats import plain_onnx
 from visavis.export.model import open_model
 from visavis.export.parity import crops_of
 from visavis.export.pipeline import Options, export_model
+from visavis.export.quantize import calibrate
 from visavis.export.sensitivity import hold_budget, layers_of, rank_layers
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -52,6 +55,45 @@ def test_int8_openvino_is_small_and_close(folder, faces):
     assert done.path.name == "model.int8.xml"
     assert done.parity.distances.mean() < 0.02
     assert read_card(folder).exports["model.int8.xml"]["in_float"] == []
+
+
+def one_convolution():
+    return helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 16, 16])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1, 16, 16])],
+            [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+
+
+def test_histograms_cut_outliers_and_keep_one_batch_at_a_time(monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(size=(10, 1, 16, 16)).astype(np.float32) for _ in range(4)]
+    batches[1][0, 0, 0, 0] = 40.0
+    kept = []
+    collect = HistogramCalibrater.collect_data
+
+    def counted(self, reader):
+        feeds = list(reader.feeds)
+        kept.append(sum(len(feed["x"]) for feed in feeds))
+        reader.feeds = iter(feeds)
+        collect(self, reader)
+
+    monkeypatch.setattr(HistogramCalibrater, "collect_data", counted)
+    tops = {
+        ranges: np.max(calibrate(one_convolution(), batches, ranges)["x"].range_value[1])
+        for ranges in ("minmax", "entropy", "percentile")
+    }
+    assert kept == [10] * 8
+    assert tops["minmax"] == pytest.approx(40.0)
+    assert 2 < tops["entropy"] < 20
+    assert 2 < tops["percentile"] < 20
+    assert capsys.readouterr().out == ""
 
 
 def test_layers_are_ranked_by_the_damage_they_do(folder, faces):
