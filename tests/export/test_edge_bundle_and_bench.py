@@ -64,8 +64,10 @@ def bare(*command, cwd):
     return done.stdout
 
 
-def test_edge_folder_gives_what_evaluate_gives(home, tmp_path, capsys):
+@pytest.mark.parametrize("header", ["2 4", "1 8", "8"])
+def test_edge_folder_gives_what_evaluate_gives(header, home, tmp_path, capsys):
     pairs = home / "data" / "pairs.txt"
+    pairs.write_text("\n".join([header, *pairs.read_text().splitlines()[1:]]) + "\n")
     bare("preprocess.py", home / "data", tmp_path / "t", "--pairs", pairs, cwd=home / "edge")
     bare("run.py", tmp_path / "t", tmp_path / "f", "--batch", 5, cwd=home / "edge")
     bare(

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def read_pairs(path):
-    """(name, name, genuine) rows and their folds; a first line `folds size` or none."""
+    """(name, name, genuine) rows and their folds; a first line `folds size` or none. One fold is cut into ten."""
     rows, header = [], None
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines()):
         field = line.split("\t") if "\t" in line else line.split()
@@ -30,7 +30,7 @@ def read_pairs(path):
         elif field:
             raise SystemExit(f"{path}, line {number + 1}: not a pair")
     genuine = np.array([row[2] for row in rows])
-    if header and len(header) == 2:
+    if header and len(header) == 2 and header[0] > 1:
         return rows, genuine, np.arange(len(rows)) // (2 * header[1])
     fold = np.zeros(len(rows), int)
     for kind in (genuine, ~genuine):
