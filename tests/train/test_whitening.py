@@ -12,7 +12,7 @@ from visavis.errors import RecipeError
 from visavis.train.loop import train
 from visavis.train.pictures import InMemory
 from visavis.train.recipe import parse_recipe
-from visavis.train.whitening import whiten, within_class_whitening
+from visavis.train.whitening import check_can_whiten, whiten, within_class_whitening
 from visavis.vision.preprocessing import PreprocessSpec
 
 SPEC = PreprocessSpec(size=(32, 32))
@@ -64,6 +64,19 @@ def test_a_network_that_ends_otherwise_is_refused():
     network = build_backbone("deepid", size=(55, 47), dim=160)
     with pytest.raises(RecipeError, match="DeepID ends otherwise"):
         whiten(network, PreprocessSpec(size=(55, 47)), people(size=56), Augmentation(), ridge=1.0, seed=0, device=CPU)
+
+
+def test_a_network_that_cannot_be_whitened_is_refused_before_it_is_trained(blob_folder, tmp_path):
+    values = {
+        "data": {"source": str(blob_folder)},
+        "preprocess": {"size": [55, 47]},
+        "backbone": {"name": "deepid", "dim": 16},
+        "loop": {"batch_size": 8, "steps": 3, "whiten": 1.0},
+    }
+    with pytest.raises(RecipeError, match=r"DeepID ends otherwise: set loop\.whiten to 0"):
+        train(parse_recipe(values), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").read_text()
+    check_can_whiten(build_backbone("mobilefacenet", size=(112, 96), dim=128), PreprocessSpec(size=(112, 96)), 128)
 
 
 def test_a_run_saves_its_whitened_network_and_trains_on_the_plain_one(blob_folder, tmp_path):

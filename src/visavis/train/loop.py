@@ -39,7 +39,7 @@ from visavis.train.pictures import Pictures, open_pictures
 from visavis.train.recipe import Recipe, load_recipe, parse_recipe
 from visavis.train.schedule import build_schedule
 from visavis.train.triplet import open_pool, write_strips
-from visavis.train.whitening import whiten
+from visavis.train.whitening import check_can_whiten, whiten
 from visavis.vision.preprocessing import PreprocessSpec
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,8 @@ def _train(
 
     # What is trained, on what.
     network, spec, card = build_network(recipe)
+    if loop.whiten:
+        check_can_whiten(network, spec, card.embedding_dim)
     pictures, about = open_pictures(recipe.data, spec, advance=observer.preparing)
     judge = open_judge(recipe, spec, advance=observer.preparing)
     sampler = build_sampler(recipe, pictures, rank=world.rank, world=world.size)

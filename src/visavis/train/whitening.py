@@ -61,16 +61,19 @@ def whiten(
     network = copy.deepcopy(network).eval()
     features, labels = _features(network, spec, pictures, augmentation, seed=seed, device=device)
     matrix, mean = (torch.from_numpy(x) for x in within_class_whitening(features, labels, ridge=ridge))
-    probe = torch.randn(8, 3, *spec.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    network = network.cpu().double()  # no rounding stands between the folded network and the rule
-    with torch.no_grad():
-        expected = (network(probe) - mean) @ matrix.T
-        _fold(network, matrix, mean)
-        after = network(probe)
-    if (after - expected).norm() > _TOLERANCE * expected.norm():
-        raise _no_place(network)
+    network = _folded(network, spec, matrix, mean)
     log.info("whitened by %d embeddings of %d people, ridge %g", len(labels), len(np.unique(labels)), ridge)
     return network.float().to(device)
+
+
+def check_can_whiten(network: nn.Module, spec: PreprocessSpec, dim: int) -> None:
+    """Refuse before training what `whiten` would refuse after it.
+
+    Raises:
+        RecipeError: the network does not end in a linear layer of `dim` outputs, with or without a batch norm.
+    """
+    scale, ones = 2 * torch.eye(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
+    _folded(copy.deepcopy(network).eval(), spec, scale, ones)
 
 
 def within_class_whitening(features: FloatArray, labels: np.ndarray, *, ridge: float) -> tuple[FloatArray, FloatArray]:
@@ -106,6 +109,18 @@ def _features(
     return np.concatenate(parts), np.concatenate(labels)
 
 
+@torch.no_grad()
+def _folded(network: nn.Module, spec: PreprocessSpec, matrix: Tensor, mean: Tensor) -> nn.Module:
+    """The network, in float64 on the CPU, with x ↦ `matrix` · (x − `mean`) in its last layer; tried on noise."""
+    probe = torch.randn(8, 3, *spec.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    network = network.cpu().double()  # no rounding stands between the folded network and the rule
+    expected = (network(probe) - mean) @ matrix.T
+    _fold(network, matrix, mean)
+    if (network(probe) - expected).norm() > _TOLERANCE * expected.norm():
+        raise _no_place(network)
+    return network
+
+
 def _fold(network: nn.Module, matrix: Tensor, mean: Tensor) -> None:
     """Make the network's last layer give `matrix` · (x − `mean`) where it gave x."""
     leaves = [m for m in network.modules() if not list(m.children()) and m.state_dict()]
@@ -134,5 +149,5 @@ def _fold(network: nn.Module, matrix: Tensor, mean: Tensor) -> None:
 def _no_place(network: nn.Module) -> RecipeError:
     return RecipeError(
         f"loop.whiten wants a network that ends in a linear layer, with or without a batch norm; "
-        f"{type(network).__name__} ends otherwise: leave loop.whiten at 0"
+        f"{type(network).__name__} ends otherwise: set loop.whiten to 0"
     )
