@@ -23,7 +23,7 @@ from visavis.train.distributed import World
 from visavis.train.fsdp import load_whole_state, shard_weights, whole_state
 from visavis.train.layers import children, layers
 from visavis.train.lora import adaptable, add_adapters, merged
-from visavis.train.pictures import Pictures
+from visavis.train.pictures import Advance, Pictures
 from visavis.train.recipe import FinetuneRecipe
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
 
@@ -178,12 +178,13 @@ def imprint(
     *,
     device: torch.device,
     images: int = 20,
+    advance: Advance | None = None,
 ) -> None:
     """Set the class centres to the classes' mean embeddings: w_c = ‖w_c⁰‖ · unit(mean_i unit(f(x_i))), i of class c.
 
     w⁰ is the random start, whose norm is kept. At most `images` pictures of a class are taken, evenly spread. Further
     sub-centres are the same direction with their random start added, each of length 1. Of classes split over ranks,
-    each rank computes its own.
+    each rank computes its own. `advance` is told how many embeddings there are, of how many.
 
     Raises:
         RecipeError: there is no class centre to set.
@@ -199,6 +200,8 @@ def imprint(
         part = chosen[start : start + 1024]
         vectors = torch.from_numpy(embedder.embed(fit_crops(pictures.take(part), spec))).double()
         sums.index_add_(0, torch.from_numpy(pictures.labels[part].astype(np.int64) - head.start), vectors)
+        if advance:
+            advance(start + len(part), len(chosen))
     means = normalize(sums, dim=1).to(head.weight.device, head.weight.dtype)
     rows = head.weight.view(len(means), head.sub_centres, head.dim)
     norms = rows.norm(dim=2, keepdim=True)

@@ -115,7 +115,8 @@ def _train(
     tuning = FineTuning(network, recipe.finetune)
     objective = Objective(recipe, num_classes=pictures.num_classes, dim=card.embedding_dim, teacher=teacher).to(device)
     if recipe.finetune.imprint and not state:
-        imprint(objective.head, network, spec, pictures, device=device, images=recipe.finetune.imprint_images)
+        imprint(objective.head, network, spec, pictures, device=device, images=recipe.finetune.imprint_images,
+                advance=observer.preparing)  # fmt: skip
     if loop.shard_backbone:
         tuning.shard(world)
     pool = open_pool(recipe, loader, objective, network, normalise, tuning.train)
@@ -159,7 +160,7 @@ def _train(
             return tuning.plain()
         if not finished:
             finished.append(whiten(tuning.plain(), spec, pictures, recipe.augment, ridge=loop.whiten,
-                                   seed=recipe.seed, device=device))  # fmt: skip
+                                   seed=recipe.seed, device=device, advance=observer.preparing))  # fmt: skip
         return finished[0]
 
     def checkpoint() -> None:

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from visavis.backbones.models import TorchEmbedder
 from visavis.data.augmentation import Augmentation
 from visavis.errors import RecipeError
-from visavis.train.pictures import Pictures
+from visavis.train.pictures import Advance, Pictures
 from visavis.types import FloatArray
 from visavis.vision.preprocessing import PreprocessSpec, cut_frame
 
@@ -32,6 +32,7 @@ def whiten(
     ridge: float,
     seed: int,
     device: torch.device,
+    advance: Advance | None = None,
 ) -> nn.Module:
     """A copy of the network with x ↦ P · (x − m) folded into its last linear layer: within-class covariance normalised.
 
@@ -51,6 +52,7 @@ def whiten(
         ridge: r, positive.
         seed: of the augmentation and of the choice among many pictures.
         device: where to embed.
+        advance: told how many embeddings there are, of how many.
 
     Raises:
         RecipeError: the network does not end in a linear layer, with or without a batch norm.
@@ -59,7 +61,7 @@ def whiten(
     Interspeech 2006, section 3; the ridge is ours.
     """
     network = copy.deepcopy(network).eval()
-    features, labels = _features(network, spec, pictures, augmentation, seed=seed, device=device)
+    features, labels = _features(network, spec, pictures, augmentation, seed=seed, device=device, advance=advance)
     matrix, mean = (torch.from_numpy(x) for x in within_class_whitening(features, labels, ridge=ridge))
     network = _folded(network, spec, matrix, mean)
     log.info("whitened by %d embeddings of %d people, ridge %g", len(labels), len(np.unique(labels)), ridge)
@@ -97,14 +99,18 @@ def _features(
     *,
     seed: int,
     device: torch.device,
+    advance: Advance | None,
 ) -> tuple[FloatArray, np.ndarray]:
     rng = np.random.default_rng((seed, 0x3C))
     chosen = np.sort(rng.permutation(len(pictures))[: _MOST // _COPIES])
     embedder = TorchEmbedder(network, replace(spec, flip="none"), device=device, batch_size=128)
     parts = []
+    log.info("whitening: %d augmented copies of each of %d pictures are embedded", _COPIES, len(chosen))
     for start in range(0, len(chosen), 256):
         crops = cut_frame(pictures.take(chosen[start : start + 256]), spec)
         parts += [embedder.features(augmentation(crops, rng, size=spec.size)) for _ in range(_COPIES)]
+        if advance:
+            advance(_COPIES * (start + len(crops)), _COPIES * len(chosen))
     labels = [np.tile(pictures.labels[chosen[s : s + 256]], _COPIES) for s in range(0, len(chosen), 256)]
     return np.concatenate(parts), np.concatenate(labels)
 
