@@ -71,7 +71,9 @@ def main() -> None:
             row |= {f"difference_at_{rate_name(f)}": list(found[rate_name(f)].interval) for f in FMRS}
         rows[Path(model).name] = row
         print(Path(model).name, json.dumps(row), flush=True)
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    head = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
     result = {
         "benchmark": "finetuning",
         "pictures": len(labels),

@@ -136,6 +136,21 @@ def test_pca_keeps_what_varies_most(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(np.cov(pca(x).T), np.diag(expected), atol=1e-8 * expected[0])
 
 
+def test_features_that_vary_in_fewer_directions_are_scored_by_these(caplog) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(40), 5)
+    x = rng.standard_normal((40, 3))[labels] + 0.3 * rng.standard_normal((200, 3))
+    silent = np.concatenate([x, np.zeros((200, 5))], 1)  # units that never fire
+    scorer = PairScorer.fit(silent, labels, dim=6)
+    assert scorer.pca.components.shape == (3, 8)
+    assert "3 dimensions instead of 6" in caplog.text
+    np.testing.assert_allclose(
+        scorer.score(silent[:9], silent[9:18]), PairScorer.fit(x, labels, dim=3).score(x[:9], x[9:18])
+    )
+    with pytest.raises(DataError, match="fewer than 6"):
+        PairScorer.fit(np.ones((200, 8)), labels, dim=6)
+
+
 def test_a_scorer_survives_the_disk(tmp_path, drawn: tuple[JointBayesian, np.ndarray, np.ndarray]) -> None:
     _, x, labels = drawn
     scorer = PairScorer.fit(x, labels, dim=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import zipfile
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from visavis.card import write_atomically
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import FloatArray, IntArray
+
+log = logging.getLogger(__name__)
 
 Matrix = npt.NDArray[np.float64]
 
@@ -27,11 +30,11 @@ class Pca:
     variance: Matrix
 
     @classmethod
-    def fit(cls, features: FloatArray, dim: int) -> Pca:
+    def fit(cls, features: FloatArray, dim: int, *, or_fewer: bool = False) -> Pca:
         """Keep the `dim` directions of largest variance of features (N, D).
 
         Raises:
-            DataError: fewer than `dim` directions vary.
+            DataError: fewer than `dim` directions vary, unless `or_fewer`, when as many are kept as do; or none varies.
         """
         x = np.asarray(features, np.float64)
         if x.ndim != 2 or len(x) < 2 or not 1 <= dim <= min(x.shape[1], len(x) - 1):
@@ -42,7 +45,11 @@ class Pca:
         wide = x.shape[1] > len(x)
         values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
         values, vectors = values[::-1][:dim], vectors[:, ::-1][:, :dim]
-        if values[-1] <= 1e-12 * values[0]:
+        vary = int(np.count_nonzero(values > 1e-12 * values[0]))
+        if or_fewer and 0 < vary < dim:  # units that never fire, behind a ReLU, say
+            log.warning("PCA keeps %d dimensions instead of %d: the features vary in no more", vary, dim)
+            dim, values, vectors = vary, values[:vary], vectors[:, :vary]
+        if vary < dim:
             raise DataError(f"PCA: the features vary in fewer than {dim} directions; ask for fewer dimensions")
         rows = (x.T @ vectors / np.sqrt(values)).T if wide else vectors.T
         return cls(mean, np.ascontiguousarray(rows), values / (len(x) - 1))
@@ -187,8 +194,11 @@ class PairScorer:
 
     @classmethod
     def fit(cls, features: FloatArray, labels: IntArray, *, dim: int = 150) -> PairScorer:
-        """Learn both from features (N, D) of people whom the networks that made them have not been trained on."""
-        pca = Pca.fit(features, dim)
+        """Learn both from features (N, D) of people whom the networks that made them have not been trained on.
+
+        PCA keeps `dim` dimensions, or as many as the features vary in.
+        """
+        pca = Pca.fit(features, dim, or_fewer=True)
         return cls(pca, JointBayesian.fit(pca(features), labels))
 
     def score(self, first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64]:
