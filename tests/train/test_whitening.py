@@ -19,6 +19,11 @@ SPEC = PreprocessSpec(size=(32, 32))
 CPU = torch.device("cpu")
 
 
+@pytest.fixture
+def few_will_do(monkeypatch):
+    monkeypatch.setattr("visavis.train.whitening.FEWEST_PEOPLE", 2)
+
+
 def people(classes=6, each=5, size=32):
     rng = np.random.default_rng(0)
     base = rng.integers(0, 256, (classes, 1, size, size, 3))
@@ -40,6 +45,7 @@ def test_the_matrix_is_the_inverse_root_of_the_covariance_within_people():
 
 
 @pytest.mark.parametrize(("name", "args"), [("small", {}), ("mobilefacenet", {}), ("iresnet18", {}), ("sphere20", {})])
+@pytest.mark.usefixtures("few_will_do")
 def test_it_is_folded_into_the_last_layer_exactly(name, args):
     torch.manual_seed(0)
     network = build_backbone(name, size=(32, 32), dim=16, **args)
@@ -60,6 +66,15 @@ def test_it_is_folded_into_the_last_layer_exactly(name, args):
     np.testing.assert_allclose(white(x).detach().numpy(), expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
 
 
+def test_few_people_leave_the_network_as_it_is(caplog):
+    network = build_backbone("small", size=(32, 32), dim=16).eval()
+    same = whiten(network, SPEC, people(), Augmentation(), ridge=0.5, seed=0, device=CPU)
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(same(x), network(x), rtol=0, atol=0)
+    assert "6 people are too few" in caplog.text
+
+
+@pytest.mark.usefixtures("few_will_do")
 def test_a_network_that_ends_otherwise_is_refused():
     network = build_backbone("deepid", size=(55, 47), dim=160)
     with pytest.raises(RecipeError, match="DeepID ends otherwise"):
@@ -79,6 +94,7 @@ def test_a_network_that_cannot_be_whitened_is_refused_before_it_is_trained(blob_
     check_can_whiten(build_backbone("mobilefacenet", size=(112, 96), dim=128), PreprocessSpec(size=(112, 96)), 128)
 
 
+@pytest.mark.usefixtures("few_will_do")
 def test_a_run_saves_its_whitened_network_and_trains_on_the_plain_one(blob_folder, tmp_path):
     values = {
         "data": {"source": str(blob_folder)},

@@ -20,6 +20,7 @@ from visavis.vision.preprocessing import PreprocessSpec, cut_frame
 
 log = logging.getLogger(__name__)
 _COPIES, _MOST = 4, 40_000  # changed copies of each picture, and embeddings in all
+FEWEST_PEOPLE = 300  # the mean of fewer is theirs and not everybody's: measured in docs/finetuning.md
 _TOLERANCE = 1e-6  # of the embedding's length
 
 
@@ -42,7 +43,7 @@ def whiten(
     The mean that all embeddings share makes every two people alike; directions in which pictures of one person differ
     say least about who it is. Four augmented copies of each training picture (40,000 embeddings at most) are looked
     at, or those a network has learnt by heart would not differ at all. r = 0 is the published rule, a large r only
-    takes away the mean.
+    takes away the mean. Of fewer than 300 people that mean is their own: nothing is done then, and the log says so.
 
     Args:
         network: in evaluation mode or not; it is left as it is.
@@ -61,6 +62,10 @@ def whiten(
     Interspeech 2006, section 3; the ridge is ours.
     """
     network = copy.deepcopy(network).eval()
+    people = len(np.unique(pictures.labels))
+    if people < FEWEST_PEOPLE:
+        log.warning("not whitened: %d people are too few to tell what all share (%d are wanted)", people, FEWEST_PEOPLE)
+        return network
     features, labels = _features(network, spec, pictures, augmentation, seed=seed, device=device, advance=advance)
     matrix, mean = (torch.from_numpy(x) for x in within_class_whitening(features, labels, ridge=ridge))
     network = _folded(network, spec, matrix, mean)
