@@ -21,7 +21,7 @@ def unknown_operator(path: Path, message: str) -> str | None:
     operator = found["op"].lstrip(":")
     named = next(filter(None, (re.search(pattern, message) for pattern in _LAYER)), None)
     layers = [named[1]] if named else layers_of(path, operator)
-    return f"ONNX Runtime does not know operator {operator}{of(layers)}"
+    return f"ONNX Runtime does not know operator {operator}{of_layers(layers)}"
 
 
 def layers_of(path: Path, operator: str) -> list[str]:
@@ -45,7 +45,7 @@ def names_of(nodes: object, operator: str) -> list[str]:
     ]
 
 
-def of(layers: list[str]) -> str:
+def of_layers(layers: list[str]) -> str:
     """` of layer A, B and 3 more`, nothing when there is none."""
     if not layers:
         return ""

@@ -14,7 +14,7 @@ import onnx
 from visavis.card import ModelCard
 from visavis.deploy.embedders import CARD_KEY, INPUT_KEY
 from visavis.deploy.openvino import import_openvino
-from visavis.deploy.operators import names_of, of
+from visavis.deploy.operators import names_of, of_layers
 from visavis.errors import DataError, ModelFormatError
 
 
@@ -46,7 +46,7 @@ def _reason(model: onnx.ModelProto, message: str) -> str:
         kind = kind.rsplit("-", 1)[0]
         operator = f"{domain}:{kind}" if domain else kind
         if kind:
-            said.append(f"operator {operator}{of(names_of(model.graph.node, operator))}")
+            said.append(f"operator {operator}{of_layers(names_of(model.graph.node, operator))}")
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return "; ".join(said) or " ".join(lines)[-300:]
 
