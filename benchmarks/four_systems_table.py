@@ -1,7 +1,7 @@
 """Judge the runs of four_systems.py on unseen people, compare them pair by pair, and write the table.
 
 Figures are means over the seeds. Intervals and differences come from drawing the people again (with both of a pair's
-people, for all systems and seeds alike), so that they hold for other people; two seeds cannot say how far other seeds
+people, for all systems and seeds alike), so that they hold for other people; a few seeds cannot say how far other seeds
 would fall apart, so the difference of each seed is listed too.
 """
 
