@@ -20,23 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from four_systems_table import embedded
 
 from visavis.data.sources import open_source
 from visavis.deploy.embedders import load_embedder
 from visavis.evaluate.curves import error_curve, rate_name
 from visavis.evaluate.paired import Decided, paired_bootstrap
-from visavis.vision.preprocessing import fit_crops
 
 FMRS = (1e-3, 1e-4)
 
 
 def similarities(model: str, source: Any) -> np.ndarray:
     """Cosines of all pairs of the source's pictures, in the order of `np.triu_indices`."""
-    embedder: Any = load_embedder(model)
-    parts = [range(i, min(i + 256, len(source))) for i in range(0, len(source), 256)]
-    rows = np.concatenate(
-        [embedder.embed(fit_crops(np.stack([source.image(i) for i in part]), embedder.spec)) for part in parts]
-    )
+    rows = embedded(load_embedder(model), source, range(len(source)))
     return (rows @ rows.T)[np.triu_indices(len(rows), 1)]
 
 

@@ -26,12 +26,15 @@ CLAIMS = (
 )
 
 
-def _embedded(embedder: Any, source: Any, wanted: Any) -> Any:
-    from visavis.vision.preprocessing import fit_crops
+def embedded(embedder: Any, source: Any, wanted: Any) -> Any:
+    """Embeddings (N, D) of the pictures `wanted` of a source; one that cannot be read ends the benchmark."""
+    from visavis.evaluate import embed_images
+    from visavis.evaluate.loading import SourceImages
 
-    parts = [wanted[i : i + 512] for i in range(0, len(wanted), 512)]
-    crops = (fit_crops(np.stack([source.image(int(i)) for i in part]), embedder.spec) for part in parts)
-    return np.concatenate([embedder.embed(c) for c in crops])
+    found = embed_images(embedder, [source.names[i] for i in wanted], SourceImages(source))
+    if found.failed:
+        raise SystemExit(f"{source.path}: {found.failed}")
+    return found.vectors
 
 
 def _opened(run: Path, judge: Path, listed: Path) -> tuple[Any, Any, Any]:
@@ -41,7 +44,7 @@ def _opened(run: Path, judge: Path, listed: Path) -> tuple[Any, Any, Any]:
     from visavis.deploy.embedders import load_embedder
 
     source, pairs, embedder = open_source(judge), read_pairs(listed), load_embedder(run)
-    return embedder, pairs, _embedded(embedder, source, check_pairs(pairs, source))
+    return embedder, pairs, embedded(embedder, source, check_pairs(pairs, source))
 
 
 def similarities(run: Path, judge: Path, listed: Path) -> Any:
@@ -59,7 +62,7 @@ def joint_bayesian(run: Path, judge: Path, listed: Path, data: Path, names: Path
 
     embedder, pairs, rows = _opened(run, judge, listed)
     learn = open_source(data).only(names.read_text(encoding="utf-8").split())
-    scorer = PairScorer.fit(_embedded(embedder, learn, np.arange(len(learn))), learn.labels, dim=100)
+    scorer = PairScorer.fit(embedded(embedder, learn, np.arange(len(learn))), learn.labels, dim=100)
     return scorer.score(rows[pairs.reference], rows[pairs.probe])
 
 

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         digest = digest_of(checkpoint)
         given["source"] = args.source or f"{checkpoint.name}, SHA-256 {digest[:16]}"
         given["notes"] = {"imported_from": checkpoint.name, "imported_sha256": digest}
-    card, said = (_import_onnx if args.backbone == "onnx" else _import_tensors)(args, out, given)
+    preprocess = parse_preprocess(",".join(args.preprocess))
+    card, said = (_import_onnx if args.backbone == "onnx" else _import_tensors)(args, out, preprocess, given)
     console = Console(highlight=False)
     console.print(f"[bold]{out}[/bold]: {card.backbone}, embedding {card.embedding_dim}", soft_wrap=True)
     for line in said:
@@ -69,14 +70,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _import_tensors(args: argparse.Namespace, out: Any, given: dict[str, Any]) -> tuple[Any, list[str]]:
+def _import_tensors(
+    args: argparse.Namespace, out: Any, preprocess: dict[str, Any], given: dict[str, Any]
+) -> tuple[Any, list[str]]:
     from visavis.backbones.checkpoints import read_checkpoint
     from visavis.backbones.models import save_model
     from visavis.backbones.published import import_weights
     from visavis.card import ModelCard
     from visavis.errors import ModelFormatError
 
-    preprocess = parse_preprocess(",".join(args.preprocess))
     try:
         arguments = json.loads(args.args)
     except ValueError as error:
@@ -99,11 +101,12 @@ def _import_tensors(args: argparse.Namespace, out: Any, given: dict[str, Any]) -
     return card, said
 
 
-def _import_onnx(args: argparse.Namespace, out: Any, given: dict[str, Any]) -> tuple[Any, list[str]]:
+def _import_onnx(
+    args: argparse.Namespace, out: Any, preprocess: dict[str, Any], given: dict[str, Any]
+) -> tuple[Any, list[str]]:
     from visavis.deploy.foreign import import_onnx
 
-    card, said = import_onnx(args.checkpoint, out, preprocess=parse_preprocess(",".join(args.preprocess)), given=given)
-    return card, said
+    return import_onnx(args.checkpoint, out, preprocess=preprocess, given=given)
 
 
 def parse_preprocess(text: str) -> dict[str, Any]:
