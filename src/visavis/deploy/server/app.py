@@ -1,17 +1,13 @@
-"""The HTTP face of the service: routes, errors in plain words, metrics, an audit log, a graceful end."""
+"""The HTTP face of the service: routes, errors in plain words, metrics, a graceful end."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,78 +19,20 @@ from visavis import __version__
 from visavis.deploy.gallery import Gallery
 from visavis.deploy.recognizer import Recognizer
 from visavis.deploy.records import StorageError, UnknownSubject
-from visavis.deploy.server.desk import Desk
-from visavis.deploy.server.metrics import Metrics
-from visavis.deploy.server.security import BodyLimit, Gatekeeper
-from visavis.deploy.server.settings import Role, Settings
+from visavis.deploy.server import page, routes
+from visavis.deploy.server.admission import BodyLimit
+from visavis.deploy.server.handlers import RequestHandlers
+from visavis.deploy.server.service import Service
+from visavis.deploy.server.settings import Settings
 from visavis.errors import VisavisError
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-class Service:
-    """What the routes share."""
-
-    def __init__(self, desk: Desk, settings: Settings) -> None:
-        self.desk = desk
-        self.settings = settings
-        self.metrics = Metrics()
-        self.gate = Gatekeeper(settings)
-        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="visavis-work")
-        self._pending = 0
-        self._audit_lock = threading.Lock()
-
-    def admit(self, request: Request, needs: Role) -> None:
-        """Check who asks; see `Gatekeeper.admit`."""
-        request.state.client_name = self.gate.admit(request, needs)
-
-    async def work(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run in a worker thread; turned away when too many wait already.
-
-        Raises:
-            HTTPException: 503.
-        """
-        if self._pending >= self.settings.workers + self.settings.waiting:
-            raise HTTPException(503, "too many requests are waiting; try again", {"Retry-After": "1"})
-        self._pending += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args, **options))
-        finally:
-            self._pending -= 1
-
-    async def sweep_forever(self) -> None:
-        """Erase subjects when their time is over."""
-        while True:
-            try:
-                receipt = await self.work(self.desk.gallery.sweep)
-                if receipt is not None:
-                    self.audit({"action": "retention", "subjects": receipt.subjects, "complete": receipt.complete})
-            except (VisavisError, HTTPException) as error:
-                log.warning("erasing expired subjects failed, it is tried again: %s", error)
-            await asyncio.sleep(self.settings.sweep_seconds)
-
-    def audit(self, entry: dict[str, Any]) -> None:
-        """Append one line of JSON to the audit log."""
-        if self.settings.audit is None:
-            return
-        line = json.dumps({"time": round(time.time(), 3), **entry}) + "\n"
-        with self._audit_lock, self.settings.audit.open("a", encoding="utf-8") as file:
-            file.write(line)
-
-    def close(self) -> None:
-        """Finish requests at hand, then let go."""
-        self._pool.shutdown(wait=True)
-        self.desk.close()
-        self.desk.gallery.close()
 
 
 def create_app(recognizer: Recognizer, gallery: Gallery, settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application; it closes the gallery when it ends."""
-    from visavis.deploy.server import page, routes
-
     settings = settings or Settings()
-    service = Service(Desk(recognizer, gallery, settings), settings)
+    service = Service(RequestHandlers(recognizer, gallery, settings), settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -140,7 +78,7 @@ async def _explain(service: Service, request: Request, error: Exception) -> JSON
     else:
         status, text = 500, "internal error; the service's log says more"
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return JSONResponse({"error": text.replace(f"{service.desk.gallery.path}: ", "")}, status, headers)
+    return JSONResponse({"error": text.replace(f"{service.handlers.gallery.path}: ", "")}, status, headers)
 
 
 class _Recorder:

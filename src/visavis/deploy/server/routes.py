@@ -1,4 +1,4 @@
-"""The routes of the service; each admits, reads its upload, hands over to the desk."""
+"""The routes of the service; each admits, reads its upload, hands over to the handlers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from visavis.deploy.answers import forgotten_json, subject_json
-from visavis.deploy.server.app import Service
-from visavis.deploy.server.metrics import resident_bytes
+from visavis.deploy.server.service import Service
+from visavis.deploy.server.telemetry import resident_bytes
 from visavis.deploy.server.uploads import read_upload
 
 
@@ -49,7 +49,7 @@ def _form(pictures: dict[str, bool], texts: dict[str, str], required: tuple[str,
 def make_router(service: Service) -> APIRouter:
     """All routes but the page's."""
     router = APIRouter()
-    desk, gallery, settings = service.desk, service.desk.gallery, service.settings
+    handlers, gallery, settings = service.handlers, service.handlers.gallery, service.settings
 
     @router.post(
         "/verify", openapi_extra=_form({"reference": False, "probe": False}, _POINT | {"crops": "true: with crops"})
@@ -59,7 +59,7 @@ def make_router(service: Service) -> APIRouter:
         service.admit(request, "read")
         form = await read_upload(request, settings)
         return await service.work(
-            desk.verify,
+            handlers.verify,
             form.one("reference"),
             form.one("probe"),
             fmr=form.number("fmr"),
@@ -79,7 +79,7 @@ def make_router(service: Service) -> APIRouter:
         service.admit(request, "read")
         form = await read_upload(request, settings)
         answer = await service.work(
-            desk.identify,
+            handlers.identify,
             form.one("picture"),
             fmr=form.number("fmr"),
             threshold=form.number("threshold"),
@@ -112,7 +112,7 @@ def make_router(service: Service) -> APIRouter:
         if days is not None and not 0 < days <= 36_500:
             raise HTTPException(400, "retention_days must be above 0 and at most 36500")
         answer = await service.work(
-            desk.enroll,
+            handlers.enroll,
             form.text("name"),
             form.many("pictures"),
             consent=form.text("consent")[:4000],
@@ -131,7 +131,7 @@ def make_router(service: Service) -> APIRouter:
         """Embeddings of every face of every picture, of length 1."""
         service.admit(request, "read")
         form = await read_upload(request, settings)
-        return await service.work(desk.embed, form.many("pictures"), aligned=form.flag("aligned"))
+        return await service.work(handlers.embed, form.many("pictures"), aligned=form.flag("aligned"))
 
     @router.get("/subjects")
     async def subjects(
@@ -195,7 +195,7 @@ def make_router(service: Service) -> APIRouter:
     async def model(request: Request) -> dict[str, Any]:
         """What the model is, its licence, data, intended use and measured differences between groups."""
         service.admit(request, "read")
-        return desk.about()
+        return handlers.about()
 
     @router.get("/healthz")
     async def healthz() -> dict[str, Any]:
@@ -209,8 +209,8 @@ def make_router(service: Service) -> APIRouter:
         service.admit(request, "read")
         gauges = {
             "subjects": float(await service.work(gallery.refresh)),
-            "embedded_crops": float(desk.embedder.crops),
-            "embedded_batches": float(desk.embedder.batches),
+            "embedded_crops": float(handlers.embedder.crops),
+            "embedded_batches": float(handlers.embedder.batches),
             "resident_bytes": resident_bytes(),
         }
         return PlainTextResponse(service.metrics.text(gauges), media_type="text/plain; version=0.0.4")

@@ -23,7 +23,7 @@ Named = tuple[str, bytes]
 
 
 @final
-class Desk:
+class RequestHandlers:
     """The recognizer, the gallery and the operator's settings together; methods may run in several threads."""
 
     def __init__(self, recognizer: Recognizer, gallery: Gallery, settings: Settings) -> None:
