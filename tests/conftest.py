@@ -49,3 +49,13 @@ def blob_folder(tmp_path_factory):
         lines += [f"{own[i]}\t{k}\t{own[(i + 1) % 4]}\t{k}" for i in range(4) for k in (1, 2)]
     (root / "pairs.txt").write_text("\n".join(lines) + "\n")
     return root
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server with pgvector, one for each test process."""
+    from postgres_server import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.close()

@@ -1,11 +1,5 @@
-"""The gallery in PostgreSQL gives the answers of the one in SQLite; on a real server, where there is one.
+"""The gallery in PostgreSQL gives the answers of the one in SQLite, on a real server."""
 
-VISAVIS_TEST_POSTGRES names a database with pgvector; without, the package pgserver starts one, or it is skipped.
-"""
-
-import os
-import shutil
-import tempfile
 import time
 import uuid
 
@@ -18,23 +12,12 @@ from visavis.deploy.pgvector import PgGallery
 from visavis.deploy.records import StorageError, UnknownSubject
 from visavis.errors import DataError
 
-psycopg = pytest.importorskip("psycopg")
-pytestmark = pytest.mark.slow
 MODEL = ModelIdentity("fake", 16, "a" * 64)
 
 
-@pytest.fixture(scope="module")
-def dsn():
-    given = os.environ.get("VISAVIS_TEST_POSTGRES")
-    if given:
-        yield given
-        return
-    pgserver = pytest.importorskip("pgserver")
-    folder = tempfile.mkdtemp()  # not pytest's: the server gives up root's rights and could not enter there
-    server = pgserver.get_server(folder, cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+@pytest.fixture
+def dsn(postgres):
+    return postgres.dsn
 
 
 @pytest.fixture(params=[False, True], ids=["exact", "hnsw"])
