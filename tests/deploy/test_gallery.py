@@ -108,7 +108,7 @@ def test_rename_merge_and_look_up(gallery):
     assert gallery.subject("Bóra").consent == "signed form 7"
     with pytest.raises(DataError, match="taken by subject"):
         gallery.update("Bóra", name="Ada")
-    merged = gallery.merge("Ada", "Bóra")
+    merged = gallery.merge("Ada", "Bóra").subject
     assert (merged.id, merged.samples, len(gallery)) == (a.id, 2, 1)
     assert gallery.search(unit(2), top=5)[0][0].name == "Ada"
     with pytest.raises(DataError, match="nobody with name 'Bóra'"):

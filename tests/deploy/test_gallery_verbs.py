@@ -151,6 +151,35 @@ def test_looking_after_a_gallery(capsys, model, people, tmp_path):
     assert "gallery export" in err
 
 
+def test_a_time_limit_stays_until_it_is_changed_by_name(capsys, model, people, tmp_path):
+    file = tmp_path / "g.db"
+    words = ("enroll", file, people / "Rosa/0.png", "--name", "Rosa", "--aligned", "--model", model)
+    run(capsys, *words, "--retention-days", "30", "--consent", "form 7")
+
+    def ends():
+        return json.loads(run(capsys, "gallery", file, "list", "--json")[1])[0]["expires"]
+
+    first = ends()
+    assert first is not None
+    run(capsys, "enroll", file, people / "Rosa/1.png", "--name", "Rosa", "--aligned")
+    assert ends() == first
+    assert "time limit stay" in run(capsys, *words, "--retention-days", "90")[1]
+    assert ends() == first
+    run(capsys, "enroll", file, people / "Blau/0.png", "--name", "Blau", "--aligned", "--consent", "form 9")
+    out = run(capsys, "gallery", file, "merge", "Blau", "Rosa")[1]
+    assert "kept until" in out
+    assert "form 9; form 7" in out
+    assert (
+        "form 8" in run(capsys, "gallery", file, "change", "Blau", "--retention-days", "90", "--consent", "form 8")[1]
+    )
+    assert ends() > first
+    for days in ("nan", "inf", "-5", "0"):
+        for verb in (("gallery", file, "change", "Blau"), words):
+            status, _, err = run(capsys, *verb, f"--retention-days={days}")
+            assert (status, err.count("\n")) == (2, 1)
+            assert "retention period" in err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -246,6 +246,21 @@ def test_the_audit_log_names_nobody(make, draw, tmp_path):
     assert "wwww" not in text
 
 
+def test_a_time_limit_outlives_the_next_enrolment_and_a_merge(service, draw):
+    kept = enroll(service, draw, "Rosa", draw.RED, retention_days="30", consent="form 7").json()["subject"]
+    again = enroll(service, draw, "Rosa", draw.PINK).json()
+    assert (again["added"], again["subject"]["expires"]) == (1, kept["expires"])
+    assert enroll(service, draw, "Rosa", draw.RED, retention_days="90").json()["subject"]["expires"] == kept["expires"]
+    other = enroll(service, draw, "Blau", draw.BLUE, consent="form 9").json()["subject"]
+    merged = service.post(f"/subjects/{other['id']}/merge", json={"names": ["Rosa"]}).json()
+    assert (merged["expires"], merged["consent"]) == (kept["expires"], "form 9; form 7")
+    assert len(merged["notes"]) == 2
+    for days in ("NaN", "Infinity", "-5", "0"):
+        body = f'{{"retention_days": {days}}}'.encode()
+        answer = service.patch(f"/subjects/{other['id']}", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422
+
+
 def test_expired_subjects_are_erased_by_themselves(make, draw, tmp_path):
     client = make(sweep_seconds=0.1)
     enroll(client, draw, "Rosa", draw.RED, retention_days=str(0.3 / 86_400))

@@ -21,7 +21,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep-crops", action="store_true", help="keep the crops in the gallery")
     parser.add_argument("--consent", default="", metavar="NOTE", help="why these people may be enrolled")
-    parser.add_argument("--retention-days", type=float, metavar="N", help="erase after N days")
+    parser.add_argument(
+        "--retention-days",
+        type=float,
+        metavar="N",
+        help="erase after N days from now; without it the end of a subject who is there stays",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -32,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
     from visavis.cli._gallery import open_gallery, progress
     from visavis.deploy.answers import candidate_json, subject_json
     from visavis.deploy.enrolling import enroll_pictures
-    from visavis.errors import DataError
+    from visavis.deploy.retention import checked_days
 
-    if args.retention_days is not None and args.retention_days <= 0:
-        raise DataError(f"--retention-days must be positive, got {args.retention_days:g}")
+    if args.retention_days is not None:
+        checked_days(args.retention_days)
     people = _people(args, Path)
     recognizer, gallery = open_gallery(args.gallery, args.model, create=True, detector=args.detector)
     summary = []
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"enrolled": summary, "subjects": total}, indent=2))
     else:
-        _tell(summary, total)
+        _tell(summary, total, terms=bool(args.consent) or args.retention_days is not None)
     return 0 if any(entry["subject"] for entry in summary) else 1
 
 
@@ -101,11 +106,15 @@ def _people(args: argparse.Namespace, path_type) -> dict[str, list[str]]:
     return people
 
 
-def _tell(summary: list[dict], total: int) -> None:
+def _tell(summary: list[dict], total: int, *, terms: bool) -> None:
     for entry in summary:
         if len(summary) <= 20 or entry["refused"] or entry["doubts"] or entry["resembles"]:
             again = f", {entry['already']} were there already" if entry["already"] else ""
             print(f"{entry['name']}: {_pictures(entry['added'])} enrolled{again}")
+        if terms and entry["already"] and not entry["added"]:
+            print(
+                "  nothing was added, so consent note and time limit stay; change them by: visavis gallery ... change"
+            )
         for name, reason in entry["refused"]:
             print(f"  refused {name}: {reason}")
         for name, reason in entry["doubts"]:

@@ -7,6 +7,7 @@ import argparse
 EPILOG = """actions:
   list [TEXT]              subjects, or those whose name contains TEXT
   rename OLD NEW           give a subject another name
+  change NAME              keep for --retention-days N from now, or replace the --consent note
   merge INTO OTHER...      these are one person
   duplicates               subjects so alike that they may be one person (--threshold)
   fpir                     how often a stranger would be matched in this gallery (--threshold)
@@ -27,7 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, metavar="S", help="similarity from which two count as one person")
     parser.add_argument("--fmr", type=float, metavar="RATE", help="or the model's threshold at this FMR")
     parser.add_argument("--min-size", type=int, default=2, metavar="N", help="smallest group of unknown faces (2)")
-    parser.add_argument("--consent", default="", metavar="NOTE", help="for adopt")
+    parser.add_argument("--consent", default="", metavar="NOTE", help="for adopt and change")
+    parser.add_argument("--retention-days", type=float, metavar="N", help="for change")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -40,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     actions = {
         "list": _list,
         "rename": _rename,
+        "change": _change,
         "merge": _merge,
         "duplicates": _duplicates,
         "fpir": _fpir,
@@ -103,12 +106,24 @@ def _rename(gallery, args):
     return subject_json(subject), [f"{old} is now called {subject.name}"]
 
 
-def _merge(gallery, args):
+def _change(gallery, args):
     from visavis.deploy.answers import subject_json
+    from visavis.errors import DataError
+
+    [name] = _words(args, 1, 1, "change NAME --retention-days N --consent NOTE")
+    if args.retention_days is None and not args.consent:
+        raise DataError("change what? add --retention-days N or --consent NOTE")
+    values = subject_json(gallery.update(name, consent=args.consent or None, retention_days=args.retention_days))
+    until = values["expires"] or "without a time limit"
+    return values, [f"{values['name']}: kept {until}, consent: {values['consent'] or 'none noted'}"]
+
+
+def _merge(gallery, args):
+    from visavis.deploy.answers import merge_json, merge_notes
 
     into, *others = _words(args, 2, 10_000, "merge INTO OTHER...")
-    subject = gallery.merge(into, *others)
-    return subject_json(subject), [f"{subject.name} now has {subject.samples} samples"]
+    done = gallery.merge(into, *others)
+    return merge_json(done), [f"{done.subject.name} now has {done.subject.samples} samples", *merge_notes(done)]
 
 
 def _duplicates(gallery, args):

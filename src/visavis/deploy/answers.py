@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from visavis.deploy.faces import Face, Verification
-from visavis.deploy.records import Candidate, Forgotten, Identification, Subject
+from visavis.deploy.records import Candidate, Forgotten, Identification, Merge, Subject
 
 
 def face_json(face: Face, *, all_faces: bool = False) -> dict[str, Any]:
@@ -73,6 +73,26 @@ def subject_json(subject: Subject) -> dict[str, Any]:
         "created": _iso(subject.created),
         "expires": None if subject.expires is None else _iso(subject.expires),
     }
+
+
+def merge_json(merge: Merge) -> dict[str, Any]:
+    """The subject after merging, what became of its terms in words, and the samples of each that was absorbed."""
+    return {
+        **subject_json(merge.subject),
+        "notes": merge_notes(merge),
+        "absorbed": [{**subject_json(other), "sample_ids": list(ids)} for other, ids in merge.absorbed],
+    }
+
+
+def merge_notes(merge: Merge) -> list[str]:
+    """What merging did to the time the subject is kept and to the consent note; empty when nothing differs."""
+    before, after = merge.before, merge.subject
+    notes = []
+    if len({s.expires for s in (before, *(other for other, _ in merge.absorbed))}) > 1 and after.expires is not None:
+        notes.append(f"kept until {_iso(after.expires)}, the earliest end of those merged")
+    if after.consent != before.consent:
+        notes.append(f"consent notes joined: {after.consent}")
+    return notes
 
 
 def forgotten_json(receipt: Forgotten) -> dict[str, Any]:

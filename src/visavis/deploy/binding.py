@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visavis.card import ModelCard
+from visavis.deploy.retention import checked_days
 from visavis.deploy.sealing import KEY_VARIABLE, Plain, Seal
 from visavis.deploy.store import SCHEMA_VERSION, Store
 from visavis.errors import DataError, ModelFormatError
@@ -51,7 +52,7 @@ def bind(store: Store, model: ModelIdentity, seal: Seal, retention_days: float |
         "dim": str(model.dim),
         "uuid": uid,
         "sealed": "" if isinstance(seal, Plain) else seal.seal(b"visavis", _context(uid)).hex(),
-        "retention_days": "" if retention_days is None else repr(float(retention_days)),
+        "retention_days": "" if retention_days is None else repr(checked_days(retention_days)),
     }
     with store.write() as db:
         if not db.execute("SELECT 1 FROM meta WHERE key = 'uuid'").fetchone():

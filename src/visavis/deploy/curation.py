@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from visavis.card import write_atomically
 from visavis.deploy.gallery import Gallery
-from visavis.deploy.records import Candidate
+from visavis.deploy.records import Candidate, UnknownSubject
+from visavis.deploy.retention import DAY, MAX_DAYS, joined_notes
 from visavis.errors import DataError
 
 _FORMAT = 1
@@ -129,17 +130,29 @@ def import_gallery(gallery: Gallery, path: str | os.PathLike[str]) -> int:
     for i in live:
         rows = order[bounds[i] : bounds[i + 1]]
         if len(rows):
-            left = float(values["expires"][i]) - now
+            consent, days = _terms(gallery, str(names[i]), str(values["consent"][i]), float(values["expires"][i]))
             gallery.enroll(
                 str(names[i]),
                 values["vectors"][rows],
                 weights=values["weights"][rows],
                 pictures=[b"import:" + values["vectors"][row].tobytes()[:24] for row in rows],
-                consent=str(values["consent"][i]),
-                retention_days=None if np.isinf(left) else left / 86_400,
+                consent=consent,
+                retention_days=days,
             )
             added += 1
     return added
+
+
+def _terms(gallery: Gallery, name: str, consent: str, expires: float) -> tuple[str, float | None]:
+    """The consent note and days to enrol an imported subject with: one who is there keeps the earlier end."""
+    now, days = _now(), None
+    try:
+        there = gallery.subject(name)
+    except UnknownSubject:
+        there = None
+    if np.isfinite(expires) and (there is None or there.expires is None or expires < there.expires):
+        days = min((expires - now) / DAY, MAX_DAYS)
+    return joined_notes([consent] if there is None else [there.consent, consent]), days
 
 
 def _now() -> float:

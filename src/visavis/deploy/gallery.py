@@ -18,6 +18,7 @@ from visavis.deploy.gallery_base import GalleryBase, Progress, Samples
 from visavis.deploy.index import Approximation, TemplateIndex, unit_vectors
 from visavis.deploy.locks import SharedLock
 from visavis.deploy.records import Candidate, Enrolment, Forgotten, Identification, Subject, clean_name, decide
+from visavis.deploy.retention import checked_days
 from visavis.deploy.sealing import Plain, Seal, seal_from_environment
 from visavis.deploy.store import Store
 from visavis.deploy.vectors import Precision
@@ -63,6 +64,8 @@ class Gallery(GalleryBase):
         seal: Seal | None = None,
     ) -> None:
         self.path = Path(path)
+        if retention_days is not None:
+            checked_days(retention_days)
         exists = self.path.exists() and self.path.stat().st_size > 0
         if create and not exists and model is None:
             raise DataError(f"{self.path}: a new gallery wants the model it is for; add --model MODEL")
@@ -116,21 +119,23 @@ class Gallery(GalleryBase):
             pictures: digests by which a sample that is already there is recognised and left out.
             crops: encoded pictures to keep; nothing is kept when None.
             consent: why this person may be enrolled; replaces the note of an earlier enrolment when not empty.
-            retention_days: erase after so many days; the gallery's default when None.
+            retention_days: erase after so many days from now. None leaves the end of a subject who is there as it is;
+                a new one gets the gallery's default. Where every sample is there already, nothing at all changes.
 
         Raises:
             DataError: wrong shape or length, not finite, no valid name; full disk; read-only.
         """
         marks = None if pictures is None else [self._mark(picture) for picture in pictures]
         samples = Samples.checked(self.model.dim, embeddings, weights, marks, crops)
-        self.sweep()  # or the samples of a subject whose time is over would come back with the name
-        now = time.time()
+        tidy, now = clean_name(name), time.time()
         expires = self._expires(now, retention_days)
+        self.sweep()  # or the samples of a subject whose time is over would come back with the name
         with self._store.write() as db:
+            new = samples.new(self._pictures(db, tidy))
+            if not new:
+                return Enrolment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
             generation = self._store.next_generation(db)
-            subject = self._touch(db, clean_name(name), consent, now, expires, generation)
-            there = {row[0] for row in db.execute("SELECT picture FROM samples WHERE subject = ?", (subject,))}
-            new = samples.new(there - {None})
+            subject = self._touch(db, tidy, consent, now, expires, generation, renew=retention_days is not None)
             db.executemany(
                 "INSERT INTO samples (subject, vector, weight, picture, crop, created) VALUES (?, ?, ?, ?, ?, ?)",
                 [
@@ -168,15 +173,25 @@ class Gallery(GalleryBase):
                 generation = self._store.next_generation(db)
                 rows = []
                 for name, vector in zip(tidy, vectors, strict=True):
-                    subject = self._touch(db, name, consent, now, expires, generation)
+                    subject = self._touch(db, name, consent, now, expires, generation, renew=False)
                     rows.append((subject, self.seal(vector.tobytes()), now))
                 db.executemany("INSERT INTO samples (subject, vector, weight, created) VALUES (?, ?, 1.0, ?)", rows)
         return len(names)
 
-    def _touch(self, db: Any, name: str, consent: str, now: float, expires: float | None, generation: int) -> int:
+    def _touch(
+        self, db: Any, name: str, consent: str, now: float, expires: float | None, generation: int, *, renew: bool
+    ) -> int:
+        """Make the subject, or note a change; `renew` gives one that is there the new end too."""
         values = self._stored(name, consent)
-        row = (values["name"], values.get("title"), values["consent"], now, expires, generation)
+        row = (values["name"], values.get("title"), values["consent"], now, expires, generation, renew)
         return db.execute(_UPSERT, row).fetchone()[0]
+
+    def _pictures(self, db: Any, name: str) -> set[bytes]:
+        """Marks of the pictures a subject has."""
+        rows = db.execute(
+            "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE name = ?", (self._label(name),)
+        )
+        return {row[0] for row in rows} - {None}
 
     def _label(self, name: str) -> str:
         return self._seal.digest(name.encode(), self._context).hex() if self.encrypted else name
@@ -300,6 +315,7 @@ class Gallery(GalleryBase):
 
 _UPSERT = (
     "INSERT INTO subjects (name, title, consent, created, expires, changed) VALUES (?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (name) DO UPDATE SET changed = excluded.changed, expires = excluded.expires, "
+    "ON CONFLICT (name) DO UPDATE SET changed = excluded.changed, "
+    "expires = CASE WHEN ? THEN excluded.expires ELSE expires END, "
     "consent = CASE WHEN excluded.consent = '' THEN consent ELSE excluded.consent END RETURNING id"
 )

@@ -20,14 +20,15 @@ from visavis.deploy.records import (
     Enrolment,
     Forgotten,
     Identification,
+    Merge,
     Subject,
     UnknownSubject,
     clean_name,
     decide,
 )
+from visavis.deploy.retention import DAY, checked_days, earliest, joined_notes
 from visavis.errors import DataError
 
-DAY = 86_400.0
 LIVE = "(expires IS NULL OR expires > ?)"
 Progress = Callable[[str], None]
 
@@ -137,7 +138,8 @@ class GalleryBase(ABC):
         return f"SELECT id, {self._name}, {count}, {self._consent}, created, expires FROM subjects"
 
     def _expires(self, now: float, days: float | None) -> float | None:
-        kept = self.retention_days if days is None else days
+        """When a new subject's time ends."""
+        kept = self.retention_days if days is None else checked_days(days)
         return None if kept is None else now + kept * DAY
 
     def __len__(self) -> int:
@@ -202,8 +204,13 @@ class GalleryBase(ABC):
         consent: str | None = None,
         retention_days: float | None = None,
     ) -> Subject:
-        """Rename a subject, change the consent note, or keep for so many days from now."""
+        """Rename a subject, change the consent note, or keep for so many days from now; what is None stays.
+
+        Raises:
+            DataError: nobody of that name or id, the new name is taken, or no valid `retention_days`.
+        """
         fresh = None if name is None else clean_name(name)
+        days = None if retention_days is None else checked_days(retention_days)
         with self._writing() as db:
             subject = self._find(db, who)
             values = self._stored(fresh, consent)
@@ -215,24 +222,39 @@ class GalleryBase(ABC):
                     raise DataError(
                         f"{self.path}: the name {fresh!r} is taken by subject {taken[0]}; merge the two instead"
                     )
-            values["expires"] = subject.expires if retention_days is None else time.time() + retention_days * DAY
+            values["expires"] = subject.expires if days is None else time.time() + days * DAY
             parts = ", ".join(f"{column} = ?" for column in values)
             db.execute(f"UPDATE subjects SET {parts} WHERE id = ?", (*values.values(), subject.id))
             self._changed(db, subject.id)
             return self._find(db, subject.id)
 
-    def merge(self, into: str | int, *others: str | int) -> Subject:
-        """Give the samples of `others` to `into`; the others cease to exist. Their template is fused anew."""
+    def merge(self, into: str | int, *others: str | int) -> Merge:
+        """Give the samples of `others` to `into`; the others cease to exist. Their template is fused anew.
+
+        The subject is kept until the earliest end of all, and the consent notes are joined: what was agreed for some of
+        the samples holds for them wherever they are.
+
+        Raises:
+            DataError: nobody of that name or id, or no other subject.
+        """
         with self._writing() as db:
             keep = self._find(db, into)
-            gone = {self._find(db, other).id for other in others} - {keep.id}
+            found = {subject.id: subject for subject in (self._find(db, other) for other in others)}
+            gone = [subject for subject in found.values() if subject.id != keep.id]
             if not gone:
                 raise DataError(f"merging wants another subject besides {keep.name!r}")
+            absorbed = []
             for subject in gone:
-                db.execute("UPDATE samples SET subject = ? WHERE subject = ?", (keep.id, subject))
-                db.execute("DELETE FROM subjects WHERE id = ?", (subject,))
-            self._changed(db, keep.id, gone)
-            return self._find(db, keep.id)
+                rows = db.execute("SELECT id FROM samples WHERE subject = ? ORDER BY id", (subject.id,)).fetchall()
+                absorbed.append((subject, tuple(row[0] for row in rows)))
+                db.execute("UPDATE samples SET subject = ? WHERE subject = ?", (keep.id, subject.id))
+                db.execute("DELETE FROM subjects WHERE id = ?", (subject.id,))
+            values = self._stored(None, joined_notes(s.consent for s in (keep, *gone)))
+            values["expires"] = earliest(s.expires for s in (keep, *gone))
+            parts = ", ".join(f"{column} = ?" for column in values)
+            db.execute(f"UPDATE subjects SET {parts} WHERE id = ?", (*values.values(), keep.id))
+            self._changed(db, keep.id, [subject.id for subject in gone])
+            return Merge(keep, tuple(absorbed), self._find(db, keep.id))
 
     def forget(self, *who: str | int, progress: Progress | None = None) -> Forgotten:
         """Erase subjects with everything of theirs, all or none, and look for what might be left.

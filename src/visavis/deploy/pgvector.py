@@ -21,6 +21,7 @@ from visavis.deploy.records import (
     Subject,
     clean_name,
 )
+from visavis.deploy.retention import checked_days
 from visavis.errors import DataError
 
 _NOTE = "the rows are gone and the tables rewritten; the server's log and its backups are its administrator's to erase"
@@ -61,6 +62,7 @@ class PgGallery(GalleryBase):
         approximate: bool = False,
         retention_days: float | None = None,
     ) -> None:
+        days = "" if retention_days is None else repr(checked_days(retention_days))
         try:
             import psycopg  # pyright: ignore[reportMissingImports]
             from psycopg import sql  # pyright: ignore[reportMissingImports]
@@ -83,7 +85,7 @@ class PgGallery(GalleryBase):
                     db.execute(sql.SQL("CREATE SCHEMA {}").format(name))
                 db.execute(sql.SQL("SET search_path TO {}, public").format(name))
                 if not there and model is not None:
-                    self._create(db, model, approximate, retention_days)
+                    self._create(db, model, approximate, days)
             self._db.execute(sql.SQL("SET search_path TO {}, public").format(name))
             self.model = self._bound(model)
         except BaseException:
@@ -91,7 +93,7 @@ class PgGallery(GalleryBase):
             raise
 
     @staticmethod
-    def _create(db: Any, model: ModelIdentity, approximate: bool, retention_days: float | None) -> None:
+    def _create(db: Any, model: ModelIdentity, approximate: bool, days: str) -> None:
         dim = int(model.dim)
         db.execute("CREATE TABLE meta (key text PRIMARY KEY, value text NOT NULL)")
         db.execute(
@@ -107,7 +109,6 @@ class PgGallery(GalleryBase):
         db.execute("CREATE INDEX ON samples (subject)")
         if approximate:
             db.execute("CREATE INDEX ON subjects USING hnsw (template vector_ip_ops)")
-        days = "" if retention_days is None else repr(float(retention_days))
         values = {"model_name": model.name, "model_digest": model.digest, "dim": str(dim), "retention_days": days}
         for item in values.items():
             db.execute("INSERT INTO meta VALUES (?, ?)", item)
@@ -162,17 +163,23 @@ class PgGallery(GalleryBase):
         """Add samples to a subject; see `Gallery.enroll`."""
         samples = Samples.checked(self.model.dim, embeddings, weights, pictures, crops)
         tidy, now = clean_name(name), time.time()
+        expires = self._expires(now, retention_days)
         self.sweep()
         with self._transaction() as db:
+            known = db.execute(
+                "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE name = ? FOR UPDATE", (tidy,)
+            ).fetchall()
+            new = samples.new({bytes(row[0]) for row in known if row[0] is not None})
+            if not new:
+                return Enrolment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
             subject = db.execute(
                 "INSERT INTO subjects (name, consent, created, expires, template) VALUES (?, ?, ?, ?, ?::vector) "
-                "ON CONFLICT (name) DO UPDATE SET expires = excluded.expires, "
+                "ON CONFLICT (name) DO UPDATE SET "
+                "expires = CASE WHEN ?::boolean THEN excluded.expires ELSE subjects.expires END, "
                 "consent = CASE WHEN excluded.consent = '' THEN subjects.consent ELSE excluded.consent END "
                 "RETURNING id",
-                (tidy, consent, now, self._expires(now, retention_days), _text(samples.vectors[0])),
+                (tidy, consent, now, expires, _text(samples.vectors[0]), retention_days is not None),
             ).fetchone()[0]
-            known = db.execute("SELECT picture FROM samples WHERE subject = ?", (subject,)).fetchall()
-            new = samples.new({bytes(row[0]) for row in known if row[0] is not None})
             for i in new:
                 db.execute(
                     "INSERT INTO samples (subject, vector, weight, picture, crop, created) "

@@ -41,6 +41,15 @@ class Enrolment:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """What merging did: the subject `before` and after, and those it absorbed with the numbers of their samples."""
+
+    before: Subject
+    absorbed: tuple[tuple[Subject, tuple[int, ...]], ...]
+    subject: Subject
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A subject that resembles a probe; similarity is a cosine in [−1, 1]."""
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from visavis.deploy.gallery import Gallery
 from visavis.deploy.records import Cluster, Enrolment
+from visavis.deploy.retention import DAY, checked_days
 from visavis.errors import DataError
 
 
@@ -83,7 +84,7 @@ def drop_unknowns(
         if unknowns is not None:
             count = sum(db.execute("DELETE FROM unknowns WHERE id = ?", (int(u),)).rowcount for u in unknowns)
         elif older_than_days is not None:
-            before = time.time() - older_than_days * 86_400
+            before = time.time() - checked_days(older_than_days) * DAY
             count = db.execute("DELETE FROM unknowns WHERE created < ?", (before,)).rowcount
         else:
             count = db.execute("DELETE FROM unknowns").rowcount

@@ -9,7 +9,8 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from visavis.deploy.answers import forgotten_json, subject_json
+from visavis.deploy.answers import forgotten_json, merge_json, subject_json
+from visavis.deploy.retention import MAX_DAYS
 from visavis.deploy.server.service import Service
 from visavis.deploy.server.telemetry import resident_bytes
 from visavis.deploy.server.uploads import read_upload
@@ -20,7 +21,7 @@ class Change(BaseModel):
 
     name: str | None = Field(None, max_length=400)
     consent: str | None = Field(None, max_length=4000)
-    retention_days: float | None = Field(None, gt=0, le=36_500)
+    retention_days: float | None = Field(None, gt=0, le=MAX_DAYS)
 
 
 class Whom(BaseModel):
@@ -97,7 +98,7 @@ def make_router(service: Service) -> APIRouter:
             {
                 "name": "the subject",
                 "consent": "why this person may be enrolled",
-                "retention_days": "erase after so many days",
+                "retention_days": "erase after so many days; left out, the end of a subject who is there stays",
                 "aligned": "true: aligned crops",
                 "strict": "true: refuse pictures of poor quality",
             },
@@ -109,8 +110,8 @@ def make_router(service: Service) -> APIRouter:
         service.admit(request, "write")
         form = await read_upload(request, settings)
         days = form.number("retention_days")
-        if days is not None and not 0 < days <= 36_500:
-            raise HTTPException(400, "retention_days must be above 0 and at most 36500")
+        if days is not None and not 0 < days <= MAX_DAYS:
+            raise HTTPException(400, f"retention_days must be above 0 and at most {MAX_DAYS:g}")
         answer = await service.work(
             handlers.enroll,
             form.text("name"),
@@ -170,10 +171,10 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post("/subjects/{number}/merge")
     async def merge(request: Request, number: int, others: Whom) -> dict[str, Any]:
-        """Give the samples of others to this subject; the others cease to exist."""
+        """Give the samples of others to this subject; they cease to exist. The earliest end and all notes hold."""
         service.admit(request, "write")
         request.state.subjects = [number, *others.ids]
-        return subject_json(await service.work(gallery.merge, number, *others.ids, *others.names))
+        return merge_json(await service.work(gallery.merge, number, *others.ids, *others.names))
 
     @router.delete("/subjects/{number}")
     async def delete(request: Request, number: int) -> dict[str, Any]:
