@@ -25,7 +25,8 @@ import torch
 
 from visavis.backbones.models import TorchEmbedder, load_model
 from visavis.data import synthetic
-from visavis.data.pairs import check_pairs, read_pairs
+from visavis.data.pair_base import check_pairs
+from visavis.data.pairs import read_pairs
 from visavis.data.patches import Patch, PatchSource, deepid_patches
 from visavis.data.record_writer import write_records
 from visavis.data.sources import Source, open_source, read_identities

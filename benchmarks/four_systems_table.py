@@ -39,7 +39,8 @@ def embedded(embedder: Any, source: Any, wanted: Any) -> Any:
 
 def _opened(run: Path, judge: Path, listed: Path) -> tuple[Any, Any, Any]:
     """The embedder, the pairs and the embeddings of their pictures."""
-    from visavis.data.pairs import check_pairs, read_pairs
+    from visavis.data.pair_base import check_pairs
+    from visavis.data.pairs import read_pairs
     from visavis.data.sources import open_source
     from visavis.deploy.embedders import load_embedder
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from visavis.data.pair_base import check_pairs
 from visavis.data.pair_dialect import Dialect
 from visavis.data.pair_sets import read_cfp, read_two_lines, read_video_pairs
-from visavis.data.pairs import check_pairs, read_pairs
+from visavis.data.pairs import read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.vision import images

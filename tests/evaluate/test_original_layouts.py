@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from visavis.cli import main
-from visavis.data.pairs import build_pairs, read_pairs
+from visavis.data.pair_base import build_pairs
+from visavis.data.pairs import read_pairs
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.pairs import subjects_of
 from visavis.evaluate.protocols import load_protocol

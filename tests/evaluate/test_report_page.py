@@ -8,11 +8,12 @@ import pytest
 from visavis.errors import DataError
 from visavis.evaluate.comparison import compare
 from visavis.evaluate.evaluated import read_evaluation
+from visavis.evaluate.figures import Plot, Series
 from visavis.evaluate.group_pairs import GroupPairProtocol
 from visavis.evaluate.pairs import PairProtocol, verification_plots
 from visavis.evaluate.plots import to_png
 from visavis.evaluate.protocol import Settings
-from visavis.evaluate.report import Plot, Report, Series, plain
+from visavis.evaluate.report import Report, plain
 from visavis.evaluate.runner import evaluate
 from visavis.evaluate.tables import Table
 from visavis.evaluate.training import training_plots

@@ -49,7 +49,7 @@ def write_run_report(
 
 def _mined(folder: Path) -> list[Any]:
     """What a triplet loss mined last: per triplet the anchor beside its positive, then beside its negative."""
-    from visavis.evaluate.report import PicturePair
+    from visavis.evaluate.figures import PicturePair
     from visavis.vision.images import encode
 
     path = folder / "triplets.npz"

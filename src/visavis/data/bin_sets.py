@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from visavis.data.pairs import ListedPairs, build_pairs
+from visavis.data.pair_base import ListedPairs, build_pairs
 from visavis.data.plain_pickle import Array, Blob, loads, materialize
 from visavis.data.sources import Source
 from visavis.errors import DataError

@@ -12,7 +12,7 @@ import numpy as np
 
 from visavis.data.bin_sets import BinSource, write_bin
 from visavis.data.lists import write_list
-from visavis.data.pairs import check_pairs, write_pairs
+from visavis.data.pair_base import check_pairs, write_pairs
 from visavis.data.record_writer import write_records
 from visavis.data.sources import Source
 from visavis.errors import DataError, unknown_name

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from visavis.data.bin_sets import open_bin
+from visavis.data.pair_base import ListedPairs, build_pairs, even_folds
 from visavis.data.pair_dialect import Row, is_number, relative
-from visavis.data.pairs import ListedPairs, build_pairs, even_folds
 from visavis.data.text import bad_line, natural_key, read_lines
 from visavis.errors import DataError
 from visavis.vision.images import is_image_path

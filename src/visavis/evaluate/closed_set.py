@@ -10,9 +10,9 @@ import numpy as np
 from visavis.data.lists import open_list
 from visavis.errors import ProtocolError
 from visavis.evaluate.embedding import Embedded
+from visavis.evaluate.figures import Plot, Series
 from visavis.evaluate.loading import ManySources, Request, Task
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
-from visavis.evaluate.report import Plot, Series
 from visavis.evaluate.statistics import subject_interval, wilson
 from visavis.evaluate.tables import Table, percent, percent_range
 from visavis.types import FloatArray, IntArray

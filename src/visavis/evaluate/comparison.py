@@ -14,10 +14,11 @@ from visavis.evaluate.curves import rate_name
 from visavis.evaluate.embedding import Images
 from visavis.evaluate.environment import environment
 from visavis.evaluate.evaluated import SAME, Evaluated
+from visavis.evaluate.figures import Plot
 from visavis.evaluate.hardest import hardest_pairs
 from visavis.evaluate.paired import holm, mcnemar, minimum_detectable_difference, paired_bootstrap
 from visavis.evaluate.paired_templates import template_test, template_test_table
-from visavis.evaluate.report import Plot, Report
+from visavis.evaluate.report import Report
 from visavis.evaluate.tables import Table, p_value, percent, percent_range
 from visavis.evaluate.verification import FMRS
 

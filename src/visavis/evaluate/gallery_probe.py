@@ -11,10 +11,10 @@ from visavis.data.sources import Source, open_source
 from visavis.errors import ProtocolError
 from visavis.evaluate.distractors import growing_distractors
 from visavis.evaluate.embedding import Embedded
+from visavis.evaluate.figures import Plot, Series
 from visavis.evaluate.identification import Identification, Search, search
 from visavis.evaluate.loading import ManySources, Request, Task
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
-from visavis.evaluate.report import Plot, Series
 from visavis.evaluate.statistics import subject_interval, wilson
 from visavis.evaluate.tables import Table, percent, percent_range
 from visavis.evaluate.template_search import search_outcome

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from visavis.data.pairs import PLAIN, build_pairs, read_pairs
+from visavis.data.pair_base import build_pairs
+from visavis.data.pairs import PLAIN, read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.folds import cut_folds

@@ -8,8 +8,8 @@ import numpy as np
 
 from visavis.evaluate.embedding import Images
 from visavis.evaluate.evaluated import Evaluated
+from visavis.evaluate.figures import PicturePair
 from visavis.evaluate.protocol import Mistake
-from visavis.evaluate.report import PicturePair
 from visavis.evaluate.runner import picture_pairs
 
 _SHOWN = 8

@@ -10,9 +10,9 @@ import numpy as np
 
 from visavis.evaluate.curves import ErrorCurve, rate_name
 from visavis.evaluate.embedding import Embedded
+from visavis.evaluate.figures import Plot, Series
 from visavis.evaluate.presets import centred_cosine, get_preset, pair_measure, preset_table, run_preset, xnorm
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
-from visavis.evaluate.report import Plot, Series
 from visavis.evaluate.statistics import bootstrap_subjects, wilson
 from visavis.evaluate.tables import Table, number, percent, percent_range
 from visavis.evaluate.verification import Verification, pair_similarities, verify_scores

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from visavis.evaluate.report import Plot, Series
+from visavis.evaluate.figures import Plot, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

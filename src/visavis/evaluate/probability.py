@@ -10,7 +10,7 @@ import numpy as np
 
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import Float64, error_curve
-from visavis.evaluate.report import Plot, Series
+from visavis.evaluate.figures import Plot, Series
 from visavis.evaluate.statistics import wilson
 from visavis.evaluate.tables import Table, percent
 from visavis.types import BoolArray, FloatArray, IntArray

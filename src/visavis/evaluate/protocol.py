@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.evaluate.embedding import Embedded
-from visavis.evaluate.report import Plot
+from visavis.evaluate.figures import Plot
 from visavis.evaluate.tables import Table
 
 Scores = Mapping[str, npt.NDArray[Any]]

@@ -11,44 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visavis.evaluate.tables import Table
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line, step or filled shape of a plot. `style`: line, step, fill, points, marker (vertical at x[0]).
-
-    Points may have an interval each: `interval` (2, N), its lower and upper ends.
-    """
-
-    label: str
-    x: npt.NDArray[np.float64]
-    y: npt.NDArray[np.float64]
-    style: str = "line"
-    interval: npt.NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True)
-class Plot:
-    """The data of one figure; `scales` names the x and the y axis' scale: linear, log or probit."""
-
-    name: str
-    title: str
-    x_label: str
-    y_label: str
-    series: tuple[Series, ...]
-    scales: tuple[str, str] = ("linear", "linear")
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class PicturePair:
-    """Two crops (JPEG bytes) and what the model made of them."""
-
-    reference: bytes
-    probe: bytes
-    caption: tuple[str, ...]
-    group: str = ""
+from visavis.evaluate.figures import PicturePair, Plot
+from visavis.evaluate.tables import Table, percent
 
 
 @dataclass(frozen=True)
@@ -81,9 +45,20 @@ class Report:
 
     def to_html(self) -> str:
         """One page with its plots and pictures inside: no network, no script."""
-        from visavis.evaluate.page import render_report
+        from visavis.evaluate.page import render
 
-        return render_report(self)
+        name = str(self.model.get("name", "model"))
+        compares = _compares(self)
+        return render(
+            title=f"{name}: {self.protocol}" if compares else f"{name} on {self.protocol}",
+            subtitle=_subtitle(self.context),
+            key=_key_figures(self.results),
+            tables=self.tables,
+            plots=self.plots,
+            pictures=self.pictures,
+            facts=_facts(self),
+            pictures_title="The hardest pairs" if compares else "Most confident mistakes",
+        )
 
     def to_markdown(self) -> str:
         """The tables in Markdown."""
@@ -120,3 +95,77 @@ def plain(value: Any) -> Any:
     if isinstance(value, (np.floating, float)):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+def _compares(report: Report) -> bool:
+    """Whether it is about several models."""
+    return "tests" in report.results or "seed_effect" in report.results
+
+
+def _key_figures(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The three or four figures a reader looks for first."""
+    key = []
+    accuracy = results.get("accuracy")
+    if isinstance(accuracy, Mapping):
+        key.append(("accuracy", percent(accuracy["mean"])))
+    ranks = [n for n in ("rank_1", "top_1") if isinstance(results.get(n), float)]
+    key += [(n.replace("_", "-"), percent(results[n])) for n in ranks]
+    rates = {k: v for k, v in (results.get("tmr_at_fmr") or {}).items() if v is not None}
+    if rates:
+        name, value = list(rates.items())[-1]
+        key.append((f"TMR at FMR {name}", percent(value)))
+    if isinstance(results.get("eer"), float):
+        key.append(("equal error rate", percent(results["eer"])))
+    if isinstance(results.get("auc"), float):
+        key.append(("area under the ROC", f"{results['auc']:.4f}"))
+    return key[:4]
+
+
+def _subtitle(context: Mapping[str, Any]) -> str:
+    data = context.get("data", {})
+    parts = [f"{value:,} {name}" for name, value in data.items() if isinstance(value, int) and name != "folds_in_list"]
+    time = context.get("environment", {}).get("time", "")
+    return " · ".join([*parts, time.replace("T", " ").replace("+00:00", " UTC")])
+
+
+def _facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Failures, model card, and how to do it again."""
+    context = report.context
+    failures = context.get("failures_to_acquire", {})
+    listed = [(name, reason) for name, reason in list(failures.get("reasons", {}).items())[:50]]
+    if failures.get("images", 0) > len(listed):
+        listed.append(("…", f"{failures['images'] - len(listed):,} more in the JSON"))
+    card = dict(report.model.get("card", {}))
+    known = {k: v for k, v in report.model.items() if k != "card"}
+    if "preprocess" in known:  # which says the flip that was used
+        known.pop("flip", None)
+    model = [*known.items(), *((k, v) for k, v in card.items() if k not in known)]
+    environment = context.get("environment", {})
+    data = context.get("data", {})
+    repeat = [
+        ("command", environment.get("command", "")),
+        *((k, v) for k, v in data.items() if k in ("source", "lists", "comparisons_digest")),
+        ("scores", context.get("scores", "")),
+        *context.get("settings", {}).items(),
+        ("versions", ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())),
+        *(environment.get("machine", {})).items(),
+        *((f"seconds, {k}", f"{v:.2f}") for k, v in context.get("seconds", {}).items() if isinstance(v, float)),
+        ("cached embeddings", context.get("seconds", {}).get("cached_embeddings", "")),
+    ]
+    return [
+        ("Pictures that could not be acquired", listed),
+        ("Model card", [(_words(k), _show(v)) for k, v in model if v not in ("", {}, None) and not _compares(report)]),
+        ("To reproduce", [(_words(k), _show(v)) for k, v in repeat if v not in ("", None)]),
+    ]
+
+
+def _words(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(k)} {_show(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return " × ".join(map(str, value)) if len(value) == 2 else ", ".join(map(str, value))
+    return str(value)

@@ -19,10 +19,11 @@ from visavis.evaluate.baseline import PixelEmbedder, baseline_table
 from visavis.evaluate.cache import EmbeddingCache
 from visavis.evaluate.embedding import Embedded, Images, Progress, embed_images
 from visavis.evaluate.environment import describe_model, environment
+from visavis.evaluate.figures import PicturePair
 from visavis.evaluate.pairs import PairProtocol
 from visavis.evaluate.presets import get_preset
 from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
-from visavis.evaluate.report import PicturePair, Report
+from visavis.evaluate.report import Report
 from visavis.types import ByteArray, Embedder, Pairs
 from visavis.vision.images import encode
 

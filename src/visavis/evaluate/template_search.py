@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from visavis.evaluate.embedding import Embedded
+from visavis.evaluate.figures import Plot, Series
 from visavis.evaluate.identification import Identification, Search, search
 from visavis.evaluate.protocol import EvaluationProtocol, Outcome, Scores, Settings
-from visavis.evaluate.report import Plot, Series
 from visavis.evaluate.tables import Table, percent, percent_range
 from visavis.evaluate.template_pairs import picture_weights
 from visavis.evaluate.templates import Pooling, pool_templates

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from visavis.errors import DataError
-from visavis.evaluate.report import Plot, Series
+from visavis.evaluate.figures import Plot, Series
 
 METRICS = "metrics.jsonl"
 _CURVES = (("loss", "Loss"), ("lr", "Learning rate"), ("images_per_second", "Pictures per second"))

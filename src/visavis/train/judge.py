@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from visavis.data.pairs import check_pairs, read_pairs
+from visavis.data.pair_base import check_pairs
+from visavis.data.pairs import read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.evaluate.verification import Verification, verify_pairs
