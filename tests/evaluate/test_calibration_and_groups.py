@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from visavis.errors import ProtocolError
 from visavis.evaluate.calibration import calibrate_threshold
 from visavis.evaluate.groups import differentials, group_rates, group_report
-from visavis.evaluate.probability import calibration_figures, cross_calibrated, fit_isotonic, fit_logistic, reliability
+from visavis.evaluate.metric_tables import calibration_figures, group_table
+from visavis.evaluate.probability import cross_calibrated, fit_isotonic, fit_logistic, reliability
 from visavis.evaluate.statistics import wilson
 from visavis.evaluate.tables import Table
 
@@ -121,10 +122,10 @@ def test_worst_group_comes_first_and_differentials_are_the_formulas():
     scores, genuine = scores_of(8, 3000)
     group = np.arange(3000) % 2
     scores += group * 0.1  # group 1 looks alike to the model: more false matches
-    body, table = group_report(scores, genuine, (group, group), ("first", "second"), column="site", fmr=0.05)
+    body = group_report(scores, genuine, (group, group), ("first", "second"), column="site", fmr=0.05)
     assert [g["group"] for g in body["groups"]] == ["second", "first"]
     assert body["fmr_overall"] <= 0.05 < body["groups"][0]["fmr"]
-    assert table.rows[0][0] == "second"
+    assert group_table("site", body).rows[0][0] == "second"
     with pytest.raises(ProtocolError, match="at least two groups"):
         group_report(scores, genuine, (group, group), ("one",), column="site")
 

@@ -5,6 +5,7 @@ import pytest
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.evaluate.joint_bayesian import JointBayesian, PairScorer, Pca
+from visavis.evaluate.joint_bayesian_file import load_scorer, save_scorer
 
 DIM = 4
 
@@ -154,14 +155,14 @@ def test_features_that_vary_in_fewer_directions_are_scored_by_these(caplog) -> N
 def test_a_scorer_survives_the_disk(tmp_path, drawn: tuple[JointBayesian, np.ndarray, np.ndarray]) -> None:
     _, x, labels = drawn
     scorer = PairScorer.fit(x, labels, dim=3)
-    scorer.save(tmp_path / "scorer.npz")
-    back = PairScorer.load(tmp_path / "scorer.npz")
+    save_scorer(scorer, tmp_path / "scorer.npz")
+    back = load_scorer(tmp_path / "scorer.npz")
     np.testing.assert_array_equal(back.score(x[:9], x[9:18]), scorer.score(x[:9], x[9:18]))
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
     np.savez(tmp_path / "other.npz", pca_mean=np.zeros(3))
     for name in ("bad.npz", "other.npz", "none.npz"):
         with pytest.raises(ModelFormatError, match="Joint Bayesian"):
-            PairScorer.load(tmp_path / name)
+            load_scorer(tmp_path / name)
 
 
 @pytest.mark.parametrize(

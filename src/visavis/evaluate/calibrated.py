@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.calibration import calibrate_threshold, require_support, threshold_table
+from visavis.evaluate.calibration import calibrate_threshold, require_support
 from visavis.evaluate.curves import rate_name
 from visavis.evaluate.folds import cut_folds
-from visavis.evaluate.probability import calibration_figures, cross_calibrated, fit_logistic
+from visavis.evaluate.metric_tables import calibration_figures, threshold_table
+from visavis.evaluate.probability import cross_calibrated, fit_logistic
 from visavis.evaluate.protocol import EvaluationProtocol
 from visavis.evaluate.report import Report
 

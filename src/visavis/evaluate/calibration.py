@@ -14,7 +14,6 @@ import numpy.typing as npt
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import allowed_false_matches, between, error_curve, rate_name
 from visavis.evaluate.statistics import percentile_interval, subject_weights, wilson
-from visavis.evaluate.tables import Table, percent, percent_range
 from visavis.types import BoolArray, FloatArray, IntArray
 
 
@@ -140,20 +139,3 @@ def set_digest(names: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> str:
     for values in arrays:
         digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
-
-
-def threshold_table(found: Sequence[CalibratedThreshold]) -> Table:
-    """Thresholds with what they gave."""
-    rows = tuple(
-        (
-            f"FMR {rate_name(c.target)}",
-            f"{c.threshold:.4f}",
-            " – ".join(f"{v:.4f}" for v in c.threshold_interval),
-            percent(c.fmr, 3),
-            percent_range(c.fmr_interval, 3),
-            percent(c.tmr),
-        )
-        for c in found
-    )
-    columns = ("calibrated for", "threshold", "95 %", "FMR here", "95 %", "TMR")
-    return Table("Calibrated thresholds", columns, rows, f"Set {found[0].digest}." if found and found[0].digest else "")

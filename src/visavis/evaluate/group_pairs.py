@@ -16,6 +16,7 @@ from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.folds import cut_folds
 from visavis.evaluate.groups import group_report
 from visavis.evaluate.loading import ManySources, Request, SourceImages, Task, require_pictures
+from visavis.evaluate.metric_tables import group_table
 from visavis.evaluate.pairs import PairProtocol
 from visavis.evaluate.protocol import Embedded, Outcome, Scores, Settings
 from visavis.evaluate.tables import Table, percent, percent_range
@@ -44,9 +45,10 @@ class GroupPairProtocol(PairProtocol):
         groups, tables = {}, []
         for column, (_, _, names) in self.groupings.items():
             numbers = (scores[f"group_reference:{column}"], scores[f"group_probe:{column}"])
-            body, table = group_report(
+            body = group_report(
                 scores["similarity"], scores["genuine"], numbers, names, column=column, fmr=settings.group_fmr
             )
+            table = group_table(column, body)
             body["accuracy"], own = _accuracies(scores, numbers, names, column)
             groups[column] = body
             tables += [table, own]

@@ -17,7 +17,6 @@ import numpy as np
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import error_curve
 from visavis.evaluate.statistics import wilson
-from visavis.evaluate.tables import Table, percent, percent_range
 from visavis.types import BoolArray, FloatArray, IntArray
 
 
@@ -104,7 +103,7 @@ def group_report(
     column: str,
     fmr: float = 1e-3,
     threshold: float | None = None,
-) -> tuple[dict[str, Any], Table]:
+) -> dict[str, Any]:
     """The groups of one column at the threshold that gives `fmr` over all impostors, or at a given one.
 
     Raises:
@@ -122,7 +121,7 @@ def group_report(
     cross = int(np.count_nonzero(crossed & (similarities >= threshold))), int(np.count_nonzero(crossed))
     point = curve.at(threshold)
     unequal = {"fmr": differentials([r.fmr for r in found]), "fnmr": differentials([r.fnmr for r in found])}
-    body = {
+    return {
         "threshold": threshold,
         "fmr_overall": point.fmr,
         "fnmr_overall": 1 - point.tmr,
@@ -134,7 +133,6 @@ def group_report(
         },
         "differentials": unequal,
     }
-    return body, _table(column, threshold, found, unequal, body["between_groups"])
 
 
 def _group_dict(r: GroupRates) -> dict[str, Any]:
@@ -147,29 +145,3 @@ def _group_dict(r: GroupRates) -> dict[str, Any]:
         "fnmr": r.fnmr,
         "fnmr_interval": list(wilson(r.false_non_matches, r.genuine)) if r.genuine else None,
     }
-
-
-def _table(
-    column: str, threshold: float, found: Sequence[GroupRates], unequal: dict[str, Any], between: dict[str, Any]
-) -> Table:
-    rows = []
-    for r in found:
-        d = _group_dict(r)
-        cells = (
-            percent(r.fmr, 3),
-            percent_range(d["fmr_interval"], 3),
-            percent(r.fnmr),
-            percent_range(d["fnmr_interval"]),
-            f"{r.genuine:,} / {r.impostor:,}",
-        )
-        rows.append((r.group, *cells))
-    said = []
-    for kind in ("fmr", "fnmr"):
-        ratio = unequal[kind]["max_over_geometric_mean"]
-        shown = "not defined, a rate is zero" if ratio is None else f"{ratio:.2f}"
-        said.append(f"worst {kind.upper()} / geometric mean: {shown}")
-    note = f"Common threshold {threshold:.4f}. " + "; ".join(said) + "."
-    if between["impostor"]:
-        note += f" Between groups: FMR {percent(between['fmr'], 3)} of {between['impostor']:,}."
-    columns = (column, "FMR", "95 %", "FNMR", "95 %", "genuine / impostor")
-    return Table(f"By {column}, at one threshold", columns, tuple(rows), note)

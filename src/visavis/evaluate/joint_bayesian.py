@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import os
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from visavis.card import write_atomically
-from visavis.errors import DataError, ModelFormatError
+from visavis.errors import DataError
 from visavis.types import FloatArray, IntArray
 
 log = logging.getLogger(__name__)
@@ -204,31 +199,3 @@ class PairScorer:
     def score(self, first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64]:
         """Log likelihood ratios (N,) of pairs of features (N, D)."""
         return self.joint.score(self.pca(first), self.pca(second))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as .npz, atomically."""
-        buffer = io.BytesIO()
-        np.savez(
-            buffer, pca_mean=self.pca.mean, pca_components=self.pca.components, pca_variance=self.pca.variance,
-            mean=self.joint.mean, between=self.joint.between, within=self.joint.within,
-        )  # fmt: skip
-        write_atomically(Path(path), buffer.getvalue())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PairScorer:
-        """Read what `save` wrote; nothing in the file is executed.
-
-        Raises:
-            ModelFormatError: missing, damaged, or not such a file.
-        """
-        names = ("pca_mean", "pca_components", "pca_variance", "mean", "between", "within")
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                parts = [np.asarray(stored[name], np.float64) for name in names]
-        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise ModelFormatError(f"{os.fspath(path)}: expected a Joint Bayesian scorer (.npz): {error}") from error
-        dim, wide = parts[1].shape if parts[1].ndim == 2 else (0, 0)
-        wanted = ((wide,), (dim, wide), (dim,), (dim,), (dim, dim), (dim, dim))
-        if tuple(p.shape for p in parts) != wanted or not all(np.isfinite(p).all() for p in parts):
-            raise ModelFormatError(f"{os.fspath(path)}: the arrays of this Joint Bayesian scorer do not fit together")
-        return cls(Pca(*parts[:3]), JointBayesian(*parts[3:]))

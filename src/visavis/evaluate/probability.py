@@ -10,9 +10,6 @@ import numpy as np
 
 from visavis.errors import ProtocolError
 from visavis.evaluate.curves import Float64, error_curve
-from visavis.evaluate.figures import Plot, Series
-from visavis.evaluate.statistics import wilson
-from visavis.evaluate.tables import Table, percent
 from visavis.types import BoolArray, FloatArray, IntArray
 
 
@@ -157,25 +154,6 @@ def cross_calibrated(
         "isotonic": {"edges": steps.edges.tolist(), "values": steps.values.tolist(), "prior": float(g.mean())},
     }
     return {name: reliability(p, g) for name, p in predicted.items()}, maps
-
-
-def calibration_figures(found: dict[str, Reliability]) -> tuple[Table, Plot]:
-    """A table and the reliability diagram."""
-    rows = tuple(
-        (name, percent(r.expected_calibration_error), f"{r.brier:.4f}", f"{r.log_loss:.4f}")
-        for name, r in found.items()
-    )
-    note = "Each fold judged by maps fitted on the others, at the set's own share of genuine comparisons."
-    table = Table("Score to probability", ("map", "expected calibration error", "Brier", "log loss (bits)"), rows, note)
-    points = tuple(Series(name, r.predicted, r.observed, "points", _intervals(r)) for name, r in found.items())
-    note = "Bars: 95 % intervals (Wilson) of the share in each of 15 bins of predicted probability."
-    return table, Plot("reliability", "Reliability", "predicted probability", "share genuine", points, note=note)
-
-
-def _intervals(found: Reliability) -> Float64:
-    """Lower and upper ends (2, bins) of each bin's share of genuine comparisons."""
-    ends = [wilson(round(share * n), n) for share, n in zip(found.observed, found.count.tolist(), strict=True)]
-    return np.array(ends).T
 
 
 def _acquired(similarities: FloatArray, genuine: BoolArray) -> tuple[Float64, BoolArray]:
