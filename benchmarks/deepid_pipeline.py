@@ -29,7 +29,8 @@ from visavis.data.pair_base import check_pairs
 from visavis.data.pairs import read_pairs
 from visavis.data.patches import Patch, PatchSource, deepid_patches
 from visavis.data.record_writer import write_records
-from visavis.data.sources import Source, open_source, read_identities
+from visavis.data.source_base import Source
+from visavis.data.sources import open_source, read_identities
 from visavis.evaluate.joint_bayesian import PairScorer
 from visavis.evaluate.pairs import subjects_of
 from visavis.evaluate.statistics import comparison_weights, subject_weights, wilson

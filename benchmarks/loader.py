@@ -26,7 +26,8 @@ from PIL import Image
 
 from visavis.data.cache import build_cache, open_cache
 from visavis.data.convert import convert
-from visavis.data.sources import Source, open_source
+from visavis.data.source_base import Source
+from visavis.data.sources import open_source
 from visavis.types import ByteArray
 from visavis.vision import images
 

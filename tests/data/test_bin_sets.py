@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visavis.data.bin_sets import contiguous_folds, open_bin, write_bin
+from visavis.data.bin_sets import open_bin, write_bin
+from visavis.data.pair_sets import bin_pairs, contiguous_folds
 from visavis.data.plain_pickle import Array, Blob, loads, materialize
 from visavis.data.sources import open_source
 from visavis.errors import DataError
@@ -106,7 +107,7 @@ def test_pairs_and_folds(tmp_path):
     path = tmp_path / "a.bin"
     same = [True, False, True, False, True]
     assert list(write_bin(pictures(10), same, path))[-1] == 10
-    pairs = open_bin(path).pairs(folds=2)
+    pairs = bin_pairs(open_bin(path), folds=2)
     assert pairs.genuine.tolist() == same
     assert pairs.fold.tolist() == [0, 0, 0, 1, 1]
     assert pairs.images[pairs.probe[4]] == open_bin(path).names[9]

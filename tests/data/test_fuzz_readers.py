@@ -26,7 +26,7 @@ from visavis.data.bin_sets import open_bin, write_bin
 from visavis.data.cache import build_cache, open_cache
 from visavis.data.convert import convert
 from visavis.data.lists import read_list
-from visavis.data.pair_sets import read_cfp, read_two_lines, read_video_pairs
+from visavis.data.pair_sets import bin_pairs, read_cfp, read_two_lines, read_video_pairs
 from visavis.data.pairs import read_pairs
 from visavis.data.prepare import read_manifest
 from visavis.data.record_source import open_records
@@ -136,7 +136,7 @@ def make_cases(root: Path) -> dict[str, Case]:
     (bins / "c.bin").write_bytes(pickle.dumps(([picture(k, 8) for k in range(4)], [1, 0]), 5))
     (bins / "d.bin").write_bytes(pickle.dumps((encoded[:4], [True, False]), 0))
     for name in "abcd":
-        cases[f"set {name}.bin"] = Case(bins, f"{name}.bin", lambda p: (whole(open_bin(p)), open_bin(p).pairs()))
+        cases[f"set {name}.bin"] = Case(bins, f"{name}.bin", lambda p: (whole(open_bin(p)), bin_pairs(open_bin(p))))
 
     lists = folder("lists")
     five = "30.5\t50\t65\t51\t48\t71\t33\t92\t62\t93"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from visavis.data.prepare import Account
-    from visavis.data.sources import Source
+    from visavis.data.source_base import Source
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

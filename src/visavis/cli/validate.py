@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from visavis.data.sources import Source
+    from visavis.data.source_base import Source
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -14,9 +14,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from visavis.data.pair_base import ListedPairs, build_pairs
 from visavis.data.plain_pickle import Array, Blob, loads, materialize
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.errors import DataError
 from visavis.types import BoolArray, IntArray
 from visavis.vision import images
@@ -56,20 +55,6 @@ class BinSource(Source):
         if array.ndim == 3 and array.shape[2] == 3:
             return images.encode(array.astype(np.uint8), ".png")
         raise DataError(f"{self.path}, picture {index}: expected encoded bytes or (H, W, 3), got shape {array.shape}")
-
-    def pairs(self, *, folds: int = 10) -> ListedPairs:
-        """The set's comparisons, cut into contiguous folds as InsightFace does (the first ones longer by a pair)."""
-        if folds < 1:
-            raise DataError(f"the number of folds must be at least 1, got {folds}")
-        rows = [(self.names[2 * k], self.names[2 * k + 1], bool(same)) for k, same in enumerate(self.genuine)]
-        return build_pairs(rows, contiguous_folds(len(rows), folds), path=str(self.path))
-
-
-def contiguous_folds(count: int, folds: int) -> IntArray:
-    """The fold of each of `count` pairs when they are cut in order; the first `count % folds` have one more."""
-    sizes = np.full(folds, count // folds)
-    sizes[: count % folds] += 1
-    return np.repeat(np.arange(folds), sizes)
 
 
 def open_bin(path: Path) -> BinSource:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.card import write_atomically
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.errors import DataError
 from visavis.types import ByteArray
 from visavis.vision import images

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from visavis.data.cache import CachedSource, build_cache, decode_all, decoded_bytes, open_cache, shape_of
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,9 @@ import numpy as np
 from visavis.data.bin_sets import BinSource, write_bin
 from visavis.data.lists import write_list
 from visavis.data.pair_base import check_pairs, write_pairs
+from visavis.data.pair_sets import bin_pairs
 from visavis.data.record_writer import write_records
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.errors import DataError, unknown_name
 from visavis.types import Pairs
 
@@ -71,7 +72,7 @@ def convert(source: Source, target: Path, kind: Target, *, pairs: Pairs | None =
     if kind not in get_args(Target):
         raise DataError(unknown_name("kind to convert to", kind, get_args(Target)))
     if pairs is None and isinstance(source, BinSource):
-        pairs = source.pairs()
+        pairs = bin_pairs(source)
     writers: dict[str, Callable[[], Iterator[int]]] = {
         "folder": lambda: to_folder(source, target, pairs=pairs),
         "record": lambda: _to_record(source, target),

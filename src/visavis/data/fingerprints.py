@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.errors import DataError
 from visavis.types import ByteArray
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.data.text import natural_key
 from visavis.errors import DataError
 from visavis.vision.images import is_image_path

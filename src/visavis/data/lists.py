@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.data.folder import FileSource
-from visavis.data.pair_dialect import relative
-from visavis.data.sources import Source
-from visavis.data.text import bad_line, read_lines
+from visavis.data.source_base import Source
+from visavis.data.text import bad_line, read_lines, relative
 from visavis.errors import DataError
 from visavis.vision.images import is_image_path
 

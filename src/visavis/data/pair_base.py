@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visavis.data.pair_dialect import Row
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.errors import DataError
 from visavis.types import IntArray, Pairs
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from visavis.data.text import bad_line
+from visavis.data.text import bad_line, relative
 from visavis.errors import DataError
 from visavis.vision.images import EXTENSIONS, is_image_path
 
@@ -114,11 +114,3 @@ def _readings(fields: list[str], *, joined: bool) -> Iterator[tuple[str, str, st
 def is_number(field: str) -> bool:
     """Whether a field is a number of a list: ASCII digits, few enough."""
     return field.isascii() and field.isdigit() and len(field) <= 9
-
-
-def relative(path: str, number: int, name: str) -> str:
-    """A listed picture's name with forward slashes; one that leaves the picture folder is refused."""
-    name = name.replace("\\", "/").removeprefix("./")
-    if name.startswith("/") or ".." in name.split("/"):
-        raise bad_line(path, number, "a path inside the picture folder", name)
-    return name

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from visavis.data.bin_sets import open_bin
+from visavis.data.bin_sets import BinSource, open_bin
 from visavis.data.pair_base import ListedPairs, build_pairs, even_folds
-from visavis.data.pair_dialect import Row, is_number, relative
-from visavis.data.text import bad_line, natural_key, read_lines
+from visavis.data.pair_dialect import Row, is_number
+from visavis.data.text import bad_line, natural_key, read_lines, relative
 from visavis.errors import DataError
+from visavis.types import IntArray
 from visavis.vision.images import is_image_path
 
 
@@ -26,12 +27,28 @@ def read_pair_set(path: str | os.PathLike[str], *, folds: int = 10) -> ListedPai
     if path.is_dir():
         return read_cfp(path)
     if path.suffix.lower() == ".bin":
-        return open_bin(path).pairs(folds=folds)
+        return bin_pairs(open_bin(path), folds=folds)
     lines = read_lines(path)
     if not lines:
         raise DataError(f"{path}: expected a pair list, got an empty file")
     first = lines[0][1].rsplit(None, 1)[0].strip()
     return read_two_lines(path) if is_image_path(first) else read_pair_folders(path, folds=folds)
+
+
+def bin_pairs(source: BinSource, *, folds: int = 10) -> ListedPairs:
+    """The comparisons of a .bin, cut into contiguous folds as InsightFace does (the first ones longer by a pair)."""
+    if folds < 1:
+        raise DataError(f"the number of folds must be at least 1, got {folds}")
+    names = source.names
+    rows = [(names[2 * k], names[2 * k + 1], bool(same)) for k, same in enumerate(source.genuine)]
+    return build_pairs(rows, contiguous_folds(len(rows), folds), path=str(source.path))
+
+
+def contiguous_folds(count: int, folds: int) -> IntArray:
+    """The fold of each of `count` pairs when they are cut in order; the first `count % folds` have one more."""
+    sizes = np.full(folds, count // folds)
+    sizes[: count % folds] += 1
+    return np.repeat(np.arange(folds), sizes)
 
 
 def read_two_lines(path: str | os.PathLike[str]) -> ListedPairs:

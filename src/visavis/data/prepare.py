@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from visavis.card import write_atomically
 from visavis.data.lists import Listing
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.errors import DataError
 from visavis.types import ByteArray, Detector, Faces
 from visavis.vision import images

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from visavis.data.recordio import MAGIC, Offsets, RecordFile, read_index, unpack
-from visavis.data.sources import Labels, Source
+from visavis.data.source_base import Labels, Source
 from visavis.data.text import read_lines
 from visavis.errors import DataError
 

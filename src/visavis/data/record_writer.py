@@ -11,7 +11,7 @@ import numpy as np
 
 from visavis.card import write_atomically
 from visavis.data.recordio import RecordFile, RecordWriter, pack
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.errors import DataError
 from visavis.vision import images
 

@@ -51,3 +51,11 @@ def bad_line(path: str | os.PathLike[str], number: int, expected: str, line: str
     """The error for a line that is not what it should be."""
     shown = line if len(line) <= 80 else line[:77] + "..."
     return DataError(f"{os.fspath(path)}, line {number}: expected {expected}, got {shown!r}")
+
+
+def relative(path: str, number: int, name: str) -> str:
+    """A listed picture's name with forward slashes; one that leaves the picture folder is refused."""
+    name = name.replace("\\", "/").removeprefix("./")
+    if name.startswith("/") or ".." in name.split("/"):
+        raise bad_line(path, number, "a path inside the picture folder", name)
+    return name

@@ -13,7 +13,7 @@ from visavis.data.duplicates import close_hashes, equal_bytes, perceptual_hashes
 from visavis.data.fingerprints import Collector, Fingerprints, fingerprint
 from visavis.data.label_errors import LabelReview, SameClass, centres, matching_centres, review_labels
 from visavis.data.look_alikes import Match, confirm
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.types import BoolArray, FloatArray, IntArray
 
 Progress = Callable[[str, int, int], None]

@@ -10,7 +10,7 @@ import numpy as np
 
 from visavis.data.label_errors import LabelError
 from visavis.data.sheets import as_jpeg, contact_sheet
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.data.validate import Findings
 from visavis.errors import DataError
 from visavis.types import ByteArray

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from visavis.data.sources import Source, open_source
+from visavis.data.source_base import Source
+from visavis.data.sources import open_source
 from visavis.errors import ProtocolError
 from visavis.evaluate.distractors import growing_distractors
 from visavis.evaluate.embedding import Embedded

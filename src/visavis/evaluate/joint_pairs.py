@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.embedding import Embedded, Progress, embed_images
 from visavis.evaluate.joint_bayesian import PairScorer

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from visavis.data.pair_base import check_pairs, find_pictures
-from visavis.data.sources import Source
+from visavis.data.source_base import Source
 from visavis.errors import DataError
 from visavis.evaluate.protocol import EvaluationProtocol
 from visavis.types import ByteArray, Pairs

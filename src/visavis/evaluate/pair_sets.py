@@ -9,9 +9,10 @@ import numpy as np
 
 from visavis.data.bin_sets import BinSource
 from visavis.data.folder import holds_only_pictures
-from visavis.data.pair_sets import read_cfp, read_video_pairs
+from visavis.data.pair_sets import bin_pairs, read_cfp, read_video_pairs
 from visavis.data.pairs import PLAIN, read_pairs
-from visavis.data.sources import Source, open_source
+from visavis.data.source_base import Source
+from visavis.data.sources import open_source
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.loading import Request, SourceImages, Task, require_pictures
 from visavis.evaluate.pairs import PairProtocol
@@ -33,7 +34,7 @@ def load_pairs(request: Request, *, name: str = "pairs") -> Task:
     if request.data.suffix == ".bin":
         source = open_source(request.data, kind="bin")
         assert isinstance(source, BinSource)
-        return Task(PairProtocol.of(source.pairs(), name=name), SourceImages(source), (request.data,))
+        return Task(PairProtocol.of(bin_pairs(source), name=name), SourceImages(source), (request.data,))
     listed = request.pairs or _find_list(request.data)
     if not listed.exists():
         raise ProtocolError(f"{listed}: expected a pair list, there is no such file; name one with --pairs FILE")

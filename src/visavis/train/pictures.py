@@ -12,7 +12,8 @@ import numpy as np
 
 from visavis.data.cache import CachedSource, fitted
 from visavis.data.cache_policy import cache_home, cached
-from visavis.data.sources import Source, open_source
+from visavis.data.source_base import Source
+from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.train.recipe import DataRecipe
 from visavis.types import ByteArray, IntArray
