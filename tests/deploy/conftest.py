@@ -104,12 +104,13 @@ def start(recognizer, tmp_path):
         import uvicorn
 
         from visavis.deploy.server.app import create_app
+        from visavis.deploy.server.listener import server_config
         from visavis.deploy.server.settings import Settings
 
         gallery = Gallery(tmp_path / "service.db", recognizer.identity, create=True)
         app = create_app(recognizer, gallery, Settings(**settings))
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        server = uvicorn.Server(server_config(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -25,6 +25,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audit", metavar="FILE", help="append one line of JSON per request, without pictures or names"
     )
+    parser.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="believe X-Forwarded-For of this address or network; repeatable",
+    )
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="what browsers show as the service's address behind a proxy that changes it; repeatable",
+    )
+    parser.add_argument(
+        "--root-path", default="", metavar="PATH", help="the path below which a proxy shows the service, like /faces"
+    )
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate (PEM); with --tls-key the service speaks HTTPS")
     parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM)")
     parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
@@ -55,11 +72,11 @@ def run(args: argparse.Namespace) -> int:
 
     from visavis.cli._gallery import index_kind, open_gallery
     from visavis.deploy.server.app import create_app
+    from visavis.deploy.server.listener import server_config
+    from visavis.deploy.server.proxies import public_origin, root_path, trusted_network
     from visavis.deploy.server.settings import Settings, check_address, tokens_from_environment
     from visavis.errors import DataError
 
-    tokens = tokens_from_environment()
-    check_address(args.host, tokens)
     if bool(args.tls_cert) != bool(args.tls_key):
         raise DataError("HTTPS wants both --tls-cert and --tls-key")
     for file in filter(None, (args.tls_cert, args.tls_key)):
@@ -70,14 +87,18 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.port <= 65_535:
         raise DataError(f"--port lies between 0 and 65535, got {args.port}")
     settings = Settings(
-        tokens=tokens,
+        tokens=tokens_from_environment(),
         max_upload=int(args.max_upload * 1e6),
         rate=args.rate,
         keep_crops=args.keep_crops,
         audit=Path(args.audit) if args.audit else None,
         fmr=args.fmr,
         threshold=args.threshold,
+        trusted_proxies=tuple(map(trusted_network, args.trusted_proxy)),
+        origins=tuple(map(public_origin, args.origin)),
+        root_path=root_path(args.root_path),
     )
+    check_address(args.host, settings)
     try:
         listener = socket.create_server(
             (args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET
@@ -102,14 +123,6 @@ def run(args: argparse.Namespace) -> int:
         scheme, port = "https" if args.tls_cert else "http", listener.getsockname()[1]
         host = f"[{args.host}]" if ":" in args.host else args.host
         print(f"{len(gallery)} subjects; page {scheme}://{host}:{port}/  API {scheme}://{host}:{port}/docs", flush=True)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            ssl_certfile=args.tls_cert,
-            ssl_keyfile=args.tls_key,
-            timeout_graceful_shutdown=30,
-        )
+        config = server_config(app, tls_cert=args.tls_cert, tls_key=args.tls_key)
         uvicorn.Server(config).run(sockets=[listener])
     return 0

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from visavis.deploy.server.proxies import address_block
 from visavis.deploy.server.settings import Role, Settings, is_loopback
 
 _REMEMBERED = 10_000
@@ -47,7 +48,7 @@ class Gatekeeper:
                 addressed to this machine, 429 too many.
         """
         self._check_origin(request)
-        client = request.client.host if request.client else "unknown"
+        client = address_block(request.client.host) if request.client else "unknown"
         role: Role = "write"
         if self._tokens:
             given = request.headers.get("authorization", "")
@@ -84,7 +85,7 @@ class Gatekeeper:
             # Without tokens a page elsewhere could point its own name at this machine and read everything.
             raise HTTPException(421, "without a token this service answers to 127.0.0.1 and localhost only")
         origin = request.headers.get("origin")
-        if origin and origin != "null" and urlsplit(origin).netloc != host:
+        if origin and origin != "null" and origin not in self._settings.origins and urlsplit(origin).netloc != host:
             raise HTTPException(403, "requests from pages of other sites are refused")
         if origin == "null":
             raise HTTPException(403, "requests from pages without an address are refused")

@@ -22,6 +22,7 @@ from visavis.deploy.records import StorageError, UnknownSubject
 from visavis.deploy.server import page, routes
 from visavis.deploy.server.admission import BodyLimit
 from visavis.deploy.server.handlers import RequestHandlers
+from visavis.deploy.server.proxies import ForwardedClient
 from visavis.deploy.server.service import Service
 from visavis.deploy.server.settings import Settings
 from visavis.errors import VisavisError
@@ -57,6 +58,7 @@ def create_app(recognizer: Recognizer, gallery: Gallery, settings: Settings | No
     app.include_router(page.make_router())
     app.add_middleware(_Recorder, service=service)
     app.add_middleware(BodyLimit, limit=settings.max_upload)
+    app.add_middleware(ForwardedClient, trusted=settings.trusted_proxies, root_path=settings.root_path)
     return app
 
 
@@ -111,6 +113,7 @@ class _Recorder:
                 self._service.audit(
                     {
                         "client": state["client_name"],
+                        "address": (scope.get("client") or ("unknown",))[0],
                         "action": f"{scope['method']} {route}",
                         "status": status,
                         "ms": round(1000 * seconds, 1),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from visavis.deploy.server.proxies import Network
 from visavis.errors import DataError
 
 Role = Literal["read", "write"]
@@ -31,6 +32,9 @@ class Settings:
         sweep_seconds: how often expired subjects are erased.
         fmr: false match rate decisions are taken at; see `operating_point` for what None means.
         threshold: similarity to decide at instead.
+        trusted_proxies: whose X-Forwarded-For and X-Forwarded-Proto are believed; nobody's by default.
+        origins: addresses browsers see the service under, where a proxy hides them from it; scheme://host[:port].
+        root_path: the path below which a proxy shows the service.
         workers: requests worked on at the same time; more wait, and beyond `waiting` are turned away.
     """
 
@@ -45,6 +49,9 @@ class Settings:
     sweep_seconds: float = 60.0
     fmr: float | None = None
     threshold: float | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    origins: tuple[str, ...] = ()
+    root_path: str = ""
     workers: int = 4 * (os.cpu_count() or 1) + 4
     waiting: int = 256
 
@@ -68,13 +75,20 @@ def tokens_from_environment() -> dict[str, Role]:
     return tokens
 
 
-def check_address(host: str, tokens: dict[str, Role]) -> None:
+def check_address(host: str, settings: Settings) -> None:
     """Refuse to be reachable from other machines without a token.
 
     Raises:
-        DataError: `host` is not this machine's own address and there is no token.
+        DataError: `host` is not this machine's own address, or a proxy stands before it, and there is no token.
     """
-    if tokens or is_loopback(host):
+    if settings.tokens:
+        return
+    if settings.trusted_proxies or settings.origins:
+        raise DataError(
+            "a proxy makes the service reachable from other machines, and no token is set; "
+            f"set one with: export {WRITE_TOKEN}=$(openssl rand -hex 24)"
+        )
+    if is_loopback(host):
         return
     raise DataError(
         f"--host {host} is reachable from other machines, and no token is set; "

@@ -1,7 +1,7 @@
 import { el } from "./parts.js";
 
-document.getElementById("here").textContent = location.origin;
-const api = await (await fetch("/openapi.json")).json();
+document.getElementById("here").textContent = new URL(".", location.href).href.replace(/\/$/, "");
+const api = await (await fetch("openapi.json")).json();
 const resolve = (schema) => (schema?.$ref ? api.components.schemas[schema.$ref.split("/").pop()] : schema);
 const routes = Object.entries(api.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, route]) => {
   const fields = (route.parameters ?? []).map((p) => [p.name, p.in, p.required, p.schema?.description ?? ""]);

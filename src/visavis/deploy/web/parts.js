@@ -31,7 +31,7 @@ export async function ask(method, path, body) {
     if (body && !(body instanceof FormData)) headers["Content-Type"] = "application/json";
     let response;
     try {
-      response = await fetch(path, { method, headers, body: body && !(body instanceof FormData) ? JSON.stringify(body) : body });
+      response = await fetch(`.${path}`, { method, headers, body: body && !(body instanceof FormData) ? JSON.stringify(body) : body });
     } catch {
       throw new Error("The service cannot be reached. Is it still running?");
     }
