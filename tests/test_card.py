@@ -4,11 +4,18 @@ import json
 import pytest
 
 from visavis import card as card_module
-from visavis.card import ModelCard, find_model, read_card, write_atomically, write_card
+from visavis.card import LicenseTerms, ModelCard, find_model, read_card, write_atomically, write_card
 from visavis.errors import DataError, ModelFormatError
 from visavis.vision.preprocessing import PreprocessSpec
 
-CARD = ModelCard("m", "small", 64, PreprocessSpec((56, 56), flip="sum"), backbone_args={"width": 16}, license="MIT")
+CARD = ModelCard(
+    "m",
+    "small",
+    64,
+    PreprocessSpec((56, 56), flip="sum"),
+    backbone_args={"width": 16},
+    license=LicenseTerms(weights="MIT"),
+)
 
 
 def test_a_card_comes_back_as_it_was_written(tmp_path):
@@ -34,6 +41,36 @@ def test_a_card_with_a_wrong_value_is_refused_by_name(change, word):
     values = json.loads(CARD.to_json())
     with pytest.raises(ModelFormatError, match=word):
         ModelCard.from_json(json.dumps({**values, **change}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"similarity": "dot"},
+        {"similarity": ["cosine"]},
+        {"license": "MIT"},
+        {"license": {"weights": "MIT"}},
+        {"preprocess": {**CARD.preprocess.to_dict(), "antialias": "lanczos"}},
+        {"preprocess": {k: v for k, v in CARD.preprocess.to_dict().items() if k != "antialias"}},
+    ],
+)
+def test_the_fields_of_format_2_are_checked(change):
+    with pytest.raises(ModelFormatError):
+        ModelCard.from_json(json.dumps({**json.loads(CARD.to_json()), **change}))
+
+
+def test_five_points_and_the_five_terms_come_back(tmp_path):
+    points = ((47.55, 46.6), (100.48, 46.6), (74.01, 76.56), (50.41, 103.02), (97.61, 103.02))
+    terms = LicenseTerms("MIT", "CC0-1.0", "NOASSERTION", "CC0-1.0", "none asked")
+    card = CARD.with_changes(preprocess=PreprocessSpec((150, 150), points, antialias="none"), license=terms)
+    write_card(tmp_path, card.with_changes(similarity="negative_squared_distance"))
+    read = read_card(tmp_path)
+    assert (read.preprocess.template, read.license, read.similarity) == (points, terms, "negative_squared_distance")
+
+
+def test_what_nobody_stated_is_said_in_the_standards_word():
+    assert LicenseTerms(weights="not stated") == LicenseTerms() == LicenseTerms(consent="")
+    assert LicenseTerms().weights == "NOASSERTION"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "nul", "{", '{"format": 1}', "[" * 100_000])

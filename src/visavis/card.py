@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.vision.preprocessing import PreprocessSpec
@@ -16,8 +16,52 @@ from visavis.vision.preprocessing import PreprocessSpec
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
-CARD_FORMAT = 1
+CARD_FORMAT = 2
+NOT_STATED = "NOASSERTION"  # SPDX's word
+Similarity = Literal["cosine", "negative_squared_distance"]
 _MAX_CARD_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class LicenseTerms:
+    """What one may do with a model, five things apart, each an SPDX expression where there is one.
+
+    A text of one's own is `LicenseRef-…` or plain words; `NOASSERTION` says that nobody stated it.
+
+    Attributes:
+        code: licence of the program that defines and trains the network.
+        weights: licence of the weights themselves.
+        training_data: licence or terms of the pictures they were trained on.
+        redistribution: terms of passing the weights on.
+        consent: what the people on the pictures agreed to.
+    """
+
+    code: str = NOT_STATED
+    weights: str = NOT_STATED
+    training_data: str = NOT_STATED
+    redistribution: str = NOT_STATED
+    consent: str = NOT_STATED
+
+    def __post_init__(self) -> None:
+        for term in fields(self):
+            value = getattr(self, term.name)
+            if not isinstance(value, str):
+                raise ModelFormatError(f"license {term.name} must be text, got {type(value).__name__}")
+            if value in ("", "not stated"):  # as cards of format 1 and recipes say it
+                object.__setattr__(self, term.name, NOT_STATED)
+
+    @classmethod
+    def from_dict(cls, values: object) -> LicenseTerms:
+        """Read a card's values.
+
+        Raises:
+            ModelFormatError: a key is missing or unknown, or a value no text.
+        """
+        expected = {term.name for term in fields(cls)}
+        if not isinstance(values, dict) or set(values) != expected:
+            got = sorted(values) if isinstance(values, dict) else type(values).__name__
+            raise ModelFormatError(f"license wants the keys {sorted(expected)}, got {got}")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -26,6 +70,7 @@ class ModelCard:
 
     `backbone` names an entry of BACKBONES and `backbone_args` the arguments it is built with. `thresholds` maps a
     false match rate ("1e-3") to what was calibrated for it; `evaluations` and `exports` hold the numbers measured.
+    `similarity` is what two embeddings are compared by: the cosine, or −‖a − b‖² of embeddings of their own length.
     """
 
     name: str
@@ -33,7 +78,7 @@ class ModelCard:
     embedding_dim: int
     preprocess: PreprocessSpec
     backbone_args: Mapping[str, Any] = field(default_factory=dict)
-    license: str = "not stated"
+    license: LicenseTerms = LicenseTerms()
     training_data: str = "not stated"
     intended_use: str = "not stated"
     source: str = ""
@@ -42,6 +87,7 @@ class ModelCard:
     evaluations: Mapping[str, Any] = field(default_factory=dict)
     exports: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    similarity: Similarity = "cosine"
 
     def with_changes(self, **changes: Any) -> ModelCard:
         """A copy with some fields replaced."""
@@ -53,33 +99,64 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str, *, name: str = CARD) -> ModelCard:
-        """Read a card.
+        """Read a card of this format or an earlier one.
 
         Raises:
-            ModelFormatError: not JSON, another format, or a key missing, unknown or of the wrong type.
+            ModelFormatError: not JSON, a later format, or a key missing, unknown or of the wrong type.
         """
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ModelFormatError(f"{name}: expected a JSON model card, got text that is not JSON: {error}") from error
-        if not isinstance(values, dict) or values.pop("format", None) != CARD_FORMAT:
-            raise ModelFormatError(f'{name}: expected a model card with "format": {CARD_FORMAT}')
-        known = {f.name for f in fields(cls)}
-        required = {"name", "backbone", "embedding_dim", "preprocess"}
-        if not required <= set(values) <= known:
-            problem = f"missing {sorted(required - set(values))}, unknown {sorted(set(values) - known)}"
-            raise ModelFormatError(f"{name}: the model card has wrong keys: {problem}")
-        for key in ("backbone_args", "thresholds", "evaluations", "exports", "notes"):
-            if not isinstance(values.get(key, {}), dict):
-                raise ModelFormatError(f"{name}: {key!r} must be an object, got {type(values[key]).__name__}")
-        for key in ("name", "backbone", "license", "training_data", "intended_use", "source", "weights_digest"):
-            if not isinstance(values.get(key, ""), str):
-                raise ModelFormatError(f"{name}: {key!r} must be text, got {type(values[key]).__name__}")
-        dim = values["embedding_dim"]
-        if isinstance(dim, bool) or not isinstance(dim, int) or not 0 < dim <= 65_536:
-            raise ModelFormatError(f"{name}: 'embedding_dim' must be a whole number in [1, 65536], got {dim!r}")
-        values["preprocess"] = PreprocessSpec.from_dict(values["preprocess"])
-        return cls(**values)
+        try:
+            return _card_from(_migrated(values))
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{name}: {error}") from error
+
+
+def _migrated(values: Any) -> dict[str, Any]:
+    """A card's values brought to the present format, field by field as the earlier format meant them.
+
+    Format 1 knew neither of the ways a face is reduced: what answered for it (`verify`, galleries) averaged a face more
+    than twice the crop down, and so does its model now, though `prepare` sampled the crops it was trained on.
+    """
+    number = values.get("format") if isinstance(values, dict) else None
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ModelFormatError(f'expected a model card with "format": {CARD_FORMAT} or earlier')
+    if number > CARD_FORMAT:
+        raise ModelFormatError(
+            f"a model card of format {number}, and this visavis reads up to {CARD_FORMAT}; install a newer one"
+        )
+    values = {key: value for key, value in values.items() if key != "format"}
+    if number == 1:
+        values["license"] = asdict(LicenseTerms(weights=values.get("license", NOT_STATED)))
+        if isinstance(values.get("preprocess"), dict):
+            values["preprocess"] = {"antialias": "area", "normalization": "channel", **values["preprocess"]}
+    return values
+
+
+def _card_from(values: dict[str, Any]) -> ModelCard:
+    """Check a card's plain values of the present format."""
+    known = {f.name for f in fields(ModelCard)}
+    required = {"name", "backbone", "embedding_dim", "preprocess"}
+    if not required <= set(values) <= known:
+        problem = f"missing {sorted(required - set(values))}, unknown {sorted(set(values) - known)}"
+        raise ModelFormatError(f"the model card has wrong keys: {problem}")
+    for key in ("backbone_args", "thresholds", "evaluations", "exports", "notes"):
+        if not isinstance(values.get(key, {}), dict):
+            raise ModelFormatError(f"{key!r} must be an object, got {type(values[key]).__name__}")
+    for key in ("name", "backbone", "training_data", "intended_use", "source", "weights_digest"):
+        if not isinstance(values.get(key, ""), str):
+            raise ModelFormatError(f"{key!r} must be text, got {type(values[key]).__name__}")
+    dim = values["embedding_dim"]
+    if isinstance(dim, bool) or not isinstance(dim, int) or not 0 < dim <= 65_536:
+        raise ModelFormatError(f"'embedding_dim' must be a whole number in [1, 65536], got {dim!r}")
+    if values.get("similarity", "cosine") not in get_args(Similarity):
+        raise ModelFormatError(f"'similarity' must be one of {get_args(Similarity)}, got {values['similarity']!r}")
+    values["preprocess"] = PreprocessSpec.from_dict(values["preprocess"])
+    if "license" in values:
+        values["license"] = LicenseTerms.from_dict(values["license"])
+    return ModelCard(**values)
 
 
 def read_card(folder: str | os.PathLike[str]) -> ModelCard:

@@ -8,7 +8,7 @@ import torch
 
 from visavis.backbones import build_backbone
 from visavis.backbones.models import TorchEmbedder, load_model, save_model
-from visavis.card import ModelCard
+from visavis.card import LicenseTerms, ModelCard
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import Embedder
 from visavis.vision.preprocessing import PreprocessSpec
@@ -31,10 +31,10 @@ def crops(count=5, size=32):
 
 def test_a_saved_model_comes_back_whole(tmp_path):
     saved = network()
-    written = save_model(tmp_path / "model", saved, card(license="MIT"))
+    written = save_model(tmp_path / "model", saved, card(license=LicenseTerms(weights="MIT")))
     loaded, read = load_model(tmp_path / "model")
     assert read == written
-    assert read.license == "MIT"
+    assert read.license == LicenseTerms(weights="MIT")
     assert len(read.weights_digest) == 64
     assert not loaded.training
     for key, value in saved.state_dict().items():

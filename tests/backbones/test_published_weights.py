@@ -50,7 +50,7 @@ def test_import_from_the_command_line(checkpoint, tmp_path, capsys):
     from visavis.backbones.models import load_model
 
     _, card = load_model(out)
-    assert (card.backbone, card.embedding_dim, card.license) == ("mobilefacenet", 128, "MIT")
+    assert (card.backbone, card.embedding_dim, card.license.weights) == ("mobilefacenet", 128, "MIT")
     spec = card.preprocess
     assert (spec.size, spec.template, spec.channels, spec.flip) == ((112, 96), "sphereface-left", "RGB", "sum")
     assert (spec.mean, spec.std) == ((127.5,) * 3, (128.0,) * 3)
@@ -188,8 +188,10 @@ def test_preprocess_is_parsed_and_refused():
         "std": (128.0, 128.0, 128.0),
         "flip": "sum",
     }
+    assert parse_preprocess("template=1/2/30/4/5/6/7/8/9/10")["template"] == ((1, 2), (30, 4), (5, 6), (7, 8), (9, 10))
     assert parse_preprocess("") == {}
     refused = {"sice=1": "did you mean 'size'", "size=112": "HEIGHTxWIDTH", "mean=x": "mean=N", "std": "needs a value"}
+    refused["template=1/2/3"] = "five points"
     refused["flip=sum,flip=none"] = "given twice"
     for text, problem in refused.items():
         with pytest.raises(ModelFormatError, match=problem):

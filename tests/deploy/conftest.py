@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from visavis.card import ModelCard
+from visavis.card import LicenseTerms, ModelCard
 from visavis.deploy.gallery import Gallery
 from visavis.deploy.recognizer import Recognizer
 from visavis.types import Faces
@@ -73,7 +73,7 @@ RED, GREEN, BLUE, PINK = (200, 60, 60), (60, 200, 60), (60, 60, 200), (215, 70, 
 @pytest.fixture
 def card():
     return ModelCard(
-        "colours", "fake", 4, SPEC, weights_digest="c" * 64, license="MIT", training_data="none",
+        "colours", "fake", 4, SPEC, weights_digest="c" * 64, license=LicenseTerms(weights="MIT"), training_data="none",
         intended_use="tests", thresholds=json.loads(json.dumps(THRESHOLDS)), evaluations={"lfw": {"accuracy": 0.98}},
     )  # fmt: skip
 

@@ -78,7 +78,12 @@ def test_foreign_onnx_becomes_a_model_folder_without_torch(tmp_path, capsys):
     assert "std missing" in capsys.readouterr().err
     assert main([*arguments, "--preprocess", "mean=127.5,std=128,flip=sum", "--license", "MIT"]) == 0
     card = read_card(out)
-    assert (card.backbone, card.embedding_dim, card.preprocess.size, card.license) == ("onnx", 4, (16, 16), "MIT")
+    assert (card.backbone, card.embedding_dim, card.preprocess.size, card.license.weights) == (
+        "onnx",
+        4,
+        (16, 16),
+        "MIT",
+    )
     assert len(card.weights_digest) == 64
     embedder = load_embedder(out, flip="none")
     x = (crops().astype(np.float64) - 127.5) / 128

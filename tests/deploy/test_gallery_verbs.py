@@ -38,7 +38,7 @@ def model(tmp_path_factory):
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     built.ir_version = 8
     card = {
-        "format": 1, "name": "colours", "backbone": "fake", "embedding_dim": 3, "weights_digest": "e" * 64,
+        "format": 2, "name": "colours", "backbone": "fake", "embedding_dim": 3, "weights_digest": "e" * 64,
         "preprocess": PreprocessSpec().to_dict(),
         "thresholds": {"1e-3": {"threshold": 0.9}},
     }  # fmt: skip

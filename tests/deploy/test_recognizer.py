@@ -11,7 +11,6 @@ from PIL import Image
 
 from visavis.deploy.answers import verification_json
 from visavis.deploy.enrolling import enroll_pictures
-from visavis.deploy.faces import align_face
 from visavis.deploy.operating_point import operating_point
 from visavis.deploy.quality import _MEAN_FACE, assess, head_pose, sharpness
 from visavis.deploy.recognizer import Recognizer
@@ -197,12 +196,12 @@ def test_large_faces_are_averaged_down_before_the_warp():
     stripes = np.zeros((896, 896, 3), np.uint8)
     stripes[:, ::2] = 255
     points = (template_points("arcface", (112, 112)) + 0.5) * 8 - 0.5
-    fine = align_face(stripes, points, template="arcface", size=(112, 112))[8:-8, 8:-8]
+    fine = align(stripes, points, size=(112, 112), antialias="area")[8:-8, 8:-8]
     assert np.abs(fine.astype(int) - 128).max() <= 3
     y, x = np.mgrid[:896, :896] / 60
     waves = np.stack([127 + 120 * np.sin(x), 127 + 120 * np.sin(y), 127 + 120 * np.sin(x + y)], 2).astype(np.uint8)
     a = align(waves, points).astype(int)
-    b = align_face(waves, points, template="arcface", size=(112, 112)).astype(int)
+    b = align(waves, points, size=(112, 112), antialias="area").astype(int)
     assert np.abs(a - b)[4:-4, 4:-4].max() <= 3  # nothing moved
 
 

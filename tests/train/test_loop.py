@@ -111,7 +111,7 @@ def test_training_learns_and_the_model_folder_says_what_it_is(blob_folder, tmp_p
     assert run.verification is not None
     assert run.verification.accuracy > 0.9
     card = read_card(run.model)
-    assert (card.backbone, card.embedding_dim, card.license) == ("small", 16, "CC0")
+    assert (card.backbone, card.embedding_dim, card.license.weights) == ("small", 16, "CC0")
     assert card.preprocess.size == (32, 32)
     assert "identities: 8" in card.training_data
 

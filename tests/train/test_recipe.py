@@ -20,6 +20,18 @@ def test_arguments_of_a_head_can_be_overridden_one_by_one():
     assert parse_recipe(values, ["--head.args.margin", "0.3"]).head.args == {"scale": 32.0, "margin": 0.3}
 
 
+def test_a_template_is_a_name_or_five_points():
+    points = [[38.0, 51.5], [73.5, 51.5], [56.0, 71.5], [41.5, 92.5], [70.5, 92.0]]
+    for flags in ([], ["--preprocess.template", str(points)]):
+        values = MINIMAL if flags else {**MINIMAL, "preprocess": {"template": points, "antialias": "none"}}
+        recipe = parse_recipe(values, flags)
+        assert recipe.preprocess.spec().template == tuple(map(tuple, points))
+        assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+    assert parse_recipe(MINIMAL).preprocess.template == "arcface"
+    with pytest.raises(RecipeError, match="five pairs"):
+        parse_recipe({**MINIMAL, "preprocess": {"template": points[:4]}})
+
+
 def test_yaml_round_trip_keeps_every_field():
     recipe = parse_recipe({**MINIMAL, "augment": {"erase": 0.25}, "head": {"args": {"scale": 16}}})
     assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from visavis.errors import DataError, ModelFormatError
-from visavis.vision.alignment import align, template_points
+from visavis.vision.alignment import TEMPLATES, align, template_points
 from visavis.vision.preprocessing import PreprocessSpec, cut_frame, fit_crop, fit_crops, place_frame
 
 
@@ -25,6 +25,12 @@ def test_round_trip_through_a_card():
         {"size": [112.5, 112]},
         {"size": None},
         {"template": "nose"},
+        {"template": [[1, 2]] * 4},
+        {"template": [[1, 2]] * 5},
+        {"template": [[1, float("nan")]] * 5},
+        {"template": None},
+        {"antialias": "no"},
+        {"normalization": "image"},
         {"channels": "GRB"},
         {"channels": []},
         {"flip": True},
@@ -108,3 +114,40 @@ def test_generated_faces_move_to_where_the_template_keeps_the_face():
     np.testing.assert_array_equal(cut_frame(place_frame(crops, left), left), cut_frame(crops, centred))
     small = crops[:, ::2, ::2]
     np.testing.assert_array_equal(cut_frame(place_frame(small, left), left), cut_frame(small, centred))
+
+
+def test_five_points_that_are_a_templates_align_as_its_name_does():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    landmarks = template_points("arcface", (200, 200)) + 40
+    for name, size, padding in (
+        ("arcface", (112, 112), 0),
+        ("sphereface", (112, 96), 0),
+        ("sphereface", (116, 100), 2),
+    ):
+        points = TEMPLATES[name].points.tolist()
+        named = align(image, landmarks, template=name, size=size, padding=padding)
+        assert np.array_equal(named, align(image, landmarks, template=points, size=size, padding=padding))
+
+
+def test_arcface_crops_are_brought_onto_five_points():
+    """An ArcFace crop brought onto another template is that one's crop, down to where ArcFace's ends at the chin."""
+    y, x = np.mgrid[:400, :400] / 25
+    face = np.stack([127 + 100 * np.sin(x), 127 + 100 * np.sin(y), 127 + 100 * np.sin(x + y)], 2).astype(np.uint8)
+    landmarks = template_points("arcface", (150, 150)) + 90
+    dlib = ((47.55, 46.6), (100.48, 46.6), (74.01, 76.56), (50.41, 103.02), (97.61, 103.02))
+    spec = PreprocessSpec((150, 150), dlib)
+    crop = align(face, landmarks, size=(192, 192))
+    direct = align(face, landmarks, template=dlib, size=(150, 150)).astype(int)
+    for got in (fit_crop(crop, spec), place_frame(crop[None], spec)[0]):
+        assert np.abs(got.astype(int) - direct)[8:112, 12:-12].max() <= 12
+    own = align(face, landmarks, template=((np.array(dlib) + 0.5) * 1.28 - 0.5).tolist(), size=(192, 192)).astype(int)
+    assert np.abs(cut_frame(crop[None], spec)[0].astype(int) - own)[10:144, 16:-16].max() <= 12
+
+
+def test_an_oblong_crop_of_five_points_is_only_scaled():
+    points = ((30.0, 51.0), (66.0, 51.0), (48.0, 71.0), (33.0, 92.0), (63.0, 92.0))
+    spec = PreprocessSpec((112, 96), points)
+    assert fit_crop(np.zeros((224, 192, 3), np.uint8), spec).shape == (112, 96, 3)
+    with pytest.raises(DataError, match="five points"):
+        fit_crop(np.zeros((100, 90, 3), np.uint8), spec)

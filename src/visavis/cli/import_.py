@@ -23,7 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", default="auto", metavar="NAME", help="whose weights these are (default: auto)")
     parser.add_argument("--out", metavar="MODEL", help="model folder to write (default: the file's name here)")
     form = (
-        "size=112x96,channels=RGB,mean=127.5,std=128,\ntemplate=arcface|sphereface|sphereface-left,flip=none|sum|concat"
+        "size=112x96,channels=RGB,mean=127.5,std=128,\ntemplate=arcface|sphereface|x/y/x/y/... (five points),\n"
+        "flip=none|sum|concat,antialias=none|area"
     )
     parser.add_argument("--preprocess", action="append", default=[], metavar="k=v,...", help=form)
     parser.add_argument(
@@ -31,7 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dim", type=int, metavar="N", help="embedding length, where the weights do not show it")
     parser.add_argument("--key", metavar="NAME", help="entry of the checkpoint that holds the state dict")
-    parser.add_argument("--license", default="not stated", metavar="TEXT", help="licence of the weights")
+    parser.add_argument("--license", default="not stated", metavar="TEXT", help="licence of the weights (an SPDX word)")
+    parser.add_argument("--code-license", default="", metavar="TEXT", help="licence of the code that trained them")
+    parser.add_argument("--data-license", default="", metavar="TEXT", help="licence of the training data")
+    parser.add_argument("--redistribution", default="", metavar="TEXT", help="terms of passing the weights on")
+    parser.add_argument("--consent", default="", metavar="TEXT", help="what the people pictured agreed to")
     parser.add_argument("--source", default="", metavar="TEXT", help="where the weights are from")
     parser.add_argument("--training-data", default="not stated", metavar="TEXT", help="what they were trained on")
 
@@ -42,11 +47,12 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from visavis.card import digest_of
+    from visavis.card import NOT_STATED, LicenseTerms, digest_of
 
     checkpoint = Path(args.checkpoint)
     out = Path(args.out or checkpoint.stem)
-    given: dict[str, Any] = {"license": args.license, "training_data": args.training_data}
+    terms = LicenseTerms(args.code_license, args.license, args.data_license, args.redistribution, args.consent)
+    given: dict[str, Any] = {"license": terms, "training_data": args.training_data}
     if checkpoint.is_file():
         digest = digest_of(checkpoint)
         given["source"] = args.source or f"{checkpoint.name}, SHA-256 {digest[:16]}"
@@ -59,12 +65,12 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"  {line}", soft_wrap=True, markup=False)
     spec = card.preprocess
     console.print(
-        f"  pictures {spec.size[0]}×{spec.size[1]} on the {spec.template} template, {spec.channels}, "
+        f"  pictures {spec.size[0]}×{spec.size[1]} on the {spec.template_name} template, {spec.channels}, "
         f"mean {spec.mean}, std {spec.std}, flip {spec.flip}",
         soft_wrap=True,
         markup=False,
     )
-    if card.license == "not stated":
+    if card.license.weights == NOT_STATED:
         console.print("  no licence is stated: find out before use, and record it with --license", soft_wrap=True)
     console.print(f"next: visavis evaluate {out} --protocol pairs --data SRC", soft_wrap=True, markup=False)
     return 0
@@ -112,7 +118,8 @@ def _import_onnx(
 def parse_preprocess(text: str) -> dict[str, Any]:
     """Fields of a PreprocessSpec from `k=v,...`, as `size=112x96,template=sphereface,mean=127.5,std=128,flip=sum`.
 
-    A size is HEIGHTxWIDTH; mean and std are one number for all channels or three as `r/g/b`, in pixel units (0–255).
+    A size is HEIGHTxWIDTH; mean and std are one number for all channels or three as `r/g/b`, in pixel units (0–255); a
+    template of one's own is its five points as `x/y/x/y/…`, in a crop of that size.
 
     Raises:
         ModelFormatError: an unknown key, an impossible value, or a key given twice.
@@ -132,6 +139,9 @@ def parse_preprocess(text: str) -> dict[str, Any]:
             if key == "size":
                 height, width = value.lower().split("x")
                 fields[key] = (int(height), int(width))
+            elif key == "template" and "/" in value:
+                numbers = [float(v) for v in value.split("/")]
+                fields[key] = tuple(zip(numbers[::2], numbers[1::2], strict=True))
             elif key in ("mean", "std"):
                 numbers = [float(v) for v in value.split("/")]
                 fields[key] = tuple(numbers * 3 if len(numbers) == 1 else numbers)
@@ -139,6 +149,7 @@ def parse_preprocess(text: str) -> dict[str, Any]:
                 fields[key] = value
         except ValueError as error:
             raise ModelFormatError(
-                f"--preprocess: {part.strip()!r}: expected size=HEIGHTxWIDTH, mean=N or mean=N/N/N, got {value!r}"
+                f"--preprocess: {part.strip()!r}: expected size=HEIGHTxWIDTH, mean=N or N/N/N, "
+                f"template=x/y/x/y/... (five points), got {value!r}"
             ) from error
     return fields

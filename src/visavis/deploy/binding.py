@@ -39,7 +39,7 @@ class ModelIdentity:
                 f"{card.name}: the model card has no weights_digest, so a gallery cannot be bound to it; "
                 "import or export the model again"
             )
-        said = json.dumps({"weights": card.weights_digest, "preprocess": card.preprocess.to_dict()}, sort_keys=True)
+        said = json.dumps({"weights": card.weights_digest, "preprocess": card.preprocess.identity()}, sort_keys=True)
         return cls(card.name, card.embedding_dim, hashlib.sha256(said.encode()).hexdigest())
 
 

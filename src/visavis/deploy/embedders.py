@@ -52,7 +52,7 @@ def load_embedder(
         raise RecipeError(unknown_name("runtime", runtime, RUNTIMES))
     found = find_model(path)
     if found.is_dir():
-        card = read_card(found)
+        card = _scorable(read_card(found), found)
         best = _best(card) if runtime == "auto" else {}
         exported = _exported_file(found, card, flip, runtime, best)
         if exported is None:
@@ -65,6 +65,13 @@ def load_embedder(
         openvino = importlib.import_module("visavis.deploy.openvino")
         return openvino.OpenVinoEmbedder(found, flip=flip, batch_size=batch_size, threads=threads)
     return OnnxEmbedder(found, flip=flip, batch_size=batch_size, threads=threads)
+
+
+def _scorable(card: ModelCard, path: Path) -> ModelCard:
+    """Refuse a model compared by anything but the cosine, which is what unit rows are made for."""
+    if card.similarity != "cosine":
+        raise ModelFormatError(f"{path}: compares embeddings by {card.similarity}; this visavis compares by cosine")
+    return card
 
 
 def _best(card: ModelCard) -> dict[str, Any]:
@@ -266,7 +273,7 @@ class OnnxEmbedder(GraphEmbedder):
             inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         except UnicodeDecodeError as error:
             raise ModelFormatError(f"{self.path}: damaged: its names or metadata are no text ({error})") from error
-        card = _card_of(self.path, metadata)
+        card = _scorable(_card_of(self.path, metadata), self.path)
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(uint8)", "tensor(float)"):
             said = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise ModelFormatError(f"{self.path}: expected one input, uint8 N×H×W×3 or float N×3×H×W, got {said}")

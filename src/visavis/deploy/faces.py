@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from visavis.deploy.quality import Quality
 from visavis.types import ByteArray
-from visavis.vision.alignment import align, estimate_similarity, template_points
-from visavis.vision.images import resize
 
 FloatVector = npt.NDArray[np.float32]
 
@@ -83,31 +81,3 @@ class Verification:
     def distance(self) -> float:
         """1 − similarity."""
         return 1 - self.similarity
-
-
-def align_face(image: ByteArray, landmarks: npt.ArrayLike, *, template: str, size: tuple[int, int]) -> ByteArray:
-    """`align`, but a face much larger than the crop is first shrunk by averaging, so that nothing is skipped over.
-
-    Bilinear sampling reads four pixels; below half size it would miss most of them and alias.
-    """
-    points = np.asarray(landmarks, np.float64)
-    matrix = estimate_similarity(points, template_points(template, size))
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if scale >= 0.5:
-        return align(image, points, template=template, size=size)
-    # The part of the picture the crop shows, with a margin; coordinates are centres of pixels.
-    corners = np.array([[0, 0], [size[1], 0], [0, size[0]], [size[1], size[0]]], float) - 0.5
-    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
-    covered = corners @ inverse[:, :2].T + inverse[:, 2]
-    margin = 2 / scale
-    low = np.maximum(np.floor(covered.min(0) - margin), 0).astype(int)
-    high = np.minimum(np.ceil(covered.max(0) + margin), [image.shape[1], image.shape[0]]).astype(int)
-    if (high - low < 2).any():
-        return align(image, points, template=template, size=size)
-    part = image[low[1] : high[1], low[0] : high[0]]
-    fresh = np.maximum(np.round((high - low) * scale), 1).astype(int)
-    ratio = fresh / (high - low)
-    moved = (points - low + 0.5) * ratio - 0.5
-    return align(
-        resize(np.ascontiguousarray(part), (int(fresh[1]), int(fresh[0]))), moved, template=template, size=size
-    )

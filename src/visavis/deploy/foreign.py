@@ -27,7 +27,7 @@ def import_onnx(
         path: one input float N×3×H×W (normalised outside) or uint8 N×H×W×3; its first output is the feature.
         out: folder to write.
         preprocess: fields of a PreprocessSpec; mean and std must be there, size too where the graph leaves it open.
-        given: other fields of the card (licence, source ...).
+        given: other fields of the card (license, source ...).
 
     Returns:
         The card and what there is to say about the graph.

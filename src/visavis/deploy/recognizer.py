@@ -15,14 +15,14 @@ from visavis.card import CARD, ModelCard, find_model, read_card
 from visavis.deploy.binding import ModelIdentity
 from visavis.deploy.detectors import named_detector
 from visavis.deploy.embedders import load_embedder
-from visavis.deploy.faces import Face, Verification, align_face
+from visavis.deploy.faces import Face, Verification
 from visavis.deploy.operating_point import HOW_TO, OperatingPoint, operating_point
 from visavis.deploy.quality import assess
 from visavis.deploy.records import Identification
 from visavis.errors import DataError
 from visavis.types import ByteArray, Detector, Embedder, Faces
 from visavis.vision import images
-from visavis.vision.alignment import template_points
+from visavis.vision.alignment import align, template_points
 from visavis.vision.detection import choose
 from visavis.vision.preprocessing import PreprocessSpec, fit_crop
 
@@ -145,7 +145,8 @@ class Recognizer:
 
     def _face(self, image: ByteArray, faces: Faces, i: int, of: int) -> Face:
         landmarks, score = faces.landmarks[i], float(faces.scores[i])
-        crop = align_face(image, landmarks, template=self.spec.template, size=self.spec.size)
+        spec = self.spec
+        crop = align(image, landmarks, template=spec.template, size=spec.size, antialias=spec.antialias)
         quality = assess(crop, landmarks, shape=(image.shape[0], image.shape[1]), score=score)
         return Face(box=faces.boxes[i], score=score, landmarks=landmarks, crop=crop, quality=quality, of=of)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from visavis.deploy.embedders import CARD_KEY, INPUT_KEY, open_session
 from visavis.errors import DataError, ModelFormatError
-from visavis.vision.alignment import get_template
+from visavis.vision.preprocessing import PreprocessSpec
 
 _FILES = ("preprocess.py", "run.py", "postprocess.py", "README.md", "cpp/CMakeLists.txt", "cpp/verify.cpp")
 
@@ -32,8 +32,8 @@ def write_bundle(folder: str | os.PathLike[str], model: str | os.PathLike[str]) 
     if CARD_KEY not in metadata:
         raise ModelFormatError(f"{source}: carries no model card; export it with visavis export --format onnx")
     values = {**json.loads(metadata[CARD_KEY]), "input": metadata.get(INPUT_KEY, "normalised")}
-    template = get_template(values["preprocess"]["template"])
-    values["frame"] = {"size": template.size, "column": template.column}  # of a 112 × 112 ArcFace crop
+    frame = PreprocessSpec.from_dict(values["preprocess"]).frame
+    values["frame"] = {"size": frame.size, "column": frame.column}  # of a 112 × 112 ArcFace crop; null: of none
     if home.exists() and any(home.iterdir()) and not (home / "model.json").is_file():
         raise DataError(f"{home}: expected a new or empty folder for the edge bundle, got one with other files")
     try:

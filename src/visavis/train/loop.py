@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import platform
 import signal
@@ -18,7 +19,7 @@ from torch import nn
 from visavis import __version__
 from visavis.backbones import build_backbone
 from visavis.backbones.models import TorchEmbedder, load_model, save_model
-from visavis.card import ModelCard
+from visavis.card import LicenseTerms, ModelCard
 from visavis.data.samplers import PxK, Sampler, Shuffled
 from visavis.errors import DataError, RecipeError
 from visavis.evaluate.verification import Verification
@@ -279,7 +280,12 @@ def build_network(recipe: Recipe) -> tuple[nn.Module, PreprocessSpec, ModelCard]
         network, card = load_model(recipe.init)
         log.info("started from %s (%s, %d-d)", recipe.init, card.backbone, card.embedding_dim)
         card = card.with_changes(
-            name=recipe.name, license=recipe.license, thresholds={}, evaluations={}, exports={}, source=recipe.init
+            name=recipe.name,
+            license=dataclasses.replace(card.license, weights=recipe.license),
+            thresholds={},
+            evaluations={},
+            exports={},
+            source=recipe.init,
         )
         return network, card.preprocess, card
     spec = recipe.preprocess.spec()
@@ -291,7 +297,7 @@ def build_network(recipe: Recipe) -> tuple[nn.Module, PreprocessSpec, ModelCard]
         backbone_args=wanted.args,
         embedding_dim=wanted.dim,
         preprocess=spec,
-        license=recipe.license,
+        license=LicenseTerms(code="MIT", weights=recipe.license),
         source=f"visavis {__version__}, recipe {recipe.name}, seed {recipe.seed}",
     )
     return network, spec, card

@@ -57,14 +57,19 @@ class DataRecipe:
 
 @dataclass
 class PreprocessRecipe:
-    """The network's input; becomes the model card's PreprocessSpec (mean and std in pixel units)."""
+    """The network's input; becomes the model card's PreprocessSpec (mean and std in pixel units).
+
+    `template` is a name or five points [x, y] in a crop of `size`; `antialias`, how larger faces are reduced.
+    """
 
     size: list[int] = field(default_factory=lambda: [112, 112])
-    template: str = "arcface"
+    template: str | list[list[float]] = "arcface"
     channels: Literal["RGB", "BGR"] = "RGB"
     mean: list[float] = field(default_factory=lambda: [127.5, 127.5, 127.5])
     std: list[float] = field(default_factory=lambda: [127.5, 127.5, 127.5])
     flip: Literal["none", "sum", "concat"] = "none"
+    antialias: Literal["none", "area"] = "area"
+    normalization: Literal["channel"] = "channel"
 
     def spec(self) -> PreprocessSpec:
         """The frozen spec of the model card."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -10,6 +12,10 @@ import numpy.typing as npt
 
 from visavis.errors import DataError, unknown_name
 from visavis.types import ByteArray
+from visavis.vision.images import resize
+
+Antialias = Literal["none", "area"]
+Points = tuple[tuple[float, float], ...]
 
 # Left eye, right eye, nose tip, left and right mouth corner, in pixels of a 112 × 112 crop (as in insightface).
 _ARCFACE_POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
@@ -22,7 +28,7 @@ class Template:
     name: str
     size: tuple[int, int]
     points: npt.NDArray[np.float64]
-    column: int = 0  # where the frame begins in the square 112 × 112 crop it is usually kept in
+    column: int | None = 0  # where the frame begins in the square 112 × 112 ArcFace crop; None: it is no part of one
 
 
 def _arcface_columns(name: str, width: int, *, column: int | None = None) -> Template:
@@ -40,22 +46,49 @@ TEMPLATES = {
 }
 
 
-def get_template(name: str) -> Template:
-    """Look a template up by name."""
-    if name not in TEMPLATES:
-        raise DataError(unknown_name("template", name, TEMPLATES))
-    return TEMPLATES[name]
+def get_template(template: str | Sequence[Sequence[float]], size: tuple[int, int] = (112, 112)) -> Template:
+    """A template by its name in `TEMPLATES`, or from its five points (5, 2), x and y in a crop of `size`.
+
+    Raises:
+        DataError: unknown name, or not five finite points that differ.
+    """
+    if isinstance(template, str):
+        if template not in TEMPLATES:
+            raise DataError(unknown_name("template", template, TEMPLATES))
+        return TEMPLATES[template]
+    return Template("five points", size, np.array(five_points(template)), None)
 
 
-def template_points(name: str, size: tuple[int, int], *, padding: float = 0.0) -> npt.NDArray[np.float64]:
+def five_points(values: object) -> Points:
+    """Check five landmarks, x and y in pixels: left eye, right eye, nose tip, left and right mouth corner.
+
+    Raises:
+        DataError: not five pairs of finite numbers, or eyes that coincide.
+    """
+    try:
+        points = np.array(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a template is a name or five points [x, y], got {values!r}") from error
+    if points.shape != (5, 2) or not np.isfinite(points).all() or np.abs(points).max() > 4096:
+        raise DataError(f"a template's five points are five pairs [x, y] in pixels of the crop, got {values!r}")
+    if np.hypot(*(points[1] - points[0])) < 1:
+        raise DataError(f"a template's eyes must lie a pixel apart at least, got {values!r}")
+    return tuple((float(x), float(y)) for x, y in points)
+
+
+def template_points(
+    template: str | Sequence[Sequence[float]], size: tuple[int, int], *, padding: float = 0.0
+) -> npt.NDArray[np.float64]:
     """The template's points (5, 2) scaled to a crop of `size` = (height, width) with `padding` template pixels around.
 
-    A pixel's centre has integer coordinates, so scaling by s maps x to (x + ½)·s − ½.
+    A pixel's centre has integer coordinates, so scaling by s maps x to (x + ½)·s − ½. Five points given as such are
+    those of the crop without its padding.
     """
-    template = get_template(name)
-    frame = np.array([template.size[1], template.size[0]], float) + 2 * padding
+    bare = (round(size[0] - 2 * padding), round(size[1] - 2 * padding))
+    found = get_template(template, bare)
+    frame = np.array([found.size[1], found.size[0]], float) + 2 * padding
     scale = np.array([size[1], size[0]], float) / frame
-    return (template.points + padding + 0.5) * scale - 0.5
+    return (found.points + padding + 0.5) * scale - 0.5
 
 
 def estimate_similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -89,23 +122,53 @@ def align(
     image: ByteArray,
     landmarks: npt.ArrayLike,
     *,
-    template: str = "arcface",
+    template: str | Sequence[Sequence[float]] = "arcface",
     size: tuple[int, int] | None = None,
     padding: float = 0.0,
+    antialias: Antialias = "none",
 ) -> ByteArray:
-    """Warp a face onto a template.
+    """Warp a face onto a template with bilinear sampling.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         landmarks: (5, 2) as x, y in pixels of `image`.
-        template: name in `TEMPLATES`.
+        template: name in `TEMPLATES`, or five points in a crop of `size`.
         size: (height, width) of the crop; the template's own when None.
         padding: template pixels kept around the frame (SphereFace trains on 2: the 100 × 116 crop, row S2).
+        antialias: bilinear sampling reads four pixels, so below half size it misses most of them and aliases; `area`
+            first averages such a picture down to the crop's scale, `none` samples whatever the scale.
 
     Returns:
         uint8 (height, width, 3) RGB; black where the picture ends.
     """
-    base = get_template(template).size
-    height, width = size or (round(base[0] + 2 * padding), round(base[1] + 2 * padding))
-    matrix = estimate_similarity(landmarks, template_points(template, (height, width), padding=padding))
-    return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR), np.uint8)
+    if size is None:
+        base = get_template(template).size
+        size = (round(base[0] + 2 * padding), round(base[1] + 2 * padding))
+    target = template_points(template, size, padding=padding)
+    points = np.asarray(landmarks, np.float64)
+    matrix = estimate_similarity(points, target)
+    if antialias == "area":
+        image, points = _averaged(image, points, matrix, size)
+        matrix = estimate_similarity(points, target)
+    return np.asarray(cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR), np.uint8)
+
+
+def _averaged(
+    image: ByteArray, points: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64], size: tuple[int, int]
+) -> tuple[ByteArray, npt.NDArray[np.float64]]:
+    """The part of a picture a crop shows, averaged down to the crop's scale, and the landmarks in it."""
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if scale >= 0.5:
+        return image, points
+    corners = np.array([[0, 0], [size[1], 0], [0, size[0]], [size[1], size[0]]], float) - 0.5
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    covered = corners @ inverse[:, :2].T + inverse[:, 2]
+    margin = 2 / scale
+    low = np.maximum(np.floor(covered.min(0) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(covered.max(0) + margin), [image.shape[1], image.shape[0]]).astype(int)
+    if (high - low < 2).any():
+        return image, points
+    part = image[low[1] : high[1], low[0] : high[0]]
+    fresh = np.maximum(np.round((high - low) * scale), 1).astype(int)
+    moved = (points - low + 0.5) * (fresh / (high - low)) - 0.5
+    return resize(np.ascontiguousarray(part), (int(fresh[1]), int(fresh[0]))), moved

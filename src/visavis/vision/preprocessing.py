@@ -9,11 +9,20 @@ import numpy as np
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import ByteArray
-from visavis.vision.alignment import TEMPLATES, get_template
+from visavis.vision.alignment import (
+    Antialias,
+    Points,
+    Template,
+    align,
+    five_points,
+    get_template,
+    template_points,
+)
 from visavis.vision.images import resize
 
 Channels = Literal["RGB", "BGR"]
 Flip = Literal["none", "sum", "concat"]
+Normalization = Literal["channel"]  # per-image whitening will be another value; programs before it refuse it by name
 
 
 @dataclass(frozen=True)
@@ -21,20 +30,31 @@ class PreprocessSpec:
     """A network's input: x = (pixel − mean) / std by channel, of a `size` = (height, width) crop on `template`.
 
     `mean` and `std` are in pixel units (0–255) and in the order of `channels`. `flip` says how the embedding of the
-    mirrored picture joins that of the picture: not at all, added before normalisation, or concatenated.
+    mirrored picture joins that of the picture: not at all, added before normalisation, or concatenated. `template` is
+    a name of TEMPLATES or the five points (5, 2), x and y in a crop of `size`. `antialias` says how a face larger than
+    the crop is reduced when it is aligned (see `align`); `normalization`, over what mean and std are taken.
     """
 
     size: tuple[int, int] = (112, 112)
-    template: str = "arcface"
+    template: str | Points = "arcface"
     channels: Channels = "RGB"
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
     flip: Flip = "none"
+    antialias: Antialias = "area"
+    normalization: Normalization = "channel"
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or not all(isinstance(v, int) and 8 <= v <= 1024 for v in self.size):
             raise ModelFormatError(f"preprocess size must be two whole numbers in [8, 1024], got {self.size}")
-        get_template(self.template)
+        if not isinstance(self.template, str):
+            object.__setattr__(self, "template", five_points(self.template))
+        get_template(self.template, self.size)
+        if self.antialias not in get_args(Antialias) or self.normalization not in get_args(Normalization):
+            raise ModelFormatError(
+                "preprocess wants antialias none or area and normalization channel, got "
+                f"{self.antialias}, {self.normalization}"
+            )
         if self.channels not in get_args(Channels) or self.flip not in get_args(Flip):
             raise ModelFormatError(
                 f"preprocess wants channels RGB or BGR and flip none, sum or concat, got {self.channels}, {self.flip}"
@@ -45,9 +65,27 @@ class PreprocessSpec:
         if min(self.std) <= 0:
             raise ModelFormatError(f"preprocess std must be positive, got {self.std}")
 
+    @property
+    def frame(self) -> Template:
+        """The template with its frame."""
+        return get_template(self.template, self.size)
+
+    @property
+    def template_name(self) -> str:
+        """The template in words."""
+        return self.template if isinstance(self.template, str) else "five points"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a model card."""
         return asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """What a gallery is bound to: the fields cards had from the first, and a later one where it says another rule.
+
+        So the galleries of models whose card was written before a field existed go on opening.
+        """
+        later = {"antialias": "area", "normalization": "channel"}
+        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PreprocessSpec:
@@ -63,11 +101,13 @@ class PreprocessSpec:
         try:
             return cls(
                 size=tuple(values["size"]),  # type: ignore[arg-type]
-                template=str(values["template"]),
+                template=values["template"],
                 channels=values["channels"],
                 mean=tuple(float(v) for v in values["mean"]),  # type: ignore[arg-type]
                 std=tuple(float(v) for v in values["std"]),  # type: ignore[arg-type]
                 flip=values["flip"],
+                antialias=values["antialias"],
+                normalization=values["normalization"],
             )
         except (TypeError, ValueError, DataError) as error:
             raise ModelFormatError(f"preprocess holds an impossible value: {error}") from error
@@ -76,9 +116,9 @@ class PreprocessSpec:
 def fit_crop(crop: ByteArray, spec: PreprocessSpec) -> ByteArray:
     """Bring one aligned uint8 (H, W, 3) crop to a network's size: as it is, or from a full ArcFace frame.
 
-    A square crop on the ArcFace template holds every other template as some of its columns (the centre ones, unless the
-    template says otherwise): those are cut out and shrunk to `spec.size`. Anything else is refused, since stretching
-    would move the landmarks.
+    A square crop of another size is an ArcFace frame. It holds every named template as some of its columns (the centre
+    ones, unless the template says otherwise): those are cut out and shrunk to `spec.size`; onto five points it is
+    warped. Anything else is refused, since stretching would move the landmarks.
 
     Raises:
         DataError: the crop's shape is neither the network's nor an ArcFace frame's.
@@ -86,35 +126,51 @@ def fit_crop(crop: ByteArray, spec: PreprocessSpec) -> ByteArray:
     height, width = crop.shape[:2]
     if (height, width) == spec.size:
         return crop
-    frame = TEMPLATES[spec.template].size
+    frame = spec.frame
     if height == width:
+        if frame.column is None:
+            return _warped(crop, spec, spec.size)
         return resize(np.ascontiguousarray(cut_frame(crop[None], spec)[0]), spec.size)
-    if height * frame[1] == width * frame[0]:
+    if height * frame.size[1] == width * frame.size[0]:
         return resize(crop, spec.size)
     raise DataError(
-        f"the network wants {spec.size[0]}×{spec.size[1]} crops on the {spec.template} template (or square ArcFace "
-        f"crops), got {height}×{width}; align the pictures first: visavis prepare SRC DST"
+        f"the network wants {spec.size[0]}×{spec.size[1]} crops on the {spec.template_name} template (or square "
+        f"ArcFace crops), got {height}×{width}; align the pictures first: visavis prepare SRC DST"
     )
 
 
+def _warped(crop: ByteArray, spec: PreprocessSpec, size: tuple[int, int]) -> ByteArray:
+    """A square ArcFace crop brought onto the spec's five points at `size`."""
+    template = (template_points(spec.template, spec.size) + 0.5) * (size[0] / spec.size[0]) - 0.5
+    points = template_points("arcface", (crop.shape[0], crop.shape[1]))
+    return align(crop, points, template=template.tolist(), size=size, antialias=spec.antialias)
+
+
 def cut_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
-    """The template's columns of square crops (N, H, H, 3), in their own resolution; other crops as they are."""
+    """The template's part of square ArcFace crops (N, H, H, 3), in their own resolution; other crops as they are."""
     height, width = crops.shape[1:3]
-    template = TEMPLATES[spec.template]
-    if height != width or template.size[0] == template.size[1]:
+    frame = spec.frame
+    if height != width or not len(crops) or (frame.column is not None and frame.size[0] == frame.size[1]):
         return crops
-    left = round(width * template.column / 112)
-    return crops[:, :, left : left + round(width * template.size[1] / 112)]
+    if frame.column is None:
+        if (height, width) == spec.size:
+            return crops
+        size = (height, round(height * spec.size[1] / spec.size[0]))
+        return np.stack([_warped(crop, spec, size) for crop in crops])
+    left = round(width * frame.column / 112)
+    return crops[:, :, left : left + round(width * frame.size[1] / 112)]
 
 
 def place_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
     """Square crops (N, H, H, 3) of faces in the middle, moved to where crops of the template keep the face."""
     height, width = crops.shape[1:3]
-    template = TEMPLATES[spec.template]
-    move = round(width * (template.column - (112 - template.size[1]) // 2) / 112)
-    if height != width or not move:
+    frame = spec.frame
+    if height != width or not len(crops):
         return crops
-    return crops[:, :, np.clip(np.arange(width) - move, 0, width - 1)]
+    if frame.column is None:
+        return np.stack([_warped(crop, spec, spec.size) for crop in crops])
+    move = round(width * (frame.column - (112 - frame.size[1]) // 2) / 112)
+    return crops[:, :, np.clip(np.arange(width) - move, 0, width - 1)] if move else crops
 
 
 def fit_crops(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:

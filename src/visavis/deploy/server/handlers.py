@@ -155,7 +155,7 @@ class RequestHandlers:
             else {
                 "name": card.name,
                 "backbone": card.backbone,
-                "license": card.license,
+                "license": card.license.weights,
                 "training_data": card.training_data,
                 "intended_use": card.intended_use,
                 "source": card.source,

@@ -37,7 +37,7 @@ def fit(picture, model):
     if picture.shape[:2] == (height, width):
         return picture
     frame = model["frame"]["size"]
-    if picture.shape[0] == picture.shape[1]:
+    if picture.shape[0] == picture.shape[1] and model["frame"]["column"] is not None:
         columns = round(picture.shape[1] * frame[1] / 112)
         left = round(picture.shape[1] * model["frame"]["column"] / 112)
         picture = np.ascontiguousarray(picture[:, left : left + columns])
