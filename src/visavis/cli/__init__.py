@@ -47,7 +47,6 @@ EXTRAS = {
     "httpx": "serve",
     "cryptography": "serve",
     "faiss": "gallery",
-    "sklearn": "gallery",
     "huggingface_hub": "hub",
     "psycopg": "postgres",
 }

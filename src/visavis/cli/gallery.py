@@ -153,10 +153,17 @@ def _unknowns(gallery, args):
     from visavis.deploy.unknowns import cluster_unknowns, read_unknowns
 
     kept = len(read_unknowns(gallery)[0])
-    clusters = cluster_unknowns(gallery, min_size=args.min_size)
-    lines = [f"{len(c.unknowns)} faces, cohesion {c.cohesion:.3f}: {' '.join(map(str, c.unknowns))}" for c in clusters]
-    values = {"unknown": kept, "clusters": [{"unknowns": list(c.unknowns), "cohesion": c.cohesion} for c in clusters]}
-    return values, [*lines, f"{kept} unknown faces, {len(clusters)} groups"]
+    threshold = _threshold(args)
+    clusters = cluster_unknowns(gallery, threshold, min_size=args.min_size)
+    lines = [
+        f"{len(c.unknowns)} faces, lowest similarity {c.lowest:.3f}: {' '.join(map(str, c.unknowns))}" for c in clusters
+    ]
+    values = {
+        "unknown": kept,
+        "threshold": threshold,
+        "clusters": [{"unknowns": list(c.unknowns), "lowest_similarity": c.lowest} for c in clusters],
+    }
+    return values, [*lines, f"{kept} unknown faces, {len(clusters)} groups at {threshold:.4f}"]
 
 
 def _adopt(gallery, args):

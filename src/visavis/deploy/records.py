@@ -99,10 +99,10 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Unknown probes that resemble each other: their ids and the lowest similarity to their common template."""
+    """Unknown faces taken for one person: their numbers and the lowest similarity of any two of them."""
 
     unknowns: tuple[int, ...]
-    cohesion: float
+    lowest: float
 
 
 def clean_name(name: str) -> str:

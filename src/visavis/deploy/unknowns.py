@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from visavis.deploy.clustering import cluster
 from visavis.deploy.gallery import Gallery
 from visavis.deploy.records import Cluster, Enrolment
 from visavis.deploy.retention import DAY, checked_days
@@ -36,32 +37,14 @@ def read_unknowns(gallery: Gallery) -> tuple[list[int], npt.NDArray[np.float32]]
     return [row[0] for row in rows], np.stack(vectors) if vectors else np.empty((0, gallery.model.dim), np.float32)
 
 
-def cluster_unknowns(gallery: Gallery, *, min_size: int = 2) -> list[Cluster]:
-    """Group the unknown faces by HDBSCAN on the distance of unit vectors, ‖a − b‖ = √(2 − 2·a·b); largest group first.
+def cluster_unknowns(gallery: Gallery, threshold: float, *, min_size: int = 2) -> list[Cluster]:
+    """Group the unknown faces by person at the model's calibrated threshold; see `clustering.cluster`.
 
-    Faces that resemble nobody else belong to no cluster. Campello, Moulavi and Sander, PAKDD 2013, as in scikit-learn.
-
-    Raises:
-        DataError: scikit-learn is not installed, or `min_size` is below 2.
+    Faces that resemble nobody else belong to no group.
     """
-    if min_size < 2:
-        raise DataError(f"a cluster has at least 2 faces, got min_size = {min_size}")
-    try:
-        from sklearn.cluster import HDBSCAN
-    except ImportError as error:
-        raise DataError('clustering wants scikit-learn; type: pip install "visavis[gallery]"') from error
     ids, vectors = read_unknowns(gallery)
-    if len(ids) < min_size:
-        return []
-    grouping = HDBSCAN(min_cluster_size=min_size, copy=True)  # pyright: ignore[reportArgumentType]
-    labels = grouping.fit_predict(vectors.astype(float))
-    clusters = []
-    for label in range(int(labels.max()) + 1):
-        members = np.flatnonzero(labels == label)
-        centre = vectors[members].mean(0)
-        cohesion = float((vectors[members] @ (centre / max(float(np.linalg.norm(centre)), 1e-12))).min())
-        clusters.append(Cluster(tuple(ids[i] for i in members), cohesion))
-    return sorted(clusters, key=lambda c: -len(c.unknowns))
+    groups = cluster(vectors, threshold, min_size=min_size)
+    return [Cluster(tuple(ids[i] for i in group.members), group.lowest) for group in groups]
 
 
 def adopt(gallery: Gallery, name: str, unknowns: Sequence[int], *, consent: str = "") -> Enrolment:
