@@ -13,18 +13,13 @@ import numpy.typing as npt
 from visavis.deploy.binding import ModelIdentity
 from visavis.deploy.gallery_base import LIVE, GalleryBase, Progress, Samples
 from visavis.deploy.index import fuse, unit_vectors
-from visavis.deploy.records import (
-    Candidate,
-    Enrolment,
-    Forgotten,
-    StorageError,
-    Subject,
-    clean_name,
-)
+from visavis.deploy.postgres_erasure import delete, finish
+from visavis.deploy.postgres_pool import Connection, PostgresPool, is_postgres, without_password
+from visavis.deploy.records import Candidate, Enrolment, Forgotten, Subject, clean_name
 from visavis.deploy.retention import checked_days
 from visavis.errors import DataError
 
-_NOTE = "the rows are gone and the tables rewritten; the server's log and its backups are its administrator's to erase"
+_CREATION, _CHANGE = 0x76697361, 0x76697362  # advisory locks: making a gallery in a database, changing one
 
 
 @final
@@ -49,6 +44,7 @@ class PgGallery(GalleryBase):
     """
 
     encrypted = False
+    wait = 30.0  # seconds for other transactions to let go of what was erased
     _contains = "strpos(lower(name), lower(?)) > 0"
     _order = 'name COLLATE "C"'
 
@@ -63,38 +59,30 @@ class PgGallery(GalleryBase):
         retention_days: float | None = None,
     ) -> None:
         days = "" if retention_days is None else repr(checked_days(retention_days))
+        self.path = without_password(dsn) if is_postgres(dsn) else f"postgresql, schema {schema}"
+        self._pool = PostgresPool(dsn, schema, name=str(self.path))
         try:
-            import psycopg  # pyright: ignore[reportMissingImports]
-            from psycopg import sql  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise DataError("a gallery in PostgreSQL wants psycopg; type: pip install 'psycopg[binary]'") from error
-        self._errors = psycopg.Error
-        self.path = f"postgresql, schema {schema}"
-        try:
-            self._db: Any = psycopg.connect(dsn, autocommit=True)
-        except psycopg.Error as error:
-            raise StorageError(f"PostgreSQL cannot be reached: {str(error).strip().splitlines()[0]}") from error
-        try:
-            with self._transaction() as db:
-                name = sql.Identifier(schema)
-                there = db.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", (schema,)).fetchone()
-                if not there and (not create or model is None):
-                    raise DataError(f"{self.path}: no such gallery; make it with create=True and its model")
-                if not there:
-                    db.execute("CREATE EXTENSION IF NOT EXISTS vector")
-                    db.execute(sql.SQL("CREATE SCHEMA {}").format(name))
-                db.execute(sql.SQL("SET search_path TO {}, public").format(name))
-                if not there and model is not None:
-                    self._create(db, model, approximate, days)
-            self._db.execute(sql.SQL("SET search_path TO {}, public").format(name))
+            with self._pool.transaction(read_only=True) as db:
+                there = _exists(db, schema)
+            if not there and (not create or model is None):
+                raise DataError(f"{self.path}: no such gallery; make it with create=True and its model")
+            if not there and model is not None:
+                with self._pool.transaction() as db:
+                    self._create(db, schema, model, approximate, days)
             self.model = self._bound(model)
         except BaseException:
-            self._db.close()
+            self._pool.close()
             raise
 
     @staticmethod
-    def _create(db: Any, model: ModelIdentity, approximate: bool, days: str) -> None:
+    def _create(db: Connection, schema: str, model: ModelIdentity, approximate: bool, days: str) -> None:
+        """Make schema and tables; of several creators one does, the others find them made."""
+        db.execute("SELECT pg_advisory_xact_lock(?)", (_CREATION,))
+        if _exists(db, schema):
+            return
         dim = int(model.dim)
+        db.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        db.make_schema(schema)
         db.execute("CREATE TABLE meta (key text PRIMARY KEY, value text NOT NULL)")
         db.execute(
             "CREATE TABLE subjects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE, "
@@ -114,7 +102,7 @@ class PgGallery(GalleryBase):
             db.execute("INSERT INTO meta VALUES (?, ?)", item)
 
     def _bound(self, model: ModelIdentity | None) -> ModelIdentity:
-        with self._transaction() as db:
+        with self._reading() as db:
             meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
         bound = ModelIdentity(meta["model_name"], int(meta["dim"]), meta["model_digest"])
         if model is not None and model.digest != bound.digest:
@@ -128,22 +116,18 @@ class PgGallery(GalleryBase):
         return self._retention_days
 
     def _reading(self) -> AbstractContextManager[Any]:
-        return self._transaction()
+        return self._pool.transaction(read_only=True)
 
-    def _writing(self) -> AbstractContextManager[Any]:
-        return self._transaction()
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """One change at a time: none deadlocks, and none is computed from what another is about to change."""
+        with self._pool.transaction() as db:
+            db.execute("SELECT pg_advisory_xact_lock(?, hashtext(current_schema()))", (_CHANGE,))
+            yield db
 
     def _changed(self, db: Any, subject: int, gone: Collection[int] = ()) -> None:
         if gone:
             self._fuse(db, subject)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        try:
-            with self._db.transaction():
-                yield _QuestionMarks(self._db)
-        except self._errors as error:
-            raise StorageError(f"{self.path}: {str(error).strip().splitlines()[0]}") from error
 
     def refresh(self) -> int:
         """How many subjects can be found; the server's index needs no refreshing."""
@@ -165,9 +149,9 @@ class PgGallery(GalleryBase):
         tidy, now = clean_name(name), time.time()
         expires = self._expires(now, retention_days)
         self.sweep()
-        with self._transaction() as db:
+        with self._writing() as db:
             known = db.execute(
-                "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE name = ? FOR UPDATE", (tidy,)
+                "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE name = ?", (tidy,)
             ).fetchall()
             new = samples.new({bytes(row[0]) for row in known if row[0] is not None})
             if not new:
@@ -217,7 +201,7 @@ class PgGallery(GalleryBase):
     def search(self, embeddings: npt.ArrayLike, *, top: int = 5) -> list[tuple[Candidate, ...]]:
         """The most similar subjects to each probe; see `Gallery.search`."""
         answers = []
-        with self._transaction() as db:
+        with self._reading() as db:
             for probe in unit_vectors(embeddings, self.model.dim):
                 rows = db.execute(
                     f"SELECT id, name, -(template <#> ?::vector) FROM subjects WHERE {LIVE} "
@@ -228,47 +212,21 @@ class PgGallery(GalleryBase):
         return answers
 
     def _erase(self, ids: Iterable[int], progress: Progress | None = None) -> Forgotten:
-        ids = sorted(set(ids))
-        say = progress or (lambda _: None)
-        with self._transaction() as db:
-            count = db.execute("SELECT count(*), count(crop) FROM samples WHERE subject = ANY(?)", (ids,)).fetchone()
-            db.execute("DELETE FROM subjects WHERE id = ANY(?)", (ids,))
-        say("the server rewrites its tables")
-        try:
-            self._db.execute("VACUUM FULL samples")
-            self._db.execute("VACUUM FULL subjects")
-            found = (
-                _QuestionMarks(self._db)
-                .execute(
-                    "SELECT (SELECT count(*) FROM subjects WHERE id = ANY(?)) + "
-                    "(SELECT count(*) FROM samples WHERE subject = ANY(?))",
-                    (ids, ids),
-                )
-                .fetchone()[0]
-            )
-        except self._errors as error:
-            raise StorageError(f"{self.path}: deleted, but the tables could not be rewritten: {error}") from error
-        return Forgotten(
-            subjects=len(ids), samples=count[0], crops=count[1], index_rows=len(ids), files=(), bytes_searched=0,
-            fingerprints=0, found=found, complete=found == 0, note=_NOTE,
-        )  # fmt: skip
+        with self._writing() as db:
+            traces = delete(db, sorted(set(ids)))
+        return finish(self._pool, traces, wait=self.wait, progress=progress)
 
     def close(self) -> None:
         """Let go of the server."""
-        self._db.close()
+        self._pool.close()
 
 
-class _QuestionMarks:
-    """A connection that takes `?` for a value, as SQLite does, so that both galleries share their SQL."""
-
-    def __init__(self, db: Any) -> None:
-        self._db = db
-
-    def execute(self, query: str | Any, values: Sequence[Any] = ()) -> Any:
-        """Run one statement."""
-        return self._db.execute(query.replace("?", "%s") if isinstance(query, str) else query, values or None)
+def _exists(db: Connection, schema: str) -> bool:
+    """Whether a schema holds a gallery."""
+    query = "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = 'meta'"
+    return db.execute(query, (schema,)).fetchone() is not None
 
 
 def _text(vector: npt.NDArray[np.float32]) -> str:
     """pgvector's form, digits enough to give back the same float32."""
-    return "[" + ",".join(np.format_float_positional(v, unique=True, trim="-") for v in vector) + "]"
+    return str(vector.tolist())

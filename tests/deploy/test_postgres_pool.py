@@ -1,0 +1,270 @@
+"""Connections to PostgreSQL: many threads, several creators, a server that goes and comes, no password in a message."""
+
+import threading
+import uuid
+from collections import Counter
+
+import numpy as np
+import psycopg
+import pytest
+from postgres_server import PostgresServer
+
+from visavis.deploy.binding import ModelIdentity
+from visavis.deploy.pgvector import PgGallery
+from visavis.deploy.postgres_pool import (
+    PostgresPool,
+    has_password,
+    is_postgres,
+    split_schema,
+    without_password,
+    without_secrets,
+)
+from visavis.deploy.records import StorageError
+from visavis.errors import DataError
+
+MODEL = ModelIdentity("fake", 16, "a" * 64)
+
+
+def unit(seed):
+    row = np.random.default_rng(seed).standard_normal(16).astype(np.float32)
+    return row / np.linalg.norm(row)
+
+
+@pytest.fixture
+def schema():
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def gallery(postgres, schema):
+    with PgGallery(postgres.dsn, MODEL, schema=schema, create=True) as made:
+        yield made
+
+
+def at_once(count, function):
+    """What `function(i)` answers in each of `count` threads started together."""
+    answers, ready = [None] * count, threading.Barrier(count)
+
+    def work(i):
+        ready.wait()
+        try:
+            answers[i] = function(i)
+        except Exception as error:
+            answers[i] = f"{type(error).__name__}: {error}"
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return answers
+
+
+def test_eight_threads_enrol_and_search_through_one_gallery(gallery):
+    def enrol(k):
+        for i in range(10):
+            gallery.enroll(f"{k}-{i}", unit(100 * k + i))
+            gallery.search(unit(i), top=1)
+        return "done"
+
+    assert Counter(at_once(8, enrol)) == {"done": 8}
+    assert {s.name for s in gallery.subjects()} == {f"{k}-{i}" for k in range(8) for i in range(10)}
+    assert gallery.search(unit(305), top=1)[0][0].name == "3-5"
+
+
+def test_one_picture_enrolled_by_several_threads_is_one_sample(gallery):
+    answers = at_once(6, lambda _: gallery.enroll("Ada", unit(1), pictures=[b"picture"]).added)
+    assert sorted(answers) == [0, 0, 0, 0, 0, 1]
+    assert gallery.subject("Ada").samples == 1
+
+
+def test_merging_both_ways_at_once_keeps_every_sample_and_the_template_of_all(gallery):
+    for round_ in range(5):
+        a, b = f"a{round_}", f"b{round_}"
+        gallery.enroll_many([a, b], np.stack([unit(1), unit(2)]))
+
+        def work(i, a=a, b=b):
+            if i == 2:
+                return gallery.enroll(a, unit(3)).added
+            return gallery.merge(*((a, b) if i else (b, a))).subject.name
+
+        answers = at_once(3, work)
+        assert not [text for text in answers if "StorageError" in str(text)], answers
+        left = [s for s in gallery.subjects() if s.name in (a, b)]
+        assert sum(s.samples for s in left) == 3
+        for subject in left:
+            with gallery._reading() as db:
+                rows = db.execute(
+                    "SELECT weight, vector::text FROM samples WHERE subject = ? ORDER BY id", (subject.id,)
+                ).fetchall()
+            vectors = np.array([np.fromstring(text[1:-1], sep=",") for _, text in rows])
+            template = vectors.sum(0) / np.linalg.norm(vectors.sum(0))
+            found = {c.name: c.similarity for c in gallery.search(template, top=100)[0]}
+            assert found[subject.name] == pytest.approx(1, abs=1e-5)
+
+
+def test_six_creators_at_once_make_one_gallery(postgres, schema):
+    def create(i):
+        with PgGallery(postgres.dsn, MODEL, schema=schema, create=True) as made:
+            made.enroll(f"s{i}", unit(i))
+        return "made"
+
+    assert Counter(at_once(6, create)) == {"made": 6}
+    with PgGallery(postgres.dsn, MODEL, schema=schema) as gallery:
+        assert len(gallery) == 6
+
+
+def test_a_schema_made_by_the_administrator_is_filled(postgres, schema):
+    with psycopg.connect(postgres.dsn) as admin:
+        admin.execute(f"CREATE SCHEMA {schema}")
+    with PgGallery(postgres.dsn, MODEL, schema=schema, create=True) as gallery:
+        assert gallery.enroll("Ada", unit(1)).added == 1
+
+
+def test_a_dropped_connection_is_replaced(gallery, postgres):
+    gallery.enroll("Ada", unit(1))
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'visavis'")
+    assert gallery.search(unit(1), top=1)[0][0].name == "Ada"
+    assert gallery.enroll("Bob", unit(2)).added == 1
+
+
+def lose(db, postgres):
+    """Let the administrator end the connection a transaction runs on."""
+    pid = db.execute("SELECT pg_backend_pid()").fetchone()[0]
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+
+def test_a_connection_lost_in_the_middle_keeps_nothing_and_the_next_change_works(gallery, postgres):
+    def change():
+        with gallery._writing() as db:
+            db.execute("INSERT INTO meta VALUES ('probe', '1')")
+            lose(db, postgres)
+            db.execute("SELECT 1")
+
+    with pytest.raises(StorageError, match="cannot be reached"):
+        change()
+    with gallery._reading() as db:
+        assert db.execute("SELECT count(*) FROM meta WHERE key = 'probe'").fetchone()[0] == 0
+    assert gallery.enroll("Bob", unit(2)).added == 1
+
+
+def test_a_connection_lost_while_a_change_is_kept_is_said_to_be_undecided(gallery, postgres):
+    def change():
+        with gallery._writing() as db:
+            db.execute("INSERT INTO meta VALUES ('probe', '1')")
+            lose(db, postgres)
+
+    with pytest.raises(StorageError, match="whether it did cannot be told"):
+        change()
+
+
+def test_a_server_that_goes_and_comes_is_found_again(schema):
+    """While it is away each call says so in one line; after a crash everything acknowledged is there."""
+    server = PostgresServer()
+    try:
+        with PgGallery(server.dsn, MODEL, schema=schema, create=True) as gallery:
+            gallery._pool._pool.timeout = 1.0
+            gallery.enroll("Ada", unit(1))
+            server.kill()
+            with pytest.raises(StorageError, match="cannot be reached") as caught:
+                gallery.enroll("Bob", unit(2))
+            assert "\n" not in str(caught.value)
+            with pytest.raises(StorageError, match="cannot be reached"):
+                PgGallery(server.dsn, MODEL, schema=schema)
+            server.start()
+            gallery._pool._pool.timeout = 10.0
+            assert gallery.search(unit(1), top=1)[0][0].name == "Ada"
+            assert gallery.enroll("Bob", unit(2)).added == 1
+    finally:
+        server.close()
+
+
+def test_a_receipt_is_not_complete_while_somebody_still_sees_the_rows(gallery, postgres, schema):
+    gallery.enroll("Ada", unit(1))
+    gallery.enroll("Bob", unit(2))
+    gallery.wait = 0.2
+    with psycopg.connect(postgres.dsn) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("SELECT 1").fetchone()
+        receipt = gallery.forget("Ada")
+        assert (receipt.subjects, receipt.found, receipt.complete) == (1, 0, False)
+        assert "still sees them" in receipt.note
+    gallery.wait = 30.0
+    assert gallery.forget("Bob").complete
+    with psycopg.connect(postgres.dsn) as reader:  # holds the table itself: the rewriting cannot begin
+        reader.execute(f"LOCK TABLE {schema}.samples IN ACCESS SHARE MODE")
+        gallery.wait = 0.2
+        gallery.enroll("Cy", unit(3))
+        receipt = gallery.forget("Cy")
+        assert not receipt.complete
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://ada:secret@host:5432/faces", "postgresql://ada@host:5432/faces"),
+        ("postgres://ada:se@c:r/et@host/faces?sslmode=require", "postgres://ada@host/faces?sslmode=require"),
+        ("postgresql://host/faces?user=ada&password=secret", "postgresql://host/faces?user=ada&password=***"),
+        (
+            "postgresql://ada@/faces?host=/run/pg&sslpassword=secret",
+            "postgresql://ada@/faces?host=/run/pg&sslpassword=***",
+        ),
+        ("postgresql:///?service=faces", "postgresql:///?service=faces"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(address, shown):
+    assert is_postgres(address)
+    assert without_password(address) == shown
+    assert has_password(address) == ("secret" in address or "se@c" in address)
+
+
+def test_messages_of_the_server_are_shown_without_passwords():
+    said = "bad postgresql://ada:se@cret@host/x and host=a password='s e' user=b password = secret"
+    assert "se" not in without_secrets(said).replace("user", "")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://ada:hunter2/x@127.0.0.1/faces",
+        "postgresql://ada:hunter2@x@127.0.0.1/faces",
+        "postgresql://ada:h:hunter2@127.0.0.1/faces",
+        "postgresql://ada:hunter2?x@127.0.0.1/faces",
+        "postgresql://ada:hunter2@127.0.0.1:notaport/faces",
+        "postgresql://ada:hunter2@127.0.0.1:1/faces",
+        "postgresql://127.0.0.1:1/faces?user=ada&password=hunter2",
+        "postgresql://ada:hunter2%zz@127.0.0.1:1/faces",
+        "host=127.0.0.1 port=1 password=hunter2 user='",
+    ],
+)
+def test_no_error_repeats_a_password(address):
+    with pytest.raises((DataError, StorageError)) as caught:
+        PgGallery(address, MODEL)
+    chain, error = [], caught.value
+    while error is not None:
+        chain.append(str(error))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    assert "hunter2" not in " ".join(chain)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_schema_is_named_in_the_address():
+    assert split_schema("postgresql://ada@h/faces?sslmode=require&schema=team%20a&options=-c%20x%3D1") == (
+        "postgresql://ada@h/faces?sslmode=require&options=-c%20x%3D1",
+        "team a",
+    )
+    assert split_schema("postgresql://h/faces") == ("postgresql://h/faces", "visavis")
+
+
+def test_a_pool_turned_away_for_want_of_connections_says_so(postgres):
+    pool = PostgresPool(postgres.dsn, "public", name="g", size=1)
+    pool._pool.timeout = 0.2
+    try:
+        with pool.transaction() as db:
+            db.execute("SELECT 1")
+            with pytest.raises(StorageError, match="get a connection"), pool.transaction():
+                pass
+    finally:
+        pool.close()
