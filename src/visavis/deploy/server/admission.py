@@ -1,4 +1,4 @@
-"""Who may do what, how often and how much: tokens, roles, rate, size, and requests from foreign pages."""
+"""Who may do what and how often: tokens, roles, rate, and requests from foreign pages."""
 
 from __future__ import annotations
 
@@ -7,28 +7,19 @@ import hmac
 import threading
 import time
 from collections import OrderedDict
-from urllib.parse import urlsplit
+from collections.abc import Callable, Coroutine
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
+from fastapi import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from visavis.deploy.server.proxies import address_block
 from visavis.deploy.server.settings import Role, Settings, is_loopback
 
 _REMEMBERED = 10_000
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"cache-control", b"no-store"),
-    (b"permissions-policy", b"camera=(self), microphone=(), geolocation=()"),
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src blob:; "
-        b"connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-)
 
 
 class Gatekeeper:
@@ -44,8 +35,8 @@ class Gatekeeper:
         """Let a request pass; returns a short name of the client for the audit log.
 
         Raises:
-            HTTPException: 401 no or wrong token, 403 the token may not, 403 sent by a page of another site, 421 not
-                addressed to this machine, 429 too many.
+            HTTPException: 400 Host or Origin is no address, 401 no or wrong token, 403 the token may not, or a page of
+                another site sent it, 421 not addressed to this machine, 429 too many.
         """
         self._check_origin(request)
         client = address_block(request.client.host) if request.client else "unknown"
@@ -81,68 +72,56 @@ class Gatekeeper:
 
     def _check_origin(self, request: Request) -> None:
         host = request.headers.get("host", "")
-        if not self._tokens and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not self._tokens and not is_loopback(_address(f"//{host}", "Host").hostname or ""):
             # Without tokens a page elsewhere could point its own name at this machine and read everything.
             raise HTTPException(421, "without a token this service answers to 127.0.0.1 and localhost only")
         origin = request.headers.get("origin")
-        if origin and origin != "null" and origin not in self._settings.origins and urlsplit(origin).netloc != host:
+        if (
+            origin
+            and origin != "null"
+            and origin not in self._settings.origins
+            and _address(origin, "Origin").netloc != host
+        ):
             raise HTTPException(403, "requests from pages of other sites are refused")
         if origin == "null":
             raise HTTPException(403, "requests from pages without an address are refused")
 
 
-class BodyLimit:
-    """Refuses a request of more than `limit` bytes before and while it arrives, and adds safe headers to answers."""
+def _address(text: str, header: str) -> SplitResult:
+    """A header's address in parts.
 
-    def __init__(self, app: ASGIApp, *, limit: int) -> None:
-        self._app = app
-        self._limit = limit
+    Raises:
+        HTTPException: 400, it is none.
+    """
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # is read, and found out of range, only when asked for
+        return parts
+    except ValueError as error:
+        raise HTTPException(400, f"the header {header} is no address") from error
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        arrived = 0
 
-        async def counted() -> Message:
-            nonlocal arrived
-            message = await receive()
-            arrived += len(message.get("body", b""))
-            if arrived > self._limit:
-                raise HTTPException(413, self.refusal)
-            return message
+def needs(role: Role | None) -> dict[str, Any]:
+    """What a route's `openapi_extra` says of who may ask; None: anybody."""
+    return {"x-role": role or "anybody"}
 
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                there = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in there)]
-            await send(message)
 
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._limit:
-            await _plain(guarded, 413, self.refusal)
-            return
-        await self._app(scope, counted, guarded)
+def route_admitted_by(admit: Callable[[Request, Role], None]) -> type[APIRoute]:
+    """A class of routes that ask `admit` before anything of the body is read; each must say `needs(role)`."""
 
-    @property
-    def refusal(self) -> str:
-        """What a client is told."""
-        return f"a request may have {self._limit:,} bytes; send smaller or fewer pictures"
+    class AdmittedRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle, role = super().get_route_handler(), (self.openapi_extra or {})["x-role"]
+
+            async def admitted(request: Request) -> Response:
+                if role != "anybody":
+                    admit(request, role)
+                return await handle(request)
+
+            return admitted
+
+    return AdmittedRoute
 
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-async def _plain(send: Send, status: int, text: str) -> None:
-    import json
-
-    body = json.dumps({"error": text}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

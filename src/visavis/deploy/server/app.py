@@ -20,7 +20,7 @@ from visavis.deploy.gallery import Gallery
 from visavis.deploy.recognizer import Recognizer
 from visavis.deploy.records import StorageError, UnknownSubject
 from visavis.deploy.server import page, routes
-from visavis.deploy.server.admission import BodyLimit
+from visavis.deploy.server.guard import Guard
 from visavis.deploy.server.handlers import RequestHandlers
 from visavis.deploy.server.proxies import ForwardedClient
 from visavis.deploy.server.service import Service
@@ -52,12 +52,12 @@ def create_app(recognizer: Recognizer, gallery: Gallery, settings: Settings | No
         redoc_url=None,
     )
     app.state.service = service
-    for kind in (VisavisError, HTTPException, RequestValidationError, Exception):
+    for kind in (VisavisError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, partial(_explain, service))
     app.include_router(routes.make_router(service))
     app.include_router(page.make_router())
+    app.add_middleware(Guard, limit=settings.max_upload)
     app.add_middleware(_Recorder, service=service)
-    app.add_middleware(BodyLimit, limit=settings.max_upload)
     app.add_middleware(ForwardedClient, trusted=settings.trusted_proxies, root_path=settings.root_path)
     return app
 
@@ -75,11 +75,8 @@ async def _explain(service: Service, request: Request, error: Exception) -> JSON
     elif isinstance(error, StorageError):
         status, text = 507 if "disk is full" in str(error) else 503, str(error)
         log.error("%s", error)
-    elif isinstance(error, VisavisError):
-        status, text = 422, str(error)
     else:
-        status, text = 500, "internal error; the service's log says more"
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        status, text = 422, str(error)
     return JSONResponse({"error": text.replace(f"{service.handlers.gallery.path}: ", "")}, status, headers)
 
 

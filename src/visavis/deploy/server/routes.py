@@ -1,19 +1,25 @@
-"""The routes of the service; each admits, reads its upload, hands over to the handlers."""
+"""The routes of the service; each says whom it admits, reads its upload, hands over to the handlers."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from visavis.deploy.answers import forgotten_json, merge_json, subject_json
 from visavis.deploy.retention import MAX_DAYS
+from visavis.deploy.server.admission import needs, route_admitted_by
 from visavis.deploy.server.service import Service
 from visavis.deploy.server.telemetry import resident_bytes
 from visavis.deploy.server.uploads import read_upload
+
+# What SQLite and PostgreSQL count rows with.
+_LARGEST = 2**63 - 1
+SubjectId = Annotated[int, Field(strict=True, ge=0, le=_LARGEST)]
+SubjectNumber = Annotated[int, Path(ge=0, le=_LARGEST)]
 
 
 class Change(BaseModel):
@@ -27,7 +33,7 @@ class Change(BaseModel):
 class Whom(BaseModel):
     """Subjects by number or by name."""
 
-    ids: list[int] = Field(default_factory=list, max_length=1000)
+    ids: list[SubjectId] = Field(default_factory=list, max_length=1000)
     names: list[str] = Field(default_factory=list, max_length=1000)
 
 
@@ -49,15 +55,16 @@ def _form(pictures: dict[str, bool], texts: dict[str, str], required: tuple[str,
 
 def make_router(service: Service) -> APIRouter:
     """All routes but the page's."""
-    router = APIRouter()
+    router = APIRouter(route_class=route_admitted_by(service.admit))
     handlers, gallery, settings = service.handlers, service.handlers.gallery, service.settings
 
     @router.post(
-        "/verify", openapi_extra=_form({"reference": False, "probe": False}, _POINT | {"crops": "true: with crops"})
+        "/verify",
+        openapi_extra=needs("read")
+        | _form({"reference": False, "probe": False}, _POINT | {"crops": "true: with crops"}),
     )
     async def verify(request: Request) -> dict[str, Any]:
         """Whether two pictures show one person."""
-        service.admit(request, "read")
         form = await read_upload(request, settings)
         return await service.work(
             handlers.verify,
@@ -71,13 +78,11 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post(
         "/identify",
-        openapi_extra=_form(
-            {"picture": False}, _POINT | {"top": "candidates, 1 to 50 (5)", "crops": "true: with crops"}
-        ),
+        openapi_extra=needs("read")
+        | _form({"picture": False}, _POINT | {"top": "candidates, 1 to 50 (5)", "crops": "true: with crops"}),
     )
     async def identify(request: Request) -> dict[str, Any]:
         """Who the people on a picture are."""
-        service.admit(request, "read")
         form = await read_upload(request, settings)
         answer = await service.work(
             handlers.identify,
@@ -93,7 +98,8 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post(
         "/enroll",
-        openapi_extra=_form(
+        openapi_extra=needs("write")
+        | _form(
             {"pictures": True},
             {
                 "name": "the subject",
@@ -107,7 +113,6 @@ def make_router(service: Service) -> APIRouter:
     )
     async def enroll(request: Request) -> dict[str, Any]:
         """Add pictures of a subject, who is made when new; 422 when no picture was fit."""
-        service.admit(request, "write")
         form = await read_upload(request, settings)
         days = form.number("retention_days")
         if days is not None and not 0 < days <= MAX_DAYS:
@@ -127,87 +132,82 @@ def make_router(service: Service) -> APIRouter:
         request.state.subjects = [answer["subject"]["id"]]
         return answer
 
-    @router.post("/embed", openapi_extra=_form({"pictures": True}, {"aligned": _POINT["aligned"]}))
+    @router.post("/embed", openapi_extra=needs("read") | _form({"pictures": True}, {"aligned": _POINT["aligned"]}))
     async def embed(request: Request) -> dict[str, Any]:
         """Embeddings of every face of every picture, of length 1."""
-        service.admit(request, "read")
         form = await read_upload(request, settings)
         return await service.work(handlers.embed, form.many("pictures"), aligned=form.flag("aligned"))
 
-    @router.get("/subjects")
+    @router.get("/subjects", openapi_extra=needs("read"))
     async def subjects(
         request: Request,
         query: str = Query("", max_length=200),
-        offset: int = Query(0, ge=0),
+        offset: int = Query(0, ge=0, le=_LARGEST),
         limit: int = Query(50, ge=1, le=500),
     ) -> dict[str, Any]:
         """Subjects by name; `query` is any part of it."""
-        service.admit(request, "read")
         found = await service.work(gallery.subjects, query.strip(), offset=offset, limit=limit)
         return {"subjects": [subject_json(s) for s in found], "total": await service.work(len, gallery)}
 
-    @router.get("/subjects/{number}")
-    async def subject(request: Request, number: int) -> dict[str, Any]:
+    @router.get("/subjects/{number}", openapi_extra=needs("read"))
+    async def subject(request: Request, number: SubjectNumber) -> dict[str, Any]:
         """One subject."""
-        service.admit(request, "read")
         request.state.subjects = [number]
         return subject_json(await service.work(gallery.subject, number))
 
-    @router.get("/subjects/{number}/crop", response_class=Response)
-    async def crop(request: Request, number: int) -> Response:
+    @router.get("/subjects/{number}/crop", response_class=Response, openapi_extra=needs("read"))
+    async def crop(request: Request, number: SubjectNumber) -> Response:
         """The kept crop of a subject as JPEG; 404 when crops are not kept."""
-        service.admit(request, "read")
         data = await service.work(gallery.crop, number)
         if data is None:
             raise HTTPException(404, "no crop is kept of this subject")
         return Response(data, media_type="image/jpeg")
 
-    @router.patch("/subjects/{number}")
-    async def change(request: Request, number: int, change: Change) -> dict[str, Any]:
+    @router.patch("/subjects/{number}", openapi_extra=needs("write"))
+    async def change(request: Request, number: SubjectNumber, change: Change) -> dict[str, Any]:
         """Rename a subject, change the consent note or the time it is kept."""
-        service.admit(request, "write")
         request.state.subjects = [number]
         return subject_json(await service.work(gallery.update, number, **change.model_dump(exclude_none=True)))
 
-    @router.post("/subjects/{number}/merge")
-    async def merge(request: Request, number: int, others: Whom) -> dict[str, Any]:
+    @router.post("/subjects/{number}/merge", openapi_extra=needs("write"))
+    async def merge(request: Request, number: SubjectNumber, others: Whom) -> dict[str, Any]:
         """Give the samples of others to this subject; they cease to exist. The earliest end and all notes hold."""
-        service.admit(request, "write")
         request.state.subjects = [number, *others.ids]
         return merge_json(await service.work(gallery.merge, number, *others.ids, *others.names))
 
-    @router.delete("/subjects/{number}")
-    async def delete(request: Request, number: int) -> dict[str, Any]:
+    @router.delete("/subjects/{number}", openapi_extra=needs("write"))
+    async def delete(request: Request, number: SubjectNumber) -> dict[str, Any]:
         """Forget one subject; the receipt says what was erased and that nothing is left."""
-        service.admit(request, "write")
         request.state.subjects = [number]
         return forgotten_json(await service.work(gallery.forget, number))
 
-    @router.post("/forget")
+    @router.post("/forget", openapi_extra=needs("write"))
     async def forget(request: Request, whom: Whom) -> dict[str, Any]:
         """Forget subjects by number or name; all or none."""
-        service.admit(request, "write")
         if not whom.ids and not whom.names:
             raise HTTPException(400, "whom? give ids or names")
         request.state.subjects = whom.ids
         return forgotten_json(await service.work(gallery.forget, *whom.ids, *whom.names))
 
-    @router.get("/model")
+    @router.get("/model", openapi_extra=needs("read"))
     async def model(request: Request) -> dict[str, Any]:
         """What the model is, its licence, data, intended use and measured differences between groups."""
-        service.admit(request, "read")
         return handlers.about()
 
-    @router.get("/healthz")
+    @router.get("/healthz", openapi_extra=needs(None))
     async def healthz() -> dict[str, Any]:
-        """Whether the service works; open to all, says nothing of anybody."""
-        await service.work(gallery.refresh)
+        """Whether the process answers; open to all, asks neither a worker nor the gallery."""
         return {"status": "ok"}
 
-    @router.get("/metrics", response_class=PlainTextResponse)
+    @router.get("/readyz", openapi_extra=needs(None))
+    async def readyz() -> dict[str, Any]:
+        """Whether a request would be worked on and the gallery reads; 503 when not. Open to all."""
+        await service.ready()
+        return {"status": "ready"}
+
+    @router.get("/metrics", response_class=PlainTextResponse, openapi_extra=needs("read"))
     async def metrics(request: Request) -> PlainTextResponse:
         """Counters for Prometheus."""
-        service.admit(request, "read")
         gauges = {
             "subjects": float(await service.work(gallery.refresh)),
             "embedded_crops": float(handlers.embedder.crops),

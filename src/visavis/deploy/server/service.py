@@ -35,6 +35,7 @@ class Service:
         self.gate = Gatekeeper(settings)
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="visavis-work")
         self._pending = 0
+        self._readiness: tuple[float, asyncio.Future[int]] | None = None
         self._audit_lock = threading.Lock()
 
     def admit(self, request: Request, needs: Role) -> None:
@@ -54,6 +55,19 @@ class Service:
             return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args, **options))
         finally:
             self._pending -= 1
+
+    async def ready(self) -> None:
+        """Read the gallery, at most once a second however many ask.
+
+        Raises:
+            HTTPException: 503, all workers are busy and as many requests wait as may.
+            StorageError: the gallery cannot be read.
+        """
+        if self._readiness is None or time.monotonic() - self._readiness[0] > 1.0:
+            task = asyncio.ensure_future(self.work(self.handlers.gallery.refresh))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # who asked may have gone
+            self._readiness = time.monotonic(), task
+        await asyncio.shield(self._readiness[1])
 
     async def sweep_forever(self) -> None:
         """Erase subjects when their time is over."""
