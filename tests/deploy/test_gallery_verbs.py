@@ -113,7 +113,7 @@ def test_enrol_identify_and_forget(capsys, model, people, tmp_path):
     status, out, _ = run(capsys, "identify", file, people / "Grün/1.png", "--aligned", "--top", "1")
     assert status == 0
     assert "Grün, similarity" in out
-    assert "FPIR at most 0.003 with 3 subjects" in out
+    assert "FPIR about 0.003 with 3 subjects" in out
     grey = tmp_path / "grey.png"
     grey.write_bytes(encode(np.full((112, 112, 3), (140, 139, 141), np.uint8), ".png"))
     status, out, _ = run(capsys, "identify", file, grey, "--aligned", "--json", "--keep-unknown")
@@ -137,7 +137,7 @@ def test_looking_after_a_gallery(capsys, model, people, tmp_path):
     out = run(capsys, "gallery", file, "duplicates")[1]
     assert "Blau  =  Bleu ?" in out
     assert "1 pairs at or above 0.9000" in out
-    assert "FPIR 0.5: 2 of 4" in run(capsys, "gallery", file, "fpir")[1]
+    assert "FPIR 0.5 (0.15 to 0.85): 2 of 4" in run(capsys, "gallery", file, "fpir")[1]
     assert "4 samples" in run(capsys, "gallery", file, "merge", "Blau", "Bleu")[1]
     assert "3 subjects can be found" in run(capsys, "gallery", file, "check")[1]
     assert run(capsys, "gallery", file, "export", tmp_path / "e.npz")[0] == 0

@@ -51,6 +51,8 @@ def test_enrol_identify_verify_and_forget(service, draw):
     assert sorted(f["match"]["name"] if f["match"] else "unknown" for f in found["faces"]) == ["Rosa", "unknown"]
     assert not any("several faces" in reason for f in found["faces"] for reason in f["face"]["reasons"])
     assert found["faces"][0]["fpir"] == pytest.approx(1 - 0.999**2)
+    low, high = found["faces"][0]["fpir_interval"]  # the card: 0.88 to 0.92 around 0.9, and 1e-2 at 0.8
+    assert (low, high) == pytest.approx((1 - (1 - 10**-3.2) ** 2, 1 - (1 - 10**-2.8) ** 2))
     assert found["faces"][0]["face"]["crop"].startswith("data:image/jpeg;base64,")
     pair = {"reference": draw.jpeg(draw.RED), "probe": draw.jpeg(draw.BLUE)}
     assert service.post("/verify", files=pair).json()["match"] is False

@@ -144,9 +144,10 @@ def _fpir(gallery, args):
 
     result = measure_fpir(gallery, _threshold(args))
     said = (
-        f"FPIR {result.rate:.4g}: {result.matched} of {result.probes} enrolled people, searched among all others, reach"
+        f"FPIR {result.rate:.4g} ({result.interval[0]:.4g} to {result.interval[1]:.4g}): {result.matched} of "
+        f"{result.probes} enrolled people, searched among all others, reach"
     )
-    return vars(result), [f"{said} {result.threshold:.4f}"]
+    return {**vars(result), "interval": list(result.interval)}, [f"{said} {result.threshold:.4f}"]
 
 
 def _unknowns(gallery, args):

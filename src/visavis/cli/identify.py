@@ -87,11 +87,10 @@ def _tell(answers: list[dict]) -> None:
             near = f", similarity {match['similarity']:.4f}" if match else ""
             near = near or (f", nearest {best[0]['name']} with similarity {best[0]['similarity']:.4f}" if best else "")
             at = "" if face["threshold"] is None else f" (threshold {face['threshold']:.4f}"
-            at += (
-                f", FMR {face['fmr']:g}, FPIR at most {face['fpir']:.2g} with {face['searched']} subjects"
-                if face["fmr"]
-                else ""
-            )
+            if face["fmr"]:
+                ends = face["fpir_interval"]
+                between = f" ({ends[0]:.2g} to {ends[1]:.2g})" if ends else ""
+                at += f", FMR {face['fmr']:g}, FPIR about {face['fpir']:.2g}{between} with {face['searched']} subjects"
             print(f"{answer['picture']}: {who}{near}{at + ')' if at else ''}")
             for other in face["candidates"][1:]:
                 print(f"  then {other['name']} with similarity {other['similarity']:.4f}")

@@ -58,6 +58,7 @@ def identification_json(face: Face | None, answer: Identification) -> dict[str, 
         "threshold": answer.threshold,
         "fmr": answer.fmr,
         "fpir": answer.fpir,
+        "fpir_interval": None if answer.fpir_interval is None else list(answer.fpir_interval),
         "searched": answer.searched,
         "face": None if face is None else face_json(face, all_faces=True),
     }

@@ -17,6 +17,7 @@ from visavis.deploy.gallery import Gallery
 from visavis.deploy.records import Candidate, UnknownSubject
 from visavis.deploy.retention import DAY, MAX_DAYS, joined_notes
 from visavis.errors import DataError
+from visavis.evaluate.statistics import wilson
 
 _FORMAT = 1
 _KEYS = {"about", "names", "consent", "created", "expires", "subject", "vectors", "weights"}
@@ -32,12 +33,16 @@ class Double:
 
 @dataclass(frozen=True)
 class Fpir:
-    """The false positive identification rate measured: of `probes` strangers, `matched` reached the threshold."""
+    """The false positive identification rate measured: of `probes` strangers, `matched` reached the threshold.
+
+    `interval` is Wilson's.
+    """
 
     rate: float
     probes: int
     matched: int
     threshold: float
+    interval: tuple[float, float]
 
 
 def duplicates(gallery: Gallery, threshold: float, *, limit: int = 1000) -> list[Double]:
@@ -83,7 +88,7 @@ def measure_fpir(gallery: Gallery, threshold: float, *, probes: int = 1000, seed
             similarity, found = index.vectors.search(vectors, 2)
             others = np.where(found == rows[:, None], -np.inf, similarity).max(1)
             matched += int((others >= threshold).sum())
-    return Fpir(matched / len(chosen), len(chosen), matched, threshold)
+    return Fpir(matched / len(chosen), len(chosen), matched, threshold, wilson(matched, len(chosen)))
 
 
 def export_gallery(gallery: Gallery, path: str | os.PathLike[str]) -> int:

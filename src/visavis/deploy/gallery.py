@@ -272,10 +272,16 @@ class Gallery(GalleryBase):
         return answers, len(found) - len(names)
 
     def identify(
-        self, embeddings: npt.ArrayLike, *, threshold: float | None, fmr: float | None = None, top: int = 5
+        self,
+        embeddings: npt.ArrayLike,
+        *,
+        threshold: float | None,
+        fmr: float | None = None,
+        fmr_interval: tuple[float, float] | None = None,
+        top: int = 5,
     ) -> list[Identification]:
         """As `GalleryBase.identify`; what was searched is the index's count."""
-        return decide(self.search(embeddings, top=top), len(self._index), threshold, fmr)
+        return decide(self.search(embeddings, top=top), len(self._index), threshold, fmr, fmr_interval)
 
     def _names(self, db: Any, ids: set[int]) -> dict[int, str]:
         wanted, names = sorted(ids), {}

@@ -147,7 +147,13 @@ class GalleryBase(ABC):
             return db.execute(f"SELECT count(*) FROM subjects WHERE {LIVE}", (time.time(),)).fetchone()[0]
 
     def identify(
-        self, embeddings: npt.ArrayLike, *, threshold: float | None, fmr: float | None = None, top: int = 5
+        self,
+        embeddings: npt.ArrayLike,
+        *,
+        threshold: float | None,
+        fmr: float | None = None,
+        fmr_interval: tuple[float, float] | None = None,
+        top: int = 5,
     ) -> list[Identification]:
         """Who each probe is, or unknown: the best candidate is a match when its similarity reaches `threshold`.
 
@@ -155,9 +161,10 @@ class GalleryBase(ABC):
             embeddings: (P, D) or (D,).
             threshold: cosine similarity; None ranks without deciding.
             fmr: the false match rate `threshold` was calibrated at; gives the FPIR stated.
+            fmr_interval: where that rate truly lies; gives the FPIR's interval.
             top: candidates to return.
         """
-        return decide(self.search(embeddings, top=top), len(self), threshold, fmr)
+        return decide(self.search(embeddings, top=top), len(self), threshold, fmr, fmr_interval)
 
     def subjects(self, query: str = "", *, offset: int = 0, limit: int | None = None) -> list[Subject]:
         """Subjects whose name contains `query` (no wildcards), by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from visavis.card import ModelCard
@@ -18,9 +18,10 @@ HOW_TO = "calibrate it with: visavis evaluate MODEL --protocol pairs --data SRC 
 class OperatingPoint:
     """A similarity threshold and what is known about it.
 
-    `fmr` is the false match rate it was calibrated at, None for a threshold somebody gave. `slope` and `intercept` map
-    a similarity to the probability that two pictures show one person, when genuine and impostor are equally likely:
-    p = 1 / (1 + exp(−(slope·similarity + intercept))).
+    `fmr` is the false match rate it was calibrated at, None for a threshold somebody gave; `fmr_interval` is where the
+    true rate lies, as far as a calibration on so many comparisons of so many people can tell. `slope` and `intercept`
+    map a similarity to the probability that two pictures show one person, when genuine and impostor are equally
+    likely: p = 1 / (1 + exp(−(slope·similarity + intercept))).
     """
 
     threshold: float
@@ -29,6 +30,7 @@ class OperatingPoint:
     comparisons: int | None = None
     slope: float | None = None
     intercept: float | None = None
+    fmr_interval: tuple[float, float] | None = None
 
     def probability(self, similarity: float) -> float | None:
         """The calibrated probability of a match in [0, 1], None when the card holds no calibration."""
@@ -75,7 +77,27 @@ def operating_point(
 def _calibrated(card: ModelCard | None) -> dict[float, OperatingPoint]:
     if card is None:
         return {}
-    return {_rate(key): _point(card, key, entry) for key, entry in card.thresholds.items() if _is_rate(key)}
+    points = {_rate(key): _point(card, key, entry) for key, entry in card.thresholds.items() if _is_rate(key)}
+    return {fmr: replace(point, fmr_interval=_fmr_interval(point, points)) for fmr, point in points.items()}
+
+
+def _fmr_interval(point: OperatingPoint, points: Mapping[float, OperatingPoint]) -> tuple[float, float] | None:
+    """The counting error of the rate, widened by what the threshold's own interval means in rates.
+
+    The threshold's interval comes from drawing people again, which counting comparisons does not know of. Between two
+    calibrated thresholds log FMR is taken as linear: if the rate belonged to T′ instead of T, T would have
+    FMR·exp(b·(T − T′)), b = d log FMR / dT < 0.
+    """
+    assert point.fmr is not None
+    bounds = [] if point.fmr_interval is None else list(point.fmr_interval)
+    slopes = [
+        math.log(fmr / point.fmr) / (other.threshold - point.threshold)
+        for fmr, other in points.items()
+        if fmr != point.fmr and other.threshold != point.threshold
+    ]
+    if point.interval is not None and slopes and max(slopes) < 0:
+        bounds += [point.fmr * math.exp(min(slopes) * (point.threshold - end)) for end in point.interval]
+    return (min(bounds), min(1.0, max(bounds))) if bounds else None
 
 
 def _is_rate(key: str) -> bool:
@@ -96,15 +118,20 @@ def _point(card: ModelCard, key: str, entry: Any) -> OperatingPoint:
     if card.weights_digest and made_for != card.weights_digest:
         raise ModelFormatError(f"{card.name}: the threshold at FMR {key} was calibrated for other weights; {HOW_TO}")
     fit = entry.get("calibration", entry)
-    interval = entry.get("interval")
     return OperatingPoint(
         threshold=float(entry["threshold"]),
         fmr=_rate(key),
-        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        interval=_pair(entry, "interval"),
+        fmr_interval=_pair(entry, "fmr_interval"),
         comparisons=entry.get("comparisons"),
         slope=_number(fit, "slope"),
         intercept=_number(fit, "intercept"),
     )
+
+
+def _pair(values: Mapping[str, Any], key: str) -> tuple[float, float] | None:
+    pair = values.get(key)
+    return None if pair is None else (float(pair[0]), float(pair[1]))
 
 
 def _number(values: Any, key: str) -> float | None:

@@ -266,6 +266,7 @@ class Recognizer:
             np.stack([face.embedding for face in faces]),
             threshold=None if point is None else point.threshold,
             fmr=None if point is None else point.fmr,
+            fmr_interval=None if point is None else point.fmr_interval,
             top=top,
         )
         return list(zip(faces, answers, strict=True))

@@ -63,8 +63,9 @@ class Identification:
     """An open-set answer: the candidates best first, and whether the best passes the threshold.
 
     `match` is None below the threshold ("unknown") and when there is no threshold at all; `decided` tells these apart.
-    `fpir` is 1 − (1 − fmr)^N for the N subjects searched: how often somebody not enrolled would be matched, if
-    comparisons were independent. ISO/IEC 19795-1 calls it the false positive identification rate.
+    `fpir` is 1 − (1 − fmr)^N for the N subjects searched: about how often somebody not enrolled would be matched, an
+    estimate as if comparisons were independent. `fpir_interval` is the same for the ends of the interval of `fmr`, None
+    where the calibration has none. ISO/IEC 19795-1 calls it the false positive identification rate.
     """
 
     candidates: tuple[Candidate, ...]
@@ -74,6 +75,7 @@ class Identification:
     fmr: float | None
     fpir: float | None
     searched: int
+    fpir_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,13 +129,26 @@ def clean_name(name: str) -> str:
 
 
 def decide(
-    found: Sequence[tuple[Candidate, ...]], searched: int, threshold: float | None, fmr: float | None
+    found: Sequence[tuple[Candidate, ...]],
+    searched: int,
+    threshold: float | None,
+    fmr: float | None,
+    fmr_interval: tuple[float, float] | None = None,
 ) -> list[Identification]:
     """Candidates of each probe as open-set answers: the best is a match when it reaches the threshold."""
-    fpir = None if fmr is None else 1 - (1 - fmr) ** searched
+    fpir = None if fmr is None else _fpir(fmr, searched)
+    interval = None
+    if fmr is not None and fmr_interval is not None:
+        interval = (_fpir(fmr_interval[0], searched), _fpir(fmr_interval[1], searched))
     answers = []
     for candidates in found:
         passes = threshold is not None and bool(candidates) and candidates[0].similarity >= threshold
         match = candidates[0] if passes else None
-        answers.append(Identification(candidates, match, threshold is not None, threshold, fmr, fpir, searched))
+        answers.append(
+            Identification(candidates, match, threshold is not None, threshold, fmr, fpir, searched, interval)
+        )
     return answers
+
+
+def _fpir(fmr: float, searched: int) -> float:
+    return 1 - (1 - fmr) ** searched

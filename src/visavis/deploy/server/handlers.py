@@ -76,6 +76,7 @@ class RequestHandlers:
                 np.stack([face.embedding for face in faces]),
                 threshold=None if point is None else point.threshold,
                 fmr=None if point is None else point.fmr,
+                fmr_interval=None if point is None else point.fmr_interval,
                 top=top,
             )
             for face, one in zip(faces, found, strict=True):

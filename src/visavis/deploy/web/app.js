@@ -90,7 +90,8 @@ pictureForm("find", async (body, [field]) => {
       el("meter", { min: 0, max: 1, low: found.threshold ?? 0, optimum: 1, value: Math.max(0, c.similarity), "aria-hidden": "true" }),
       el("span", { class: "value" }, c.similarity.toFixed(3))));
     const threshold = found.threshold === null ? "" : `Threshold ${found.threshold.toFixed(3)}`;
-    const fpir = found.fpir === null ? "" : `; somebody not enrolled would be matched in at most ${percent(found.fpir)} of searches among ${found.searched} people`;
+    const ends = found.fpir_interval ? ` (${percent(found.fpir_interval[0])} to ${percent(found.fpir_interval[1])})` : "";
+    const fpir = found.fpir === null ? "" : `; somebody not enrolled would be matched in about ${percent(found.fpir)}${ends} of searches among ${found.searched} people`;
     return el("div", { class: "panel" },
       el("p", { class: `verdict ${tone}` }, many ? `${i + 1}: ${who}` : who),
       el("p", { class: "soft" }, threshold ? `${threshold}${fpir}.` : ""),
