@@ -23,18 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from visavis.backbones.models import TorchEmbedder, load_model
 from visavis.data import synthetic
-from visavis.data.pair_base import check_pairs
-from visavis.data.pairs import read_pairs
+from visavis.data.pair_lists.base import check_pairs
+from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.patches import Patch, PatchSource, deepid_patches
-from visavis.data.record_writer import write_records
-from visavis.data.source_base import Source
 from visavis.data.sources import open_source, read_identities
-from visavis.evaluate.joint_bayesian import PairScorer
-from visavis.evaluate.pairs import subjects_of
-from visavis.evaluate.statistics import comparison_weights, subject_weights, wilson
-from visavis.evaluate.verification import verify_scores
+from visavis.data.sources.base import Source
+from visavis.data.sources.rec_writer import write_records
+from visavis.evaluate.protocols.pairs import subjects_of
+from visavis.metrics.intervals import comparison_weights, subject_weights, wilson
+from visavis.metrics.joint_bayesian import PairScorer
+from visavis.metrics.verification import verify_scores
+from visavis.models.torch import TorchEmbedder, load_model
 from visavis.train.loop import train
 from visavis.train.recipe import load_recipe
 from visavis.types import ByteArray, IntArray, Pairs

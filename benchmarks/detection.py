@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from visavis.vision import images
-from visavis.vision.detection import load_detector
+from visavis.vision.detection.detectors import load_detector
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 

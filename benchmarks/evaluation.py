@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from visavis.evaluate.curves import error_curve
 from visavis.evaluate.environment import environment
-from visavis.evaluate.identification import search
-from visavis.evaluate.integer_lists import read_integers
 from visavis.evaluate.presets import PRESETS, pair_measure, run_preset
-from visavis.evaluate.templates import Pooling, compare_templates, pool_templates
-from visavis.evaluate.verification import pair_similarities, verify_pairs, verify_scores
+from visavis.evaluate.protocols.integer_lists import read_integers
+from visavis.metrics.error_rates import error_curve
+from visavis.metrics.fusion import Pooling, compare_templates, pool_templates
+from visavis.metrics.identification import search
+from visavis.metrics.verification import pair_similarities, verify_pairs, verify_scores
 from visavis.types import Pairs
 
 RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

@@ -24,12 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import visavis
 from visavis.backbones import build_backbone
-from visavis.backbones.models import load_model, save_model
-from visavis.card import ModelCard, read_card
 from visavis.export.bench import candidates_of, machine, measure, sized
+from visavis.export.gates.parity import crops_of
 from visavis.export.model import open_model
-from visavis.export.parity import crops_of
 from visavis.export.pipeline import export_model
+from visavis.models.card import ModelCard, read_card
+from visavis.models.torch import load_model, save_model
 from visavis.vision.preprocessing import PreprocessSpec
 
 SIZES = {"deepid": ((55, 47), 160), "small": ((56, 56), 128), "sphere20": ((112, 96), 512)}

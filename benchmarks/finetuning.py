@@ -23,9 +23,9 @@ import torch
 from four_systems_table import embedded
 
 from visavis.data.sources import open_source
-from visavis.deploy.embedders import load_embedder
-from visavis.evaluate.curves import error_curve, rate_name
-from visavis.evaluate.paired import Decided, paired_bootstrap
+from visavis.metrics.error_rates import error_curve, rate_name
+from visavis.metrics.paired_tests import Decided, paired_bootstrap
+from visavis.models.onnx import load_embedder
 
 FMRS = (1e-3, 1e-4)
 
@@ -37,7 +37,7 @@ def similarities(model: str, source: Any) -> np.ndarray:
 
 
 def main() -> None:
-    """Judge, print and store."""
+    """ValidationSet, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before")
     parser.add_argument("runs", nargs="+")

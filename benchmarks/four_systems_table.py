@@ -1,4 +1,4 @@
-"""Judge the runs of four_systems.py on unseen people, compare them pair by pair, and write the table.
+"""ValidationSet the runs of four_systems.py on unseen people, compare them pair by pair, and write the table.
 
 Figures are means over the seeds. Intervals and differences come from drawing the people again (with both of a pair's
 people, for all systems and seeds alike), so that they hold for other people; a few seeds cannot say how far other seeds
@@ -29,7 +29,7 @@ CLAIMS = (
 def embedded(embedder: Any, source: Any, wanted: Any) -> Any:
     """Embeddings (N, D) of the pictures `wanted` of a source; one that cannot be read ends the benchmark."""
     from visavis.evaluate import embed_images
-    from visavis.evaluate.loading import SourceImages
+    from visavis.evaluate.protocols.loading import SourceImages
 
     found = embed_images(embedder, [source.names[i] for i in wanted], SourceImages(source))
     if found.failed:
@@ -39,10 +39,10 @@ def embedded(embedder: Any, source: Any, wanted: Any) -> Any:
 
 def _opened(run: Path, judge: Path, listed: Path) -> tuple[Any, Any, Any]:
     """The embedder, the pairs and the embeddings of their pictures."""
-    from visavis.data.pair_base import check_pairs
-    from visavis.data.pairs import read_pairs
+    from visavis.data.pair_lists.base import check_pairs
+    from visavis.data.pair_lists.reader import read_pairs
     from visavis.data.sources import open_source
-    from visavis.deploy.embedders import load_embedder
+    from visavis.models.onnx import load_embedder
 
     source, pairs, embedder = open_source(judge), read_pairs(listed), load_embedder(run)
     return embedder, pairs, embedded(embedder, source, check_pairs(pairs, source))
@@ -50,7 +50,7 @@ def _opened(run: Path, judge: Path, listed: Path) -> tuple[Any, Any, Any]:
 
 def similarities(run: Path, judge: Path, listed: Path) -> Any:
     """Cosines of the held-out pairs by a trained run."""
-    from visavis.evaluate.verification import pair_similarities
+    from visavis.metrics.verification import pair_similarities
 
     _, pairs, rows = _opened(run, judge, listed)
     return pair_similarities(rows, pairs.reference, pairs.probe)
@@ -59,7 +59,7 @@ def similarities(run: Path, judge: Path, listed: Path) -> Any:
 def joint_bayesian(run: Path, judge: Path, listed: Path, data: Path, names: Path) -> Any:
     """Scores of the held-out pairs by PCA and Joint Bayesian, learnt from people DeepID's network has not seen."""
     from visavis.data.sources import open_source
-    from visavis.evaluate.joint_bayesian import PairScorer
+    from visavis.metrics.joint_bayesian import PairScorer
 
     embedder, pairs, rows = _opened(run, judge, listed)
     learn = open_source(data).only(names.read_text(encoding="utf-8").split())
@@ -77,9 +77,9 @@ def _area(scores: Any, genuine: Any, weights: Any) -> Any:
 
 def judge(rows: dict[str, Any], scores: dict[str, list[Any]], listed: Path) -> dict[str, Any]:
     """Figures of every row, over folds and seeds, and every claim with the intervals of its differences."""
-    from visavis.data.pairs import read_pairs
-    from visavis.evaluate.statistics import comparison_weights, percentile_interval, subject_weights
-    from visavis.evaluate.verification import verify_scores
+    from visavis.data.pair_lists.reader import read_pairs
+    from visavis.metrics.intervals import comparison_weights, percentile_interval, subject_weights
+    from visavis.metrics.verification import verify_scores
 
     pairs = read_pairs(listed)
     owners = np.array([str(PurePosixPath(name).parent) for name in pairs.images])

@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from visavis.deploy.binding import ModelIdentity
-from visavis.deploy.gallery import Gallery
-from visavis.deploy.vectors import Vectors
+from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.sqlite import Gallery
+from visavis.deploy.gallery.vectors import Vectors
 
 ROUNDS = 6
 

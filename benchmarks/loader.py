@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from visavis.data.cache import build_cache, open_cache
 from visavis.data.convert import convert
-from visavis.data.source_base import Source
+from visavis.data.decoded_cache.cache import build_cache, open_cache
 from visavis.data.sources import open_source
+from visavis.data.sources.base import Source
 from visavis.types import ByteArray
 from visavis.vision import images
 

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from visavis.heads.arcface import ArcFace
-from visavis.heads.margin_softmax import MarginSoftmax
+from visavis.losses.heads.arcface import ArcFace
+from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
 
 BATCH, DIM, SCALE, MARGIN = 64, 512, 64.0, 0.5
 CLASSES = (10_575, 85_742)

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from visavis.triplets import MINERS
-from visavis.triplets.distances import squared_l2, unit_rows
+from visavis.losses.triplets import MINERS
+from visavis.losses.triplets.distances import squared_l2, unit_rows
 
 MARGIN, DIMS = 0.25, (128, 512)
 SHAPES = ((41, 5), (210, 4))

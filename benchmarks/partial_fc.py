@@ -2,7 +2,7 @@
 
     python benchmarks/partial_fc.py [--runs 5] [--json FILE]
 
-A step is forward, backward and the optimiser (SGD with momentum: torch's for rate 1.0, `RowSGD` with sparse gradients
+A step is forward, backward and the optimiser (momentum SGD: torch's for rate 1.0, `SparseSGD` with sparse gradients
 for 0.01) of CosFace at batch 64, 128-d, on one thread. Each case has a process of its own. Times are given twice, CPU
 time (does not depend on what else runs) and wall time. Memory: the centres and their momentum, the resident size before
 and after the first steps, and the growth of its peak over the measured steps.
@@ -23,9 +23,9 @@ from typing import Any
 
 import torch
 
-from visavis.heads.cosface import CosFace
-from visavis.heads.margin_softmax import MarginSoftmax
-from visavis.heads.rows import RowSGD
+from visavis.losses.heads.cosface import CosFace
+from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
+from visavis.losses.partial_fc.sparse_sgd import SparseSGD
 
 BATCH, DIM = 64, 128
 CLASSES = (10_000, 100_000, 1_000_000)
@@ -36,7 +36,7 @@ def measure(classes: int, rate: float, runs: int) -> dict[str, Any]:
     """Warm up, then take `runs` steps."""
     torch.manual_seed(0)
     head = MarginSoftmax(CosFace(), num_classes=classes, dim=DIM, sample_rate=rate, sparse=rate < 1, seed=0)
-    kind = RowSGD if rate < 1 else torch.optim.SGD
+    kind = SparseSGD if rate < 1 else torch.optim.SGD
     optimizer = kind(head.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     loaded = _status("VmRSS")
 

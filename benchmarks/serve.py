@@ -67,7 +67,7 @@ def crop(path: str | None, recognizer: Recognizer) -> bytes:
     """An encoded crop of the size the model wants."""
     if path:
         return encode(read(path), ".jpg")
-    from visavis.data.synthetic import face
+    from visavis.synthetic import face
 
     return encode(face(0, 1, 1, size=112)[0], ".jpg")
 

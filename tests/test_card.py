@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from visavis import card as card_module
-from visavis.card import LicenseTerms, ModelCard, find_model, read_card, write_atomically, write_card
 from visavis.errors import DataError, ModelFormatError
+from visavis.models import card as card_module
+from visavis.models.card import LicenseTerms, ModelCard, find_model, read_card, write_atomically, write_card
 from visavis.vision.preprocessing import PreprocessSpec
 
 CARD = ModelCard(

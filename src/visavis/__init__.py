@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from visavis.card import ModelCard as ModelCard
     from visavis.deploy.client import Client as Client
-    from visavis.deploy.embedders import load_embedder as load_embedder
-    from visavis.deploy.gallery import Gallery as Gallery
+    from visavis.deploy.gallery.sqlite import Gallery as Gallery
     from visavis.deploy.recognizer import Recognizer as Recognizer
     from visavis.errors import VisavisError as VisavisError
+    from visavis.models.card import ModelCard as ModelCard
+    from visavis.models.onnx import load_embedder as load_embedder
     from visavis.types import Embedder as Embedder
     from visavis.vision.preprocessing import PreprocessSpec as PreprocessSpec
 
 _HOMES = {
     "Client": "visavis.deploy.client",
-    "Gallery": "visavis.deploy.gallery",
+    "Gallery": "visavis.deploy.gallery.sqlite",
     "Recognizer": "visavis.deploy.recognizer",
     "Embedder": "visavis.types",
-    "ModelCard": "visavis.card",
+    "ModelCard": "visavis.models.card",
     "PreprocessSpec": "visavis.vision.preprocessing",
     "VisavisError": "visavis.errors",
-    "load_embedder": "visavis.deploy.embedders",
+    "load_embedder": "visavis.models.onnx",
 }
 __all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from visavis.backbones import build_backbone
-from visavis.backbones.models import TorchEmbedder, load_model, save_model
-from visavis.card import LicenseTerms, ModelCard
 from visavis.errors import DataError, ModelFormatError
+from visavis.models.card import LicenseTerms, ModelCard
+from visavis.models.torch import TorchEmbedder, load_model, save_model
 from visavis.types import Embedder
 from visavis.vision.preprocessing import PreprocessSpec
 

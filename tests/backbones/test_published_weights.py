@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from visavis.backbones import build_backbone
-from visavis.backbones.checkpoints import read_checkpoint
-from visavis.backbones.published import import_weights, recognise
 from visavis.cli import main
 from visavis.cli.import_ import parse_preprocess
 from visavis.errors import ModelFormatError
+from visavis.models.checkpoints import read_checkpoint
+from visavis.models.published import import_weights, recognise
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "weights" / "mobilefacenet_casia_112x96.ckpt"
 
@@ -47,7 +47,7 @@ def test_import_from_the_command_line(checkpoint, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "MobileFaceNet_Pytorch" in said
     assert "999,552 parameters" in said
-    from visavis.backbones.models import load_model
+    from visavis.models.torch import load_model
 
     _, card = load_model(out)
     assert (card.backbone, card.embedding_dim, card.license.weights) == ("mobilefacenet", 128, "MIT")

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from visavis.data.augmentation import Augmentation
-from visavis.data.generic_head import GenericHead
+from visavis.data.augment.augmentation import Augmentation
+from visavis.data.augment.generic_head import GenericHead
 from visavis.errors import RecipeError
 
 STRONG = {"flip": 0.5, "shift": 0.1, "scale": 0.1, "rotate": 10, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3,

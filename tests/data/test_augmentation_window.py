@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visavis.data.augmentation import Augmentation
+from visavis.data.augment.augmentation import Augmentation
 from visavis.errors import RecipeError
 
 

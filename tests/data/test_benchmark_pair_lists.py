@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from visavis.data.pair_base import check_pairs
-from visavis.data.pair_dialect import Dialect
-from visavis.data.pair_sets import read_cfp, read_two_lines, read_video_pairs
-from visavis.data.pairs import read_pairs
+from visavis.data.pair_lists.base import check_pairs
+from visavis.data.pair_lists.benchmarks import read_cfp, read_two_lines, read_video_pairs
+from visavis.data.pair_lists.dialect import Dialect
+from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.vision import images
@@ -130,8 +130,8 @@ def test_video_pairs(tmp_path):
 
 def test_calfw_as_it_is_distributed(tmp_path):
     """All pictures side by side in one folder whose name has a blank, the list beside it."""
-    from visavis.evaluate.pairs import PairProtocol
-    from visavis.evaluate.protocols import load_protocol
+    from visavis.evaluate.protocols.pairs import PairProtocol
+    from visavis.evaluate.protocols.registry import load_protocol
 
     rng = np.random.default_rng(0)
     (tmp_path / "aligned images").mkdir()

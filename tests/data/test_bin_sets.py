@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visavis.data.bin_sets import open_bin, write_bin
-from visavis.data.pair_sets import bin_pairs, contiguous_folds
-from visavis.data.plain_pickle import Array, Blob, loads, materialize
+from visavis.data.pair_lists.benchmarks import bin_pairs, contiguous_folds
 from visavis.data.sources import open_source
+from visavis.data.sources.bin import open_bin, write_bin
+from visavis.data.sources.plain_pickle import Array, Blob, loads, materialize
 from visavis.errors import DataError
 from visavis.vision import images
 

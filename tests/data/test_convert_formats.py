@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from visavis.cli import main
 from visavis.data.convert import convert, to_folder
-from visavis.data.pair_base import check_pairs
-from visavis.data.pairs import read_pairs
+from visavis.data.pair_lists.base import check_pairs
+from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.vision import images

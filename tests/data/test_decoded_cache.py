@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from visavis.data.cache import CachedSource, build_cache, decoded_bytes, open_cache
-from visavis.data.cache_policy import cache_home, cached, prune
 from visavis.data.convert import convert
+from visavis.data.decoded_cache.cache import CachedSource, build_cache, decoded_bytes, open_cache
+from visavis.data.decoded_cache.policy import cache_home, cached, prune
 from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.vision import images

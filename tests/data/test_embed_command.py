@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from visavis.card import ModelCard
 from visavis.cli import main
+from visavis.models.card import ModelCard
 from visavis.vision import images
 from visavis.vision.preprocessing import PreprocessSpec
 

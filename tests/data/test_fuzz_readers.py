@@ -20,23 +20,23 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
-from visavis.backbones.checkpoints import read_checkpoint
-from visavis.card import ModelCard, read_card, write_card
-from visavis.data.bin_sets import open_bin, write_bin
-from visavis.data.cache import build_cache, open_cache
 from visavis.data.convert import convert
-from visavis.data.lists import read_list
-from visavis.data.pair_sets import bin_pairs, read_cfp, read_two_lines, read_video_pairs
-from visavis.data.pairs import read_pairs
+from visavis.data.decoded_cache.cache import build_cache, open_cache
+from visavis.data.pair_lists.benchmarks import bin_pairs, read_cfp, read_two_lines, read_video_pairs
+from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.prepare import read_manifest
-from visavis.data.record_source import open_records
 from visavis.data.sources import open_source, read_identities
-from visavis.deploy.embedders import load_embedder
+from visavis.data.sources.bin import open_bin, write_bin
+from visavis.data.sources.lists import read_list
+from visavis.data.sources.rec import open_records
 from visavis.errors import VisavisError
-from visavis.evaluate.ijb import read_meta
-from visavis.evaluate.integer_lists import read_integers
+from visavis.evaluate.protocols.ijb import read_meta
+from visavis.evaluate.protocols.integer_lists import read_integers
+from visavis.models.card import ModelCard, read_card, write_card
+from visavis.models.checkpoints import read_checkpoint
+from visavis.models.onnx import load_embedder
 from visavis.vision import images
-from visavis.vision.detection import load_detector
+from visavis.vision.detection.detectors import load_detector
 from visavis.vision.preprocessing import PreprocessSpec
 
 MEMORY = 2 << 30

@@ -7,9 +7,9 @@ import pytest
 
 from visavis.cli import main
 from visavis.data.convert import convert
-from visavis.data.pair_base import check_pairs
-from visavis.data.pair_dialect import Dialect
-from visavis.data.pairs import read_pairs
+from visavis.data.pair_lists.base import check_pairs
+from visavis.data.pair_lists.dialect import Dialect
+from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.vision import images

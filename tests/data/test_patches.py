@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from visavis.data.folder import open_folder
 from visavis.data.patches import DEEPID_SIZE, Patch, PatchSource, deepid_patches
+from visavis.data.sources.folder import open_folder
 from visavis.errors import DataError
 from visavis.evaluate.patch_embedder import PatchEmbedder
 from visavis.vision import images

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from visavis.data.lists import open_list, read_list, write_list
 from visavis.data.sources import open_source
+from visavis.data.sources.lists import open_list, read_list, write_list
 from visavis.errors import DataError
 from visavis.vision import images
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from visavis.cli import main
-from visavis.data.lists import read_list
 from visavis.data.prepare import PrepareSettings, prepare, read_manifest
 from visavis.data.sources import open_source
+from visavis.data.sources.lists import read_list
 from visavis.errors import DataError
 from visavis.vision import images
 from visavis.vision.alignment import align, template_points

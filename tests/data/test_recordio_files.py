@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visavis.data import recordio
-from visavis.data.record_source import open_records
-from visavis.data.record_writer import write_records
-from visavis.data.recordio import MAGIC, RecordFile, RecordWriter, pack, read_index, unpack
-from visavis.data.sources import open_source
+from visavis.data.sources import open_source, recordio
+from visavis.data.sources.rec import open_records
+from visavis.data.sources.rec_writer import write_records
+from visavis.data.sources.recordio import MAGIC, RecordFile, RecordWriter, pack, read_index, unpack
 from visavis.errors import DataError
 from visavis.vision import images
 

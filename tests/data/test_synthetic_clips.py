@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from visavis.cli import main
-from visavis.data.synthetic.clips import clip, clip_count
-from visavis.data.youtube_faces import read_tree
+from visavis.data.sources.youtube_faces import read_tree
+from visavis.synthetic.clips import clip, clip_count
 from visavis.vision import images
 from visavis.vision.alignment import template_points
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from visavis.data import synthetic
-from visavis.data.synthetic import rays
-from visavis.data.synthetic.conditions import Conditions, sample_conditions
-from visavis.data.synthetic.identity import generator, sample_identity
-from visavis.data.synthetic.render import Head, build, draw, prepare
 from visavis.errors import DataError
-from visavis.evaluate.baseline import PixelEmbedder
+from visavis.evaluate.pixel_baseline import PixelEmbedder
+from visavis.synthetic import rays
+from visavis.synthetic.conditions import Conditions, sample_conditions
+from visavis.synthetic.identity import generator, sample_identity
+from visavis.synthetic.render import Head, build, draw, prepare
 from visavis.types import Pairs
 from visavis.vision.alignment import estimate_similarity, template_points
 
@@ -30,7 +30,7 @@ def _digest(image: np.ndarray, landmarks: np.ndarray) -> str:
 
 def test_a_picture_is_a_function_of_its_numbers_in_every_process() -> None:
     code = (
-        "import hashlib; from visavis.data.synthetic import face; a, b = face(5, 17, 3); "
+        "import hashlib; from visavis.synthetic import face; a, b = face(5, 17, 3); "
         "print(hashlib.sha256(a.tobytes() + b.round(6).tobytes()).hexdigest())"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
@@ -103,8 +103,8 @@ def test_the_nose_casts_shade() -> None:
 
 def test_a_detector_finds_the_faces_of_scenes_where_they_are() -> None:
     pytest.importorskip("onnxruntime")
-    from visavis.data.synthetic.scenes import scene
-    from visavis.vision.detection import load_detector
+    from visavis.synthetic.scenes import scene
+    from visavis.vision.detection.detectors import load_detector
 
     detector = load_detector("mtcnn")
     errors, faces, extra = [], 0, 0

@@ -5,9 +5,9 @@ from dataclasses import astuple, fields, replace
 import numpy as np
 import pytest
 
-from visavis.data.synthetic.conditions import Conditions, sample_conditions
-from visavis.data.synthetic.identity import FACTORS, generator, sample_identity
-from visavis.data.synthetic.render import build, draw
+from visavis.synthetic.conditions import Conditions, sample_conditions
+from visavis.synthetic.identity import FACTORS, generator, sample_identity
+from visavis.synthetic.render import build, draw
 
 PEOPLE, PICTURES = 400, 8
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from visavis.data import synthetic
-from visavis.data.pairs import read_pairs
-from visavis.data.synthetic import store
+from visavis.data.pair_lists.reader import read_pairs
 from visavis.errors import DataError
+from visavis.synthetic import store
 
 
 def test_workers_change_nothing() -> None:

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visavis.cli import main
-from visavis.data.duplicates import bucket_search, choices_of, close_hashes, equal_bytes, perceptual_hashes
-from visavis.data.fingerprints import feature_of
-from visavis.data.label_errors import match_threshold, review_labels
-from visavis.data.look_alikes import confirm, correlation, detail_of
-from visavis.data.sheets import caption_lines, contact_sheet
+from visavis.data.contact_sheets import caption_lines, contact_sheet
 from visavis.data.sources import open_source
-from visavis.data.validate import validate
-from visavis.data.validate_page import class_histogram, to_html
+from visavis.data.validate.duplicates import bucket_search, choices_of, close_hashes, equal_bytes, perceptual_hashes
+from visavis.data.validate.fingerprints import feature_of
+from visavis.data.validate.label_errors import match_threshold, review_labels
+from visavis.data.validate.near_duplicates import confirm, correlation, detail_of
+from visavis.data.validate.page import class_histogram, to_html
+from visavis.data.validate.validation import validate
 from visavis.vision import images
 
 

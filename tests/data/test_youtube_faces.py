@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visavis.data.pair_base import check_pairs
-from visavis.data.pairs import read_pairs
+from visavis.data.pair_lists.base import check_pairs
+from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.sources import open_source
-from visavis.data.youtube_faces import centre_half, prepare_youtube_faces, read_tree
-from visavis.data.youtube_split import SplitSettings, split
+from visavis.data.sources.youtube_faces import centre_half, prepare_youtube_faces, read_tree
+from visavis.data.sources.youtube_split import SplitSettings, split
 from visavis.errors import DataError
 from visavis.vision import images
 

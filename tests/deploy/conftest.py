@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from visavis.card import LicenseTerms, ModelCard
-from visavis.deploy.gallery import Gallery
+from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
+from visavis.models.card import LicenseTerms, ModelCard
 from visavis.types import Faces
 from visavis.vision.images import encode
 from visavis.vision.preprocessing import PreprocessSpec
@@ -105,10 +105,10 @@ def start(recognizer, tmp_path):
 
         from visavis.deploy.server.app import create_app
         from visavis.deploy.server.listener import server_config
-        from visavis.deploy.server.settings import Settings
+        from visavis.deploy.server.settings import ServiceSettings
 
         gallery = Gallery(tmp_path / "service.db", recognizer.identity, create=True)
-        app = create_app(recognizer, gallery, Settings(**settings))
+        app = create_app(recognizer, gallery, ServiceSettings(**settings))
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(server_config(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

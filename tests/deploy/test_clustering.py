@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from visavis.deploy.clustering import average_linkage, cluster, lowest_similarity, neighbor_graph
+from visavis.deploy.gallery.clustering import average_linkage, cluster, lowest_similarity, neighbor_graph
 from visavis.errors import DataError
 
 

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from visavis.card import ModelCard, read_card
 from visavis.cli import main
-from visavis.deploy.embedders import OnnxEmbedder, load_embedder
 from visavis.errors import DataError, ModelFormatError, RecipeError
+from visavis.models.card import ModelCard, read_card
+from visavis.models.onnx import OnnxEmbedder, load_embedder
 from visavis.types import Embedder
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -145,7 +145,7 @@ class Block:
             raise ModuleNotFoundError("No module named " + repr(name), name=name)
 sys.meta_path.insert(0, Block())
 import numpy as np
-from visavis.deploy.embedders import load_embedder
+from visavis.models.onnx import load_embedder
 print(load_embedder({str(tmp_path / "t.onnx")!r}).embed(np.zeros((2, 16, 16, 3), np.uint8)).shape)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -153,14 +153,14 @@ print(load_embedder({str(tmp_path / "t.onnx")!r}).embed(np.zeros((2, 16, 16, 3),
 
 
 def test_weights_without_torch_say_what_to_install(tmp_path, monkeypatch):
-    from visavis.card import WEIGHTS, write_card
+    from visavis.models.card import WEIGHTS, write_card
 
     write_card(tmp_path, ModelCard("m", "small", 4, PreprocessSpec((16, 16))))
     (tmp_path / WEIGHTS).write_bytes(b"x")
     real = __import__("importlib").import_module
 
     def without_torch(name, *rest):
-        if name == "visavis.backbones.models":
+        if name == "visavis.models.torch":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return real(name, *rest)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visavis.card import ModelCard
-from visavis.deploy.binding import ModelIdentity
-from visavis.deploy.gallery import Gallery
-from visavis.deploy.index import fuse
-from visavis.deploy.sealing import KEY_VARIABLE, AesGcm, Plain
+from visavis.deploy.gallery.encryption import KEY_VARIABLE, AesGcm, NoCipher
+from visavis.deploy.gallery.index import fuse
+from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError, ModelFormatError
+from visavis.models.card import ModelCard
 from visavis.vision.preprocessing import PreprocessSpec
 
 DIM = 32
@@ -412,7 +412,7 @@ def test_encrypted_galleries_hold_no_plain_name_note_or_picture_digest(tmp_path)
 
 @pytest.mark.parametrize("key", [None, b"k" * 32])
 def test_a_gallery_of_format_1_is_brought_to_the_present_one(tmp_path, key):
-    seal = Plain() if key is None else AesGcm(key)
+    seal = NoCipher() if key is None else AesGcm(key)
     path = tmp_path / "g.db"
     with Gallery(path, MODEL, create=True, seal=seal) as gallery:
         gallery.enroll("Zebulon Quackenbush", unit(1), pictures=[b"digest of a picture"], consent="letter of May")
@@ -466,8 +466,8 @@ def test_searching_goes_on_while_the_file_is_rewritten(gallery, monkeypatch):
 
 _ENROL_FOREVER = """
 import sys, numpy as np
-from visavis.deploy.binding import ModelIdentity
-from visavis.deploy.gallery import Gallery
+from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.sqlite import Gallery
 start = int(sys.argv[2])
 gallery = Gallery(sys.argv[1], ModelIdentity("fake", 32, "a" * 64), create=True)
 for i in range(start, start + 100000):

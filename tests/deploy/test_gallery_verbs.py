@@ -11,11 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from visavis.card import ModelCard, write_card
 from visavis.cli import main
 from visavis.deploy.client import Client, ServiceError
-from visavis.deploy.sealing import KEY_VARIABLE
+from visavis.deploy.gallery.encryption import KEY_VARIABLE
 from visavis.errors import DataError
+from visavis.models.card import ModelCard, write_card
 from visavis.vision.images import encode
 from visavis.vision.preprocessing import PreprocessSpec
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from visavis.card import ModelCard
+from visavis.deploy.gallery.records import Candidate, decide
 from visavis.deploy.operating_point import operating_point
-from visavis.deploy.records import Candidate, decide
+from visavis.models.card import ModelCard
 from visavis.vision.preprocessing import PreprocessSpec
 
 

@@ -6,10 +6,10 @@ import uuid
 import numpy as np
 import pytest
 
-from visavis.deploy.binding import ModelIdentity
-from visavis.deploy.gallery import Gallery
-from visavis.deploy.pgvector import PgGallery
-from visavis.deploy.records import StorageError, UnknownSubject
+from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.postgres import PgGallery
+from visavis.deploy.gallery.records import StorageError, UnknownSubject
+from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError
 
 MODEL = ModelIdentity("fake", 16, "a" * 64)

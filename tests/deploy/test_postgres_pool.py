@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from postgres_server import PostgresServer
 
-from visavis.deploy.binding import ModelIdentity
-from visavis.deploy.pgvector import PgGallery
-from visavis.deploy.postgres_pool import (
+from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.postgres import PgGallery
+from visavis.deploy.gallery.postgres_pool import (
     PostgresPool,
     has_password,
     is_postgres,
@@ -19,7 +19,7 @@ from visavis.deploy.postgres_pool import (
     without_password,
     without_secrets,
 )
-from visavis.deploy.records import StorageError
+from visavis.deploy.gallery.records import StorageError
 from visavis.errors import DataError
 
 MODEL = ModelIdentity("fake", 16, "a" * 64)

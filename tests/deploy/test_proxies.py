@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from visavis.deploy.server.proxies import address_block, client_address, public_origin, root_path, trusted_network
-from visavis.deploy.server.settings import Settings, check_address
+from visavis.deploy.server.settings import ServiceSettings, check_address
 from visavis.errors import DataError
 
 TOKENS = {"w" * 24: "write"}
@@ -82,12 +82,12 @@ def test_options_are_read():
 
 def test_a_proxy_wants_a_token():
     for settings in (
-        Settings(trusted_proxies=(ipaddress.ip_network("127.0.0.1"),)),
-        Settings(origins=("https://faces.example.org",)),
+        ServiceSettings(trusted_proxies=(ipaddress.ip_network("127.0.0.1"),)),
+        ServiceSettings(origins=("https://faces.example.org",)),
     ):
         with pytest.raises(DataError, match="no token is set"):
             check_address("127.0.0.1", settings)
-    check_address("127.0.0.1", Settings(tokens=TOKENS, origins=("https://faces.example.org",)))
+    check_address("127.0.0.1", ServiceSettings(tokens=TOKENS, origins=("https://faces.example.org",)))
 
 
 def test_nobody_dodges_the_rate_or_the_brake_by_a_header(start):

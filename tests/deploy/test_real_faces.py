@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from visavis.cli import main
-from visavis.deploy.enrolling import enroll_pictures
-from visavis.deploy.gallery import Gallery
+from visavis.deploy.enrollment import enroll_pictures
+from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
 
 pytestmark = pytest.mark.slow

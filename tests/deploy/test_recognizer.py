@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visavis.deploy.answers import verification_json
-from visavis.deploy.enrolling import enroll_pictures
+from visavis.deploy.contact_image import pair_sheet, write_pair
+from visavis.deploy.enrollment import enroll_pictures
+from visavis.deploy.json_views import verification_json
 from visavis.deploy.operating_point import operating_point
 from visavis.deploy.quality import _MEAN_FACE, assess, head_pose, sharpness
 from visavis.deploy.recognizer import Recognizer
-from visavis.deploy.sheet import pair_sheet, write_pair
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import Embedder, Faces
 from visavis.vision.alignment import align, template_points

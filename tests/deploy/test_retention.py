@@ -6,12 +6,12 @@ import time
 import numpy as np
 import pytest
 
-from visavis.deploy.answers import merge_notes
-from visavis.deploy.binding import ModelIdentity
-from visavis.deploy.curation import export_gallery, import_gallery
-from visavis.deploy.gallery import Gallery
-from visavis.deploy.retention import DAY, MAX_DAYS, checked_days, earliest, joined_notes
-from visavis.deploy.unknowns import drop_unknowns
+from visavis.deploy.gallery.maintenance import export_gallery, import_gallery
+from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.retention import DAY, MAX_DAYS, checked_days, earliest, joined_notes
+from visavis.deploy.gallery.sqlite import Gallery
+from visavis.deploy.gallery.unknowns import drop_unknowns
+from visavis.deploy.json_views import merge_notes
 from visavis.errors import DataError
 
 MODEL = ModelIdentity("fake", 8, "a" * 64)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visavis.deploy.approximate import TARGET, GraphVectors, InvertedVectors
-from visavis.deploy.topk import top_k
-from visavis.deploy.vectors import Vectors
+from visavis.deploy.gallery.approximate import TARGET, GraphVectors, InvertedVectors
+from visavis.deploy.gallery.topk import top_k
+from visavis.deploy.gallery.vectors import Vectors
 from visavis.errors import DataError
 
 

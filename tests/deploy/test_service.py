@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from visavis.deploy.server.batching import BatchingEmbedder
-from visavis.deploy.server.settings import Settings, check_address, tokens_from_environment
+from visavis.deploy.server.settings import ServiceSettings, check_address, tokens_from_environment
 from visavis.errors import DataError
 
 TOKENS = {"w" * 24: "write", "r" * 24: "read"}
@@ -341,11 +341,11 @@ def test_a_failing_batch_fails_its_callers_and_no_one_else():
 
 def test_only_this_machine_without_a_token(monkeypatch):
     for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
-        check_address(host, Settings())
+        check_address(host, ServiceSettings())
     for host in ("0.0.0.0", "::", "192.168.1.4", "example.org", ""):
         with pytest.raises(DataError, match="no token is set"):
-            check_address(host, Settings())
-        check_address(host, Settings(tokens={"w" * 24: "write"}))
+            check_address(host, ServiceSettings())
+        check_address(host, ServiceSettings(tokens={"w" * 24: "write"}))
     monkeypatch.setenv("VISAVIS_TOKEN", "short")
     with pytest.raises(DataError, match="16 characters"):
         tokens_from_environment()

@@ -4,7 +4,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from visavis.card import ModelCard, write_card
+from visavis.models.card import ModelCard, write_card
 from visavis.vision.preprocessing import PreprocessSpec
 
 

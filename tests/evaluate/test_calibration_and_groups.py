@@ -8,12 +8,12 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.calibration import calibrate_threshold
-from visavis.evaluate.groups import differentials, group_rates, group_report
-from visavis.evaluate.metric_tables import calibration_figures, group_table
-from visavis.evaluate.probability import cross_calibrated, fit_isotonic, fit_logistic, reliability
-from visavis.evaluate.statistics import wilson
-from visavis.evaluate.tables import Table
+from visavis.evaluate.report.metric_tables import calibration_figures, group_table
+from visavis.evaluate.report.tables import Table
+from visavis.metrics.calibration import calibrate_threshold
+from visavis.metrics.groups import differentials, group_rates, group_report
+from visavis.metrics.intervals import wilson
+from visavis.metrics.score_calibration import cross_calibrated, fit_isotonic, fit_logistic, reliability
 
 
 def scores_of(seed, n=600):

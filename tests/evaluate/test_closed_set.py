@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from visavis.errors import DataError, ProtocolError
-from visavis.evaluate.closed_set import ClosedSet, load_closed_set
-from visavis.evaluate.embedding import Embedded
-from visavis.evaluate.loading import Request
-from visavis.evaluate.protocol import Settings
+from visavis.evaluate.embedding import Embeddings
+from visavis.evaluate.protocols.base import EvaluationSettings
+from visavis.evaluate.protocols.closed_set import ClosedSet, load_closed_set
+from visavis.evaluate.protocols.loading import ProtocolArgs
 from visavis.evaluate.runner import evaluate
 from visavis.vision import images
 
@@ -37,7 +37,7 @@ def vectors(protocol: ClosedSet) -> np.ndarray:
 
 
 def test_ranks_are_those_of_a_plain_loop(protocol: ClosedSet, vectors: np.ndarray) -> None:
-    scores = protocol.score(Embedded(protocol.images, vectors), Settings())
+    scores = protocol.score(Embeddings(protocol.images, vectors), EvaluationSettings())
     for row, probe in enumerate(protocol.probes):
         similarity = []
         for k in range(PEOPLE):
@@ -56,7 +56,7 @@ def test_figures_follow_from_the_ranks(protocol: ClosedSet) -> None:
     blank = np.full(len(ranks), 0.5, np.float32)
     scores = {"rank": ranks, "first": label, "label": label, "similarity": blank, "similarity_first": blank,
               "probe": protocol.probes}  # fmt: skip
-    found = protocol.judge(scores, Settings(bootstrap=200)).results
+    found = protocol.judge(scores, EvaluationSettings(bootstrap=200)).results
     assert found["rank_1"] == found["accuracy"]["mean"] == pytest.approx(46 / 48)
     assert found["top"] == {"1": pytest.approx(46 / 48), "5": pytest.approx(47 / 48), "10": 1.0}
     low, high = found["accuracy"]["interval"]
@@ -68,18 +68,18 @@ def test_figures_follow_from_the_ranks(protocol: ClosedSet) -> None:
 
 def test_a_model_that_cannot_tell_people_apart_scores_nothing(protocol: ClosedSet) -> None:
     same = np.tile(_unit(np.ones((1, 6))), (len(protocol.label), 1))
-    scores = protocol.score(Embedded(protocol.images, same), Settings())
+    scores = protocol.score(Embeddings(protocol.images, same), EvaluationSettings())
     assert (scores["rank"] == PEOPLE).all()
-    assert protocol.judge(scores, Settings()).results["rank_1"] == 0
+    assert protocol.judge(scores, EvaluationSettings()).results["rank_1"] == 0
 
 
 def test_pictures_not_acquired_count_as_wrong(protocol: ClosedSet, vectors: np.ndarray) -> None:
-    whole = protocol.score(Embedded(protocol.images, vectors), Settings())
+    whole = protocol.score(Embeddings(protocol.images, vectors), EvaluationSettings())
     vectors = vectors.copy()
     vectors[protocol.probes[0]] = np.nan
     vectors[:ENROLLED] = np.nan  # nobody knows the first person
-    scores = protocol.score(Embedded(protocol.images, vectors), Settings())
-    found = protocol.judge(scores, Settings()).results
+    scores = protocol.score(Embeddings(protocol.images, vectors), EvaluationSettings())
+    found = protocol.judge(scores, EvaluationSettings()).results
     assert found["comparisons"]["failed_to_acquire"] >= 1
     assert scores["rank"][0] == 0
     later = slice(PROBES, None)
@@ -110,8 +110,8 @@ def _write(root: Path, enrolled: int = 2) -> None:
 
 def test_it_runs_on_two_lists(tmp_path: Path) -> None:
     _write(tmp_path)
-    task = load_closed_set(Request(tmp_path))
-    report = evaluate(_Colour(), task.protocol, task.images, settings=Settings(bootstrap=50), baseline=True)
+    task = load_closed_set(ProtocolArgs(tmp_path))
+    report = evaluate(_Colour(), task.protocol, task.images, settings=EvaluationSettings(bootstrap=50), baseline=True)
     assert report.results["rank_1"] == 1.0
     assert "among 3 people" in str(report)
     about = report.context["data"]
@@ -120,7 +120,7 @@ def test_it_runs_on_two_lists(tmp_path: Path) -> None:
 
 
 def test_it_is_a_protocol_by_name(tmp_path: Path) -> None:
-    from visavis.evaluate.protocols import load_protocol
+    from visavis.evaluate.protocols.registry import load_protocol
 
     _write(tmp_path)
     assert load_protocol("closed-set", tmp_path).protocol.name == "closed-set"
@@ -139,11 +139,11 @@ def test_lists_that_do_not_fit_are_refused(tmp_path: Path, name: str, text: str,
     _write(tmp_path)
     (tmp_path / name).write_text(text)
     with pytest.raises((ProtocolError, DataError), match=said):
-        load_closed_set(Request(tmp_path))
+        load_closed_set(ProtocolArgs(tmp_path))
 
 
 def test_a_missing_list_says_what_writes_it(tmp_path: Path) -> None:
     _write(tmp_path)
     (tmp_path / "valid.txt").unlink()
     with pytest.raises(ProtocolError, match="visavis prepare --youtube-faces"):
-        load_closed_set(Request(tmp_path))
+        load_closed_set(ProtocolArgs(tmp_path))

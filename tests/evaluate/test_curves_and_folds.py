@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.curves import error_curve, rate_name
-from visavis.evaluate.folds import Walk, best_threshold, cut_folds, falling_order, fold_accuracy
-from visavis.evaluate.verification import verify_scores
+from visavis.metrics.error_rates import error_curve, rate_name
+from visavis.metrics.kfold import SortedScores, best_threshold, cut_folds, falling_order, fold_accuracy
+from visavis.metrics.verification import verify_scores
 
 
 def random_scores(seed, n=400, *, levels=0, failed=0):
@@ -51,7 +51,7 @@ def plain_auc(scores, genuine):
 
 
 def plain_eer(scores, genuine):
-    """Walk the ROC's points from strict to lax, −inf last; the first segment that crosses fmr = fnmr."""
+    """SortedScores the ROC's points from strict to lax, −inf last; the first segment that crosses fmr = fnmr."""
     s = np.where(np.isnan(scores), -np.inf, scores)
     points = [(0.0, 1.0)]
     for t in sorted(set(s), reverse=True):
@@ -114,7 +114,7 @@ def test_fold_accuracy_equals_a_search_over_all_thresholds(rows):
     scores = np.where(level == 0, -np.inf, level / 7)  # level 0: failed to acquire
     if len(set(fold)) < 2 or any(not (scores[fold != f] > -np.inf).any() for f in set(fold)):
         return
-    found = fold_accuracy(Walk.of(scores, genuine), fold)
+    found = fold_accuracy(SortedScores.of(scores, genuine), fold)
     for f, accuracy, threshold in zip(sorted(set(fold)), found.accuracy, found.threshold, strict=True):
         expected = plain_best_threshold(scores[fold != f], genuine[fold != f])
         assert threshold == pytest.approx(expected, abs=1e-12)
@@ -135,7 +135,7 @@ def test_hand_worked_scores():
     assert curve.at_fmr(0.25).threshold == pytest.approx(0.35)
     assert curve.eer == 0.25
     # accepting 3 or 5 scores is right for 7 of 8; the upper of the two gaps is the middle one
-    assert best_threshold(Walk.of(scores, genuine)) == pytest.approx(0.6)
+    assert best_threshold(SortedScores.of(scores, genuine)) == pytest.approx(0.6)
     assert curve.d_prime == pytest.approx((0.7 - 0.275) / np.sqrt((0.035 + 0.021875) / 2))
     assert curve.detection_cost(prior=0.5) == pytest.approx(0.25)
 
@@ -196,6 +196,6 @@ def test_falling_order_is_that_of_a_stable_sort(dtype):
         assert sorted(falling_order(scores)) == list(range(len(scores)))
     genuine = rng.random(2001) < 0.4
     scores = np.where(rng.random(2001) < 0.05, -np.inf, np.round(rng.normal(size=2001), 1)).astype(dtype)
-    walk, curve = Walk.of(scores, genuine), error_curve(scores, genuine)
+    walk, curve = SortedScores.of(scores, genuine), error_curve(scores, genuine)
     np.testing.assert_array_equal(walk.rising(genuine=True), curve.genuine)
     np.testing.assert_array_equal(walk.rising(genuine=False), curve.impostor)

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from visavis.card import read_card
 from visavis.cli import main
+from visavis.models.card import read_card
 from visavis.vision import images
 
 
@@ -110,13 +110,13 @@ def test_thresholds_that_cannot_be_had_are_refused_before_embedding(made, monkey
     from types import SimpleNamespace
 
     from visavis.errors import ProtocolError
-    from visavis.evaluate.calibrated import check_rates
+    from visavis.evaluate.calibrate import check_rates
 
     def never(*_, **__):
         raise AssertionError("the model was loaded")
 
     root, model = made
-    monkeypatch.setattr("visavis.deploy.embedders.load_embedder", never)
+    monkeypatch.setattr("visavis.models.onnx.load_embedder", never)
     assert main(["evaluate", str(model), "--data", str(root / "data"), "--calibrate", "1e-6"]) == 2
     assert "at least 1,000,000 impostor" in capsys.readouterr().err
     with pytest.raises(ProtocolError, match="'tinyface' has none"):

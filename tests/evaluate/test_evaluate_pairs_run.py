@@ -8,7 +8,7 @@ import pytest
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate import evaluate, verify_pairs
 from visavis.evaluate.cache import EmbeddingCache
-from visavis.evaluate.protocol import Settings
+from visavis.evaluate.protocols.base import EvaluationSettings
 from visavis.evaluate.runner import load_scores
 from visavis.types import Pairs
 
@@ -156,5 +156,5 @@ def test_scores_that_are_no_npz_are_refused(tmp_path):
 
 def test_bootstrap_can_be_left_out():
     images, pairs = world()
-    report = evaluate(FakeEmbedder(), pairs, images, settings=Settings(bootstrap=0))
+    report = evaluate(FakeEmbedder(), pairs, images, settings=EvaluationSettings(bootstrap=0))
     assert report.results["subject_bootstrap"] is None

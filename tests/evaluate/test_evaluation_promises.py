@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visavis.data.bin_sets import write_bin
+from visavis.data.sources.bin import write_bin
 from visavis.evaluate.presets import PRESETS, pair_measure, run_preset
-from visavis.evaluate.protocols import load_protocol
-from visavis.evaluate.verification import verify_pairs
+from visavis.evaluate.protocols.registry import load_protocol
+from visavis.metrics.verification import verify_pairs
 from visavis.types import Pairs
 from visavis.vision import images
 
@@ -23,17 +23,22 @@ def test_evaluating_imports_neither_torch_nor_scipy_nor_scikit_learn():
 import sys
 import numpy as np
 from visavis.evaluate import evaluate, verify_pairs
-from visavis.evaluate.protocols import PROTOCOLS
-from visavis.evaluate import comparison, seeds, calibrated, page, training, pairs
-from visavis.evaluate.protocol import Settings
+from visavis.evaluate.protocols.registry import PROTOCOLS
+from visavis.evaluate.compare import comparison
+from visavis.evaluate.compare import seeds
+from visavis.evaluate import calibrate as calibrated
+from visavis.evaluate.report import page
+from visavis.evaluate.report import training_curves as training
+from visavis.evaluate.protocols import pairs
+from visavis.evaluate.protocols.base import EvaluationSettings
 from visavis.types import Pairs
 rng = np.random.default_rng(0)
 x = {f"{i}/{j}.png": rng.integers(0, 255, (8, 8, 3)).astype(np.uint8) for i in range(9) for j in range(2)}
 a = np.arange(0, 16)
 p = Pairs(tuple(x), a, a + 1, a % 2 == 0, a // 4)
-from visavis.evaluate.baseline import PixelEmbedder
+from visavis.evaluate.pixel_baseline import PixelEmbedder
 for name in (None, "massface"):
-    report = evaluate(PixelEmbedder(), p, x, settings=Settings(preset=name, bootstrap=5))
+    report = evaluate(PixelEmbedder(), p, x, settings=EvaluationSettings(preset=name, bootstrap=5))
 report.to_html(); report.to_json()
 print(sorted({m.split(".")[0] for m in sys.modules} & {"torch", "scipy", "sklearn", "pandas"}))
 """

@@ -8,8 +8,8 @@ from visavis.evaluate import evaluate
 from visavis.evaluate.cache import EmbeddingCache
 from visavis.evaluate.embedding import embed_images
 from visavis.evaluate.presets import xnorm
-from visavis.evaluate.protocol import Settings
-from visavis.evaluate.template_pairs import video_protocol
+from visavis.evaluate.protocols.base import EvaluationSettings
+from visavis.evaluate.protocols.template_verification import video_protocol
 from visavis.types import Pairs
 
 PICTURES = 40
@@ -58,7 +58,7 @@ def test_xnorm_is_the_mean_over_both_views_of_every_listed_picture():
         for row in embeddings:
             total += np.linalg.norm(row)
             count += 1
-    report = evaluate(embedder, pairs, images, settings=Settings(preset="arcface", bootstrap=0))
+    report = evaluate(embedder, pairs, images, settings=EvaluationSettings(preset="arcface", bootstrap=0))
     assert report.results["preset"]["xnorm"] == pytest.approx(total / count, rel=1e-6)
     assert f"{total / count:.3f}"[:-1] in str(report)
     assert "XNorm" in report.to_html()
@@ -79,7 +79,7 @@ def test_xnorm_leaves_out_what_was_not_acquired_and_may_be_unknown():
     del Unit.measure
     unit = type("Unit", (), {"dim": 4, "embed": Unit.embed, "views": Brightness.views, "mixing": Brightness().mixing})()
     images, pairs = world()
-    report = evaluate(unit, pairs, images, settings=Settings(preset="arcface", bootstrap=0))
+    report = evaluate(unit, pairs, images, settings=EvaluationSettings(preset="arcface", bootstrap=0))
     assert report.results["preset"]["xnorm"] is None
     assert "XNorm is not known" in str(report)
     with pytest.raises(ProtocolError, match="leave --norms out"):
@@ -113,7 +113,7 @@ def test_videos_weighted_by_norm_are_sums_of_raw_features():
     pairs = Pairs(tuple(videos), a, b, np.arange(20) < 10, np.arange(20) % 2)
     embedder = Brightness()
     protocol = video_protocol(videos, pairs, name="v", use_norms=True)
-    report = evaluate(embedder, protocol, images, settings=Settings(bootstrap=0))
+    report = evaluate(embedder, protocol, images, settings=EvaluationSettings(bootstrap=0))
     raw = {v: embedder.measure(np.stack([images[n] for n in frames]))[0].sum(axis=0) for v, frames in videos.items()}
     unit = np.stack([raw[v] / np.linalg.norm(raw[v]) for v in videos])
     np.testing.assert_allclose(report.scores["similarity"], (unit[a] * unit[b]).sum(axis=1), atol=1e-5)

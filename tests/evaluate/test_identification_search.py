@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.identification import Identification, search
-from visavis.evaluate.statistics import subject_interval
-from visavis.evaluate.template_search import search_outcome
+from visavis.evaluate.protocols.template_identification import search_outcome
+from visavis.metrics.identification import IdentificationMetrics, search
+from visavis.metrics.intervals import subject_interval
 
 
 def unit(x):
@@ -41,7 +41,7 @@ def test_search_equals_sorted_lists(seed, block):
 
 def test_rates_equal_their_definitions():
     found = search(*world(1, subjects=60, enrolled=40))
-    figures = Identification(found)
+    figures = IdentificationMetrics(found)
     mated, own, rank, best = found.mated, found.own, found.rank, found.other
     for r in (1, 3, 10):
         assert figures.hit_rate(r) == pytest.approx(np.mean([k <= r for k in rank[mated]]), abs=1e-12)
@@ -67,7 +67,7 @@ def test_ties_count_against_the_probe_and_a_lost_probe_finds_nobody():
     assert found.rank[1] > 1_000_000
     assert found.own[1] == -np.inf
     assert found.other[2] == 1.0
-    figures = Identification(found)
+    figures = IdentificationMetrics(found)
     assert figures.hit_rate(1) == 0.0
     assert figures.hit_rate(2) == 0.5
 
@@ -114,13 +114,13 @@ def test_a_search_reports_both_intervals_and_what_failed():
     probes, probe_subject, gallery, gallery_subject = world(1, subjects=60, enrolled=40)
     probes[0] = np.nan
     found = search(probes, probe_subject, gallery, gallery_subject)
-    outcome = search_outcome({"gallery": Identification(found, probe_subject, 200, 0)}, title="t")
+    outcome = search_outcome({"gallery": IdentificationMetrics(found, probe_subject, 200, 0)}, title="t")
     body, (table,) = outcome.results, outcome.tables
     low, high = body["cmc_interval_subjects"]["1"]
     assert low < body["rank_1"] < high
     assert len(table.columns) == 4
     assert body["comparisons"]["failed_to_acquire"] == 1
     assert "1 with a picture that could not be acquired" in table.note
-    two = search_outcome({k: Identification(found, probe_subject, 200, 0) for k in ("G1", "G2")}, title="t")
+    two = search_outcome({k: IdentificationMetrics(found, probe_subject, 200, 0) for k in ("G1", "G2")}, title="t")
     assert "95 % over subjects" in two.tables[0].note
     assert "(" in two.tables[0].rows[0][1]

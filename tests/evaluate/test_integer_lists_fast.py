@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from visavis.errors import DataError, ProtocolError
-from visavis.evaluate import integer_lists
-from visavis.evaluate.integer_lists import read_integers
+from visavis.evaluate.protocols import integer_lists
+from visavis.evaluate.protocols.integer_lists import read_integers
 
 
 @pytest.mark.parametrize("block", [16, 1 << 18])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from visavis.errors import DataError, ModelFormatError
-from visavis.evaluate.joint_bayesian import JointBayesian, PairScorer, Pca
 from visavis.evaluate.joint_bayesian_file import load_scorer, save_scorer
+from visavis.metrics.joint_bayesian import JointBayesian, PairScorer, Pca
 
 DIM = 4
 
@@ -63,7 +63,7 @@ def test_the_likelihood_is_that_of_whole_people(drawn: tuple[JointBayesian, np.n
 
 def test_one_step_of_em_is_the_posterior_of_whole_people(drawn: tuple[JointBayesian, np.ndarray, np.ndarray]) -> None:
     """E-step by conditioning the joint Gaussian of (μ, pictures); M-step as the mean of second moments."""
-    from visavis.evaluate.joint_bayesian import _step
+    from visavis.metrics.joint_bayesian import _step
 
     model, x, labels = drawn
     x = x - model.mean

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from visavis.cli import main
-from visavis.deploy.embedders import load_embedder
-from visavis.evaluate.joint_bayesian import PairScorer
+from visavis.metrics.joint_bayesian import PairScorer
+from visavis.models.onnx import load_embedder
 from visavis.vision import images
 
 

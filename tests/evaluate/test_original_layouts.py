@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from visavis.cli import main
-from visavis.data.pair_base import build_pairs
-from visavis.data.pairs import read_pairs
+from visavis.data.pair_lists.base import build_pairs
+from visavis.data.pair_lists.reader import read_pairs
 from visavis.errors import DataError, ProtocolError
-from visavis.evaluate.pairs import subjects_of
-from visavis.evaluate.protocols import load_protocol
+from visavis.evaluate.protocols.pairs import subjects_of
+from visavis.evaluate.protocols.registry import load_protocol
 from visavis.vision import images
 
 PEOPLE = ("Ann_Lee", "Bob", "Cy_Young")
@@ -117,7 +117,7 @@ def test_thousands_of_missing_pictures_are_told_at_once(tmp_path):
 
 
 def test_allowed_missing_pictures_are_failures_to_acquire(tmp_path, monkeypatch, capsys):
-    from visavis.evaluate.baseline import PixelEmbedder
+    from visavis.evaluate.pixel_baseline import PixelEmbedder
 
     lines = ["2\t2"]
     for fold in range(2):
@@ -131,7 +131,7 @@ def test_allowed_missing_pictures_are_failures_to_acquire(tmp_path, monkeypatch,
             path.parent.mkdir(parents=True, exist_ok=True)
             images.write(path, rng.integers(0, 255, (8, 8, 3)).astype(np.uint8))
     (root / "images/Bob/Bob_0002.png").unlink()
-    monkeypatch.setattr("visavis.deploy.embedders.load_embedder", lambda *_, **__: PixelEmbedder())
+    monkeypatch.setattr("visavis.models.onnx.load_embedder", lambda *_, **__: PixelEmbedder())
     argv = ["evaluate", str(root / "none"), "--data", str(root), "--bootstrap", "0", "--no-baseline"]
     (root / "none").mkdir()
     monkeypatch.setattr("visavis.cli.evaluate._about", lambda _: {})

@@ -11,18 +11,18 @@ import pytest
 from visavis.cli import main
 from visavis.errors import ProtocolError
 from visavis.evaluate import evaluate
-from visavis.evaluate.comparison import compare
-from visavis.evaluate.evaluated import read_evaluation
-from visavis.evaluate.paired import (
-    Decided,
+from visavis.evaluate.compare.comparison import compare
+from visavis.evaluate.compare.saved import read_evaluation
+from visavis.evaluate.protocols.base import EvaluationSettings
+from visavis.metrics.intervals import bootstrap_subjects, wilson
+from visavis.metrics.paired_tests import (
+    PairedDecisions,
     holm,
     mcnemar,
     minimum_detectable_difference,
     paired_bootstrap,
     seed_effect,
 )
-from visavis.evaluate.protocol import Settings
-from visavis.evaluate.statistics import bootstrap_subjects, wilson
 from visavis.types import Pairs
 
 
@@ -91,13 +91,13 @@ def test_bootstrap_of_subjects_equals_repeating_comparisons():
 def test_paired_bootstrap_of_a_model_with_itself_is_no_difference_and_of_a_worse_one_is():
     scores, genuine, reference, probe = small_world(1, n=800, subjects=40)
     right = (scores > 0.3) == genuine
-    model = Decided(scores, right)
+    model = PairedDecisions(scores, right)
     same = paired_bootstrap((model, model), genuine, (reference, probe), fmrs=(0.1,), replicates=200)
     assert same["accuracy"].value == 0.0
     assert same["accuracy"].interval == (0.0, 0.0)
     assert same["accuracy"].p_value == 1.0
     noisy = scores + np.random.default_rng(2).normal(size=len(scores)) * 0.6
-    worse = Decided(noisy, (noisy > 0.3) == genuine)
+    worse = PairedDecisions(noisy, (noisy > 0.3) == genuine)
     found = paired_bootstrap((model, worse), genuine, (reference, probe), fmrs=(0.1,), replicates=400)
     assert found["accuracy"].value < 0
     assert found["accuracy"].interval[1] < 0
@@ -149,7 +149,7 @@ def evaluations(tmp_path_factory):
             images,
             scores=folder / f"{name}.scores.npz",
             model={"name": name},
-            settings=Settings(bootstrap=20),
+            settings=EvaluationSettings(bootstrap=20),
         )
         (folder / f"{name}.json").write_text(report.to_json())
     return folder

@@ -7,11 +7,11 @@ import pytest
 
 from visavis.cli import main
 from visavis.evaluate import evaluate
-from visavis.evaluate.curves import error_curve
-from visavis.evaluate.protocol import Settings
-from visavis.evaluate.statistics import subject_difference
-from visavis.evaluate.template_pairs import TemplateProtocol
-from visavis.evaluate.templates import Pooling
+from visavis.evaluate.protocols.base import EvaluationSettings
+from visavis.evaluate.protocols.template_verification import TemplateProtocol
+from visavis.metrics.error_rates import error_curve
+from visavis.metrics.fusion import Pooling
+from visavis.metrics.intervals import subject_difference
 
 PEOPLE, TEMPLATES = 30, 90
 SUBJECT = np.arange(TEMPLATES) // 3
@@ -54,7 +54,7 @@ def written(tmp_path_factory):
             Noisy(noise),
             task,
             images,
-            settings=Settings(bootstrap=0),
+            settings=EvaluationSettings(bootstrap=0),
             scores=root / f"{name}.npz",
             model={"name": name},
         )

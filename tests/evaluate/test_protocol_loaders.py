@@ -8,8 +8,8 @@ import pytest
 
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate import evaluate
-from visavis.evaluate.protocol import Settings
-from visavis.evaluate.protocols import PROTOCOLS, load_protocol
+from visavis.evaluate.protocols.base import EvaluationSettings
+from visavis.evaluate.protocols.registry import PROTOCOLS, load_protocol
 from visavis.vision import images
 
 PEOPLE, PICTURES = 12, 4
@@ -229,7 +229,12 @@ def layouts(tmp_path_factory):
 def test_every_protocol_runs_and_finds_the_colours(protocol, layouts, tmp_path):
     task = load_protocol(protocol, layouts(LAYOUTS[protocol]))
     report = evaluate(
-        Colours(), task.protocol, task.images, scores=tmp_path / "s.npz", baseline=True, settings=Settings(bootstrap=20)
+        Colours(),
+        task.protocol,
+        task.images,
+        scores=tmp_path / "s.npz",
+        baseline=True,
+        settings=EvaluationSettings(bootstrap=20),
     )
     body = json.loads(report.to_json())
     assert body["failures_to_acquire"]["images"] == 0
@@ -252,7 +257,7 @@ def test_ijb_equals_plain_pooling(layouts):
     root = layouts(ijb)
     task = load_protocol("ijb", root)
     embedder = Colours()
-    report = evaluate(embedder, task.protocol, task.images, settings=Settings(bootstrap=0, preset="arcface"))
+    report = evaluate(embedder, task.protocol, task.images, settings=EvaluationSettings(bootstrap=0, preset="arcface"))
 
     def template(person, half):
         total = np.zeros(3)
@@ -269,7 +274,7 @@ def test_ijb_equals_plain_pooling(layouts):
         assert similarity[a, b] == pytest.approx(template(a, 0) @ template(b, 1), abs=1e-5)
     assert set(report.results["preset"]["tmr_at_nearest_fmr"]) == set(report.results["tmr_at_fmr"])
     norms = load_protocol("ijb", root, norms=True, detector_scores=False)
-    weighted = evaluate(embedder, norms.protocol, norms.images, settings=Settings(bootstrap=0))
+    weighted = evaluate(embedder, norms.protocol, norms.images, settings=EvaluationSettings(bootstrap=0))
     assert not np.allclose(weighted.scores["similarity"], report.scores["similarity"])
 
 
@@ -283,7 +288,9 @@ def test_open_set_identification_counts_who_is_not_enrolled(layouts):
 
 def test_groups_share_one_threshold(layouts):
     task = load_protocol("groups", layouts(groups))
-    body = evaluate(Colours(), task.protocol, task.images, settings=Settings(bootstrap=0, group_fmr=0.05)).to_dict()
+    body = evaluate(
+        Colours(), task.protocol, task.images, settings=EvaluationSettings(bootstrap=0, group_fmr=0.05)
+    ).to_dict()
     assert set(body["groups"]) == {"age", "light"}
     age = body["groups"]["age"]
     assert [g["group"] for g in age["groups"]] in (["old", "young"], ["young", "old"])

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from visavis.errors import DataError
-from visavis.evaluate.comparison import compare
-from visavis.evaluate.evaluated import read_evaluation
-from visavis.evaluate.figures import Plot, Series
-from visavis.evaluate.group_pairs import GroupPairProtocol
-from visavis.evaluate.pairs import PairProtocol, verification_plots
-from visavis.evaluate.plots import to_png
-from visavis.evaluate.protocol import Settings
-from visavis.evaluate.report import Report, plain
+from visavis.evaluate.compare.comparison import compare
+from visavis.evaluate.compare.saved import read_evaluation
+from visavis.evaluate.protocols.base import EvaluationSettings
+from visavis.evaluate.protocols.groups import GroupPairProtocol
+from visavis.evaluate.protocols.pairs import PairProtocol, verification_plots
+from visavis.evaluate.report.figures import Plot, Series
+from visavis.evaluate.report.plots import to_png
+from visavis.evaluate.report.report import Report, plain
+from visavis.evaluate.report.tables import Table
+from visavis.evaluate.report.training_curves import training_plots
 from visavis.evaluate.runner import evaluate
-from visavis.evaluate.tables import Table
-from visavis.evaluate.training import training_plots
-from visavis.evaluate.verification import verify_scores
+from visavis.metrics.verification import verify_scores
 from visavis.types import Pairs
 
 
@@ -124,7 +124,7 @@ def test_a_comparison_shows_groups_and_the_hardest_pairs(tmp_path):
     for name, shift in (("plain", 0.0), ("odd", 0.6)):
         report = evaluate(
             Shade(shift), protocol, images, scores=tmp_path / f"{name}.scores.npz", model={"name": name},
-            settings=Settings(bootstrap=0, group_fmr=0.2),
+            settings=EvaluationSettings(bootstrap=0, group_fmr=0.2),
         )  # fmt: skip
         (tmp_path / f"{name}.json").write_text(report.to_json())
     found = compare([read_evaluation(tmp_path / f"{n}.json") for n in ("plain", "odd")], replicates=20, images=images)

@@ -5,10 +5,10 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from visavis.errors import ProtocolError
-from visavis.evaluate import templates
-from visavis.evaluate.curves import error_curve
-from visavis.evaluate.template_pairs import corner_points, nearest_rates
-from visavis.evaluate.templates import Pooling, compare_templates, pool_templates
+from visavis.evaluate.protocols.template_verification import corner_points, nearest_rates
+from visavis.metrics import fusion as templates
+from visavis.metrics.error_rates import error_curve
+from visavis.metrics.fusion import Pooling, compare_templates, pool_templates
 
 
 def random_set(seed, images=200, count=25, dim=6):

@@ -12,15 +12,15 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from visavis.backbones import build_backbone
-from visavis.backbones.models import save_model
-from visavis.card import ModelCard, read_card
 from visavis.cli import main
-from visavis.data.synthetic import face
-from visavis.deploy.embedders import load_embedder
 from visavis.errors import DataError, ModelFormatError
 from visavis.export.bench import Timing, pick
-from visavis.export.bundle import write_bundle
-from visavis.export.onnx_io import set_metadata, write_onnx
+from visavis.export.edge_bundle import write_bundle
+from visavis.export.onnx.files import set_metadata, write_onnx
+from visavis.models.card import ModelCard, read_card
+from visavis.models.onnx import load_embedder
+from visavis.models.torch import save_model
+from visavis.synthetic import face
 from visavis.vision.images import write
 from visavis.vision.preprocessing import PreprocessSpec
 

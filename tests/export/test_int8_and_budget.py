@@ -5,16 +5,16 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.calibrate import HistogramCalibrater
 
 from visavis.backbones import build_backbone
-from visavis.backbones.models import save_model
-from visavis.card import ModelCard, read_card
-from visavis.deploy.embedders import OnnxEmbedder
 from visavis.errors import ModelFormatError, RecipeError
-from visavis.export.formats import plain_onnx
+from visavis.export.formats.onnx_int8 import calibrate
+from visavis.export.formats.registry import plain_onnx
+from visavis.export.gates.parity import crops_of
+from visavis.export.gates.sensitivity import hold_budget, layers_of, rank_layers
 from visavis.export.model import open_model
-from visavis.export.parity import crops_of
 from visavis.export.pipeline import Options, export_model
-from visavis.export.quantize import calibrate
-from visavis.export.sensitivity import hold_budget, layers_of, rank_layers
+from visavis.models.card import ModelCard, read_card
+from visavis.models.onnx import OnnxEmbedder
+from visavis.models.torch import save_model
 from visavis.vision.preprocessing import PreprocessSpec
 
 SPEC = PreprocessSpec((32, 32))
@@ -124,7 +124,7 @@ def test_layers_return_to_float_until_the_budget_holds(monkeypatch):
         tried.append(list(in_float))
         return len(in_float), Judged(0.98 - 0.01 / (1 + len(in_float)) ** 2)
 
-    monkeypatch.setattr("visavis.export.sensitivity.judge", lambda embedder, _: {"accuracy": embedder.accuracy})
+    monkeypatch.setattr("visavis.export.gates.sensitivity.judge", lambda embedder, _: {"accuracy": embedder.accuracy})
     arguments = {"before": {"accuracy": 0.98}, "pairs": object(), "say": lambda _: None}
     artefact, kept, _ = hold_budget(build, lambda: list("abcdefgh"), max_drop=0.1, **arguments)
     assert tried == [[], ["a"], ["a", "b"], ["a", "b", "c", "d"]]

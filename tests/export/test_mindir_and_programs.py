@@ -7,15 +7,15 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from visavis.backbones import build_backbone
-from visavis.backbones.models import TorchEmbedder, save_model
-from visavis.card import ModelCard
 from visavis.cli import main
 from visavis.errors import ModelFormatError
-from visavis.export.mindir import commands
+from visavis.export.formats.mindir import commands
+from visavis.export.formats.onnx import make_onnx
+from visavis.export.gates.parity import unnamed
 from visavis.export.model import open_model
-from visavis.export.onnx_file import make_onnx
-from visavis.export.parity import unnamed
 from visavis.export.pipeline import Options, export_model
+from visavis.models.card import ModelCard
+from visavis.models.torch import TorchEmbedder, save_model
 from visavis.vision.preprocessing import PreprocessSpec
 
 HAS_MINDSPORE = importlib.util.find_spec("mindspore") is not None
@@ -58,7 +58,7 @@ def test_mindir_agrees_in_mindspore(name, tmp_path):
 
 @pytest.mark.skipif(not HAS_MINDSPORE, reason="needs MindSpore")
 def test_an_operator_without_a_cell_is_named_with_its_layer():
-    from visavis.export.mindir import build_cell
+    from visavis.export.formats.mindir import build_cell
 
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3]) for n in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Erf", ["x"], ["y"], name="strange")], "g", values[:1], values[1:])
@@ -101,7 +101,7 @@ def test_torch_programs_agree_at_any_batch(name, tmp_path):
     size = model.card.preprocess.size
     done = export_model(model, "torch", crops(size))
     assert done.path.name == "model.pt2"
-    from visavis.export.torch_program import ProgramEmbedder
+    from visavis.export.formats.torch_program import ProgramEmbedder
 
     embedder = ProgramEmbedder(done.path, batch_size=4)
     many = crops(size, 5).pictures

@@ -4,10 +4,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from visavis.export.folding import fold_batch_norms
-from visavis.export.graph import shorten
-from visavis.export.half import to_half
-from visavis.export.prelu import rewrite_prelu
+from visavis.export.onnx.batchnorm_folding import fold_batch_norms
+from visavis.export.onnx.graph import shorten
+from visavis.export.onnx.half import to_half
+from visavis.export.onnx.prelu import rewrite_prelu
 
 
 def constant(name, value):

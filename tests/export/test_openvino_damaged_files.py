@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from visavis.backbones import build_backbone
-from visavis.backbones.models import save_model
-from visavis.card import ModelCard
 from visavis.cli import main
 from visavis.errors import ModelFormatError
+from visavis.export.gates.parity import crops_of
 from visavis.export.model import open_model
-from visavis.export.parity import crops_of
 from visavis.export.pipeline import export_model
+from visavis.models.card import ModelCard
+from visavis.models.torch import save_model
 from visavis.vision.images import write
 from visavis.vision.preprocessing import PreprocessSpec
 
 pytest.importorskip("openvino")
-from visavis.deploy.openvino import OpenVinoEmbedder
+from visavis.models.openvino import OpenVinoEmbedder
 
 SPEC = PreprocessSpec((32, 32))
 

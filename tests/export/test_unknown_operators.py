@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from visavis.cli import EXTRAS, main
-from visavis.deploy.embedders import OnnxEmbedder
 from visavis.errors import ModelFormatError
+from visavis.models.onnx import OnnxEmbedder
 
 
 def graph_with(operator, domain=""):
@@ -47,7 +47,7 @@ def test_onnx_runtime_s_unknown_operator_is_named_with_its_layer(operator, domai
 @pytest.mark.parametrize(("operator", "domain"), [("Det", ""), ("Fancy", "com.microsoft")])
 def test_openvino_s_unknown_operator_is_named_with_its_layer(operator, domain):
     pytest.importorskip("openvino")
-    from visavis.export.openvino_file import convert
+    from visavis.export.formats.openvino import convert
 
     said = f"{domain}:{operator}" if domain else operator
     with pytest.raises(ModelFormatError, match=f"OpenVINO cannot convert the graph: operator {said} of layer block1/"):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visavis.card import CARD_FORMAT, LicenseTerms, ModelCard, read_card, write_card
-from visavis.deploy.binding import ModelIdentity
-from visavis.deploy.embedders import load_embedder
+from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.recognizer import Recognizer
 from visavis.errors import ModelFormatError
+from visavis.models.card import CARD_FORMAT, LicenseTerms, ModelCard, read_card, write_card
+from visavis.models.onnx import load_embedder
 from visavis.train.loop import resume_recipe, train
 from visavis.types import Faces
 from visavis.vision.alignment import align, template_points

@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 
 from visavis.cli import main
 from visavis.errors import RecipeError
-from visavis.evaluate.verification import verify_scores
-from visavis.train.before_after import compare, mcnemar, open_old_judge
+from visavis.metrics.verification import verify_scores
+from visavis.train.finetune.before_after import compare, mcnemar, open_old_validation_set
 from visavis.train.recipe import parse_recipe
 from visavis.types import Pairs
 from visavis.vision.preprocessing import PreprocessSpec
@@ -51,9 +51,9 @@ def test_a_clear_gain_is_told_from_no_change():
 def test_old_pairs_need_their_pictures():
     values = {"data": {"source": "x"}, "loop": {"steps": 1}, "evaluate": {"old_pairs": "old.txt"}}
     with pytest.raises(RecipeError, match=r"evaluate\.old_source"):
-        open_old_judge(parse_recipe(values), PreprocessSpec())
+        open_old_validation_set(parse_recipe(values), PreprocessSpec())
     del values["evaluate"]
-    assert open_old_judge(parse_recipe(values), PreprocessSpec()) is None
+    assert open_old_validation_set(parse_recipe(values), PreprocessSpec()) is None
 
 
 def test_a_fine_tuning_reports_before_and_after_and_what_was_forgotten(blob_folder, tmp_path, capsys):

@@ -9,15 +9,15 @@ import torch
 from torch.nn.functional import huber_loss
 
 from visavis.backbones import build_backbone
-from visavis.backbones.models import TorchEmbedder, load_model, save_model
-from visavis.card import ModelCard
 from visavis.data.sources import open_source
 from visavis.errors import DataError, ModelFormatError, RecipeError
+from visavis.models.card import ModelCard
+from visavis.models.torch import TorchEmbedder, load_model, save_model
 from visavis.train.checkpoint import load_checkpoint
-from visavis.train.distill import Distillation, open_teacher, relational_angle, relational_distance
-from visavis.train.logbook import Observer, read_metrics
+from visavis.train.finetune.distillation import Distillation, open_teacher, relational_angle, relational_distance
 from visavis.train.loop import resume_recipe, train
 from visavis.train.recipe import DistillRecipe, parse_recipe
+from visavis.train.run_logger import Observer, read_metrics
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
 
 
@@ -126,13 +126,13 @@ def test_the_teacher_gets_the_pictures_its_card_asks_for(blob_folder, teacher):
 
 
 def test_an_untouched_batch_reaches_the_teacher_as_its_own_crops(blob_folder, teacher):
-    from visavis.data.augmentation import Augmentation
+    from visavis.data.augment.augmentation import Augmentation
+    from visavis.train.dataset import open_dataset
     from visavis.train.loader import Loader
     from visavis.train.loop import build_sampler
-    from visavis.train.pictures import open_pictures
 
     recipe = student(blob_folder, distill={"teacher": str(teacher)}, augment={"flip": 0.0, "shift": 0.0})
-    pictures, _ = open_pictures(recipe.data, recipe.preprocess.spec())
+    pictures, _ = open_dataset(recipe.data, recipe.preprocess.spec())
     sampler = build_sampler(recipe, pictures)
     spec = load_model(teacher)[1].preprocess
     loader = Loader(
@@ -146,7 +146,7 @@ def test_an_untouched_batch_reaches_the_teacher_as_its_own_crops(blob_folder, te
 
 
 def test_the_same_changes_reach_student_and_teacher():
-    from visavis.data.augmentation import Augmentation
+    from visavis.data.augment.augmentation import Augmentation
 
     pictures = np.random.default_rng(0).integers(0, 256, (6, 112, 112, 3), np.uint8)
     augmentation = Augmentation(flip=0.5, rotate=20, brightness=0.5)

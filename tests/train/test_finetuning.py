@@ -9,20 +9,20 @@ from safetensors.torch import load_file
 from torch import nn
 
 from visavis.backbones import build_backbone
-from visavis.backbones.models import TorchEmbedder, load_model
 from visavis.errors import RecipeError
-from visavis.heads import build_head
-from visavis.heads.margin_softmax import MarginSoftmax
+from visavis.losses.heads import build_head
+from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
+from visavis.models.torch import TorchEmbedder, load_model
 from visavis.train.checkpoint import load_checkpoint
-from visavis.train.finetune import FineTuning, frozen_names, imprint
+from visavis.train.dataset import InMemory
+from visavis.train.finetune.finetuning import FineTuning, frozen_names, imprint
+from visavis.train.finetune.lora import LowRank, adaptable, add_adapters, merged
 from visavis.train.layers import children, layers
-from visavis.train.logbook import Observer
 from visavis.train.loop import resume_recipe, train
-from visavis.train.lora import LowRank, adaptable, add_adapters, merged
 from visavis.train.objective import Objective
-from visavis.train.optim import build_optimizer
-from visavis.train.pictures import InMemory
+from visavis.train.optimizers import build_optimizer
 from visavis.train.recipe import FinetuneRecipe, LoraRecipe, OptimizerRecipe, parse_recipe
+from visavis.train.run_logger import Observer
 from visavis.vision.preprocessing import PreprocessSpec
 
 
@@ -296,7 +296,7 @@ def test_imprinted_centres_are_the_class_means_at_their_own_length(sub_centres):
 
 
 def test_imprinting_starts_the_run_at_a_higher_accuracy(blob_folder, trained, tmp_path):
-    from visavis.train.logbook import read_metrics
+    from visavis.train.run_logger import read_metrics
 
     def first_cosine(name, *, imprint):
         recipe = tiny(blob_folder, steps=1, init=str(trained), finetune={"imprint": imprint}, loop={"log_every": 1})

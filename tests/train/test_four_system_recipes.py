@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from visavis.heads import build_head
+from visavis.losses.heads import build_head
+from visavis.losses.triplets.loss import TripletObjective
 from visavis.train.recipe import Recipe, load_recipe, recipe_names, recipe_text
 from visavis.train.schedule import build_schedule
-from visavis.triplets.loss import TripletObjective
 
 FULL = ("deepid", "sphereface", "massface-softmax", "massface-cosface", "massface-triplet", "arcface")
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from visavis.card import read_card
 from visavis.errors import DataError, ModelFormatError, RecipeError
+from visavis.models.card import read_card
 from visavis.train import checkpoint as checkpoint_module
 from visavis.train import loop as loop_module
 from visavis.train.checkpoint import load_checkpoint
-from visavis.train.logbook import Observer, read_metrics
 from visavis.train.loop import resume_recipe, train
 from visavis.train.recipe import parse_recipe
+from visavis.train.run_logger import Observer, read_metrics
 
 
 def tiny(folder, *, steps=12, **sections):

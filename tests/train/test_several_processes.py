@@ -11,8 +11,8 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
+from visavis.distributed import launch as distributed
 from visavis.errors import RecipeError, VisavisError
-from visavis.train import distributed
 
 
 def test_torchrun_and_srun_are_understood_and_a_lone_process_is_alone():
@@ -93,7 +93,7 @@ def test_collectives_and_gradients_of_two_processes_equal_one(tmp_path):
 def lose_one(rank: int, size: int, port: int, folder: str, how: str) -> None:
     world = enter(rank, size, port)
     try:
-        with distributed.naming_the_dead(world, patience=3.0):
+        with distributed.report_failed_ranks(world, patience=3.0):
             distributed.mean(torch.ones(1), world)
             if rank == 1 and how == "killed":
                 os._exit(0)  # no exception, no goodbye

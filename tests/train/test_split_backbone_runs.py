@@ -9,11 +9,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from visavis.backbones.models import load_model
+from visavis.distributed.launch import World
 from visavis.errors import RecipeError
+from visavis.models.torch import load_model
 from visavis.train.checkpoint import load_checkpoint, save_checkpoint
-from visavis.train.distributed import World
-from visavis.train.finetune import FineTuning
+from visavis.train.finetune.finetuning import FineTuning
 from visavis.train.recipe import FinetuneRecipe, LoraRecipe, parse_recipe
 
 

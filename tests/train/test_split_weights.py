@@ -8,10 +8,10 @@ import torch
 import torch.multiprocessing as mp
 
 from visavis.backbones import build_backbone
+from visavis.distributed import launch as distributed
 from visavis.errors import ModelFormatError
-from visavis.heads import build_head
-from visavis.heads.margin_softmax import MarginSoftmax
-from visavis.train import distributed
+from visavis.losses.heads import build_head
+from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
 from visavis.train.fsdp import load_whole_state, shard_weights, whole_state
 
 STEPS = 3

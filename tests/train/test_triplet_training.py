@@ -11,9 +11,9 @@ import torch
 
 from visavis.errors import RecipeError
 from visavis.train.checkpoint import load_checkpoint
-from visavis.train.logbook import Observer, read_metrics
 from visavis.train.loop import train
 from visavis.train.recipe import Recipe, parse_recipe
+from visavis.train.run_logger import Observer, read_metrics
 from visavis.vision.images import read, write
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from visavis.train.checkpoint import load_checkpoint, save_checkpoint
-from visavis.train.logbook import read_metrics
+from visavis.train.run_logger import read_metrics
 from visavis.vision.images import write
 
 pytestmark = pytest.mark.slow

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from visavis.backbones import build_backbone
-from visavis.backbones.models import load_model
-from visavis.data.augmentation import Augmentation
+from visavis.data.augment.augmentation import Augmentation
 from visavis.errors import RecipeError
+from visavis.models.torch import load_model
+from visavis.train.dataset import InMemory
+from visavis.train.finetune.whitening import check_can_whiten, whiten, within_class_whitening
 from visavis.train.loop import train
-from visavis.train.pictures import InMemory
 from visavis.train.recipe import parse_recipe
-from visavis.train.whitening import check_can_whiten, whiten, within_class_whitening
 from visavis.vision.preprocessing import PreprocessSpec
 
 SPEC = PreprocessSpec(size=(32, 32))
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def few_will_do(monkeypatch):
-    monkeypatch.setattr("visavis.train.whitening.FEWEST_PEOPLE", 2)
+    monkeypatch.setattr("visavis.train.finetune.whitening.FEWEST_PEOPLE", 2)
 
 
 def people(classes=6, each=5, size=32):

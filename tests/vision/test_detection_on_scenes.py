@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from visavis.data.synthetic.scenes import scene
+from visavis.synthetic.scenes import scene
 from visavis.vision.alignment import align
-from visavis.vision.detection import choose, load_detector
+from visavis.vision.detection.detectors import choose, load_detector
 
 
 @pytest.mark.slow

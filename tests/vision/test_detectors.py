@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import Faces
-from visavis.vision.detection import choose, load_detector, no_faces, suppress
+from visavis.vision.detection.detectors import choose, load_detector, no_faces, suppress
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 BOX = np.array([100.0, 60.0, 164.0, 140.0])

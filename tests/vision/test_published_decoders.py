@@ -7,8 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from visavis.errors import ModelFormatError
-from visavis.vision.detection import load_detector
-from visavis.vision.detection_anchors import Scrfd, YuNet
+from visavis.vision.detection.detectors import load_detector
+from visavis.vision.detection.yunet_scrfd import Scrfd, YuNet
 
 HEIGHT, WIDTH = 192, 256
 YUNET = (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10))

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from visavis.deploy.gallery import Gallery
+from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
 from visavis.errors import DataError
 

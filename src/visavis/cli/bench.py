@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from visavis.card import find_model, read_card, write_atomically, write_card
     from visavis.errors import ModelFormatError
     from visavis.export.bench import best_record, candidates_of, machine, measure, pick, sized
-    from visavis.export.parity import crops_of
+    from visavis.export.gates.parity import crops_of
+    from visavis.models.card import find_model, read_card, write_atomically, write_card
 
     folder = find_model(args.model)
     if not folder.is_dir():

@@ -33,8 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, test, print, write."""
     from visavis.cli.evaluate import write_report
-    from visavis.evaluate.comparison import compare
-    from visavis.evaluate.evaluated import read_evaluation
+    from visavis.evaluate.compare.comparison import compare
+    from visavis.evaluate.compare.saved import read_evaluation
 
     if args.versus:
         report = _seeds(args)
@@ -50,12 +50,12 @@ def _images(args: argparse.Namespace) -> Any:
     if args.data is None:
         return None
     from visavis.data.sources import open_source
-    from visavis.evaluate.loading import SourceImages
+    from visavis.evaluate.protocols.loading import SourceImages
 
     return SourceImages(open_source(args.data))
 
 
 def _seeds(args: argparse.Namespace) -> Any:
-    from visavis.evaluate.seeds import compare_seeds
+    from visavis.evaluate.compare.seeds import compare_seeds
 
     return compare_seeds([Path(p) for p in args.reports], [Path(p) for p in args.versus])

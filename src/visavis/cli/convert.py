@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from visavis.cli.evaluation_progress import embedding_bar
     from visavis.data.convert import convert, copy_beside, target_of
-    from visavis.data.pairs import read_pairs
+    from visavis.data.pair_lists.reader import read_pairs
     from visavis.data.sources import open_source, read_identities
     from visavis.errors import DataError
 

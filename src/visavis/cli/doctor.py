@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from visavis.deploy.machine import inspect
+    from visavis.deploy.system_info import inspect
 
     found = inspect(torch_seconds=args.torch_seconds)
     if args.json:

@@ -23,9 +23,9 @@ def run(args: argparse.Namespace) -> int:
 
     from visavis.cli.evaluation_progress import embedding_bar
     from visavis.data.sources import open_source
-    from visavis.deploy.embedders import load_embedder
     from visavis.errors import DataError
     from visavis.evaluate.embedding import embed_images
+    from visavis.models.onnx import load_embedder
 
     out = Path(args.out)
     if out.suffix != ".npz":

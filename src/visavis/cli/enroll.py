@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from visavis.cli._gallery import open_gallery, progress
-    from visavis.deploy.answers import candidate_json, subject_json
-    from visavis.deploy.enrolling import enroll_pictures
-    from visavis.deploy.retention import checked_days
+    from visavis.deploy.enrollment import enroll_pictures
+    from visavis.deploy.gallery.retention import checked_days
+    from visavis.deploy.json_views import candidate_json, subject_json
 
     if args.retention_days is not None:
         checked_days(args.retention_days)

@@ -54,13 +54,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it, print the table, write what was asked for."""
-    from visavis.card import digest_of
-    from visavis.deploy.embedders import load_embedder
-    from visavis.evaluate.calibrated import check_rates
+    from visavis.evaluate.calibrate import check_rates
     from visavis.evaluate.presets import get_preset
-    from visavis.evaluate.protocol import Settings
-    from visavis.evaluate.protocols import load_protocol
+    from visavis.evaluate.protocols.base import EvaluationSettings
+    from visavis.evaluate.protocols.registry import load_protocol
     from visavis.evaluate.runner import evaluate
+    from visavis.models.card import digest_of
+    from visavis.models.onnx import load_embedder
 
     if args.preset is not None:
         args.flip = args.flip or get_preset(args.preset).flip
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             embedder,
             protocol,
             task.images,
-            settings=Settings(args.preset, args.bootstrap, args.seed, group_fmr=args.group_fmr),
+            settings=EvaluationSettings(args.preset, args.bootstrap, args.seed, group_fmr=args.group_fmr),
             batch_size=args.batch_size,
             progress=progress,
             cache=_cache(args.cache, embedder, args.model),
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     report = report.with_additions(context={"data": {**report.context["data"], **data}})
     run_folder = Path(args.model)
     if (run_folder / "metrics.jsonl").is_file():
-        from visavis.evaluate.training import training_plots
+        from visavis.evaluate.report.training_curves import training_plots
 
         report = report.with_additions(plots=training_plots(run_folder))
     if args.calibrate is not None:
@@ -125,7 +125,7 @@ def _check_joint_bayesian(args: argparse.Namespace) -> None:
 def _joint_bayesian(args: argparse.Namespace, embedder: Any, protocol: Any) -> Any:
     """The protocol with a scorer learnt from other people."""
     from visavis.data.sources import open_source, read_identities
-    from visavis.evaluate.joint_pairs import JointPairs, learn_scorer
+    from visavis.evaluate.protocols.joint_bayesian import JointPairs, learn_scorer
 
     source = open_source(args.joint_bayesian)
     if args.joint_people is not None:
@@ -139,9 +139,9 @@ def _joint_bayesian(args: argparse.Namespace, embedder: Any, protocol: Any) -> A
 
 def _check_calibration(args: argparse.Namespace) -> None:
     """Before the long work: is there a card to keep thresholds in, made with the same rule for the mirrored picture?"""
-    from visavis.card import find_model, read_card
     from visavis.errors import RecipeError
     from visavis.evaluate.presets import get_preset
+    from visavis.models.card import find_model, read_card
 
     found = find_model(args.model)
     if not found.is_dir():
@@ -160,8 +160,8 @@ def _check_calibration(args: argparse.Namespace) -> None:
 
 
 def _calibrate(args: argparse.Namespace, report: Any) -> Any:
-    from visavis.card import find_model, read_card, write_card
-    from visavis.evaluate.calibrated import with_calibration
+    from visavis.evaluate.calibrate import with_calibration
+    from visavis.models.card import find_model, read_card, write_card
 
     report, thresholds = with_calibration(report, args.calibrate, seed=args.seed)
     folder = find_model(args.model)
@@ -174,7 +174,7 @@ def _calibrate(args: argparse.Namespace, report: Any) -> Any:
 
 def _about(args: argparse.Namespace) -> dict[str, Any]:
     """The model's card, whatever runs it, and what was asked of it."""
-    from visavis.card import find_model, read_card
+    from visavis.models.card import find_model, read_card
 
     found = find_model(args.model)
     about: dict[str, Any] = {"path": str(args.model)}
@@ -191,8 +191,8 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
 def _cache(folder: str | None, embedder: Any, model: str) -> Any:
     if folder is None:
         return None
-    from visavis.card import WEIGHTS, digest_of, find_model
     from visavis.evaluate.cache import EmbeddingCache
+    from visavis.models.card import WEIGHTS, digest_of, find_model
 
     found = find_model(model)
     weights = found / WEIGHTS if found.is_dir() else found
@@ -219,7 +219,7 @@ def _print_failures(failures: dict[str, Any]) -> None:
 
 def write_report(args: argparse.Namespace, report: Any) -> None:
     """Write the report in every form that was asked for."""
-    from visavis.card import write_atomically
+    from visavis.models.card import write_atomically
 
     for path, make in (
         (args.json, report.to_json),

@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from visavis.errors import RecipeError
+    from visavis.export.gates.parity import crops_of
     from visavis.export.model import open_model
-    from visavis.export.parity import crops_of
     from visavis.export.pipeline import Options, export_model
 
     precision = "int8" if args.int8 else args.precision
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         done = export_model(model, args.format, crops, out=args.out, options=options, say=say)
     _report(done)
     if args.bundle:
-        from visavis.export.bundle import write_bundle
+        from visavis.export.edge_bundle import write_bundle
 
         folder = write_bundle(args.bundle, done.path)
         print(f"edge folder: {folder} (start with its README.md)")
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 def _calibration(args: argparse.Namespace, model: Any, precision: str) -> Any:
     if precision != "int8":
         return None
-    from visavis.export.parity import crops_of
+    from visavis.export.gates.parity import crops_of
 
     return crops_of(args.calibrate or args.data, model.card.preprocess, count=args.calibration_count, seed=1)
 
@@ -120,7 +120,7 @@ def _calibration(args: argparse.Namespace, model: Any, precision: str) -> Any:
 def _pairs(args: argparse.Namespace) -> Any:
     if args.pairs is None and (args.max_drop is None or args.data is None):
         return None
-    from visavis.export.accuracy import open_pairs
+    from visavis.export.gates.accuracy import open_pairs
 
     return open_pairs(args.data, args.pairs, dialect=dialect_of(args))
 

@@ -11,14 +11,20 @@ def write_before_after(recipe: Any, run: Any) -> list[Any]:
 
     Returns the table to print, in a list; an empty list when there is nothing to compare on.
     """
-    from visavis.backbones.models import TorchEmbedder, load_model
-    from visavis.card import write_atomically
     from visavis.cli.progress import make_bar
-    from visavis.evaluate.report import plain
-    from visavis.train.before_after import OLD, OWN, before_and_after, comparison_table, open_old_judge
+    from visavis.evaluate.report.report import plain
+    from visavis.models.card import write_atomically
+    from visavis.models.torch import TorchEmbedder, load_model
+    from visavis.train.finetune.before_after import (
+        OLD,
+        OWN,
+        before_and_after,
+        comparison_table,
+        open_old_validation_set,
+    )
 
     (old_network, card), (network, _) = load_model(recipe.init), load_model(run.model)
-    old = open_old_judge(recipe, card.preprocess)
+    old = open_old_validation_set(recipe, card.preprocess)
     judges = [(name, judge) for name, judge in ((OWN, run.judge), (OLD, old)) if judge]
     if not judges:
         print("nothing to compare with the model before: give pairs with --evaluate.pairs FILE (--evaluate.source SRC)")

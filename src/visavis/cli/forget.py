@@ -17,8 +17,8 @@ def run(args: argparse.Namespace) -> int:
     import json
     import sys
 
-    from visavis.deploy.answers import forgotten_json
-    from visavis.deploy.gallery import Gallery
+    from visavis.deploy.gallery.sqlite import Gallery
+    from visavis.deploy.json_views import forgotten_json
     from visavis.errors import DataError
 
     if not args.names and not args.id and not args.expired:

@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from visavis.deploy.gallery import Gallery
+    from visavis.deploy.gallery.sqlite import Gallery
     from visavis.errors import RecipeError, unknown_name
 
     actions = {
@@ -86,7 +86,7 @@ def _threshold(args: argparse.Namespace) -> float:
 
 
 def _list(gallery, args):
-    from visavis.deploy.answers import subject_json
+    from visavis.deploy.json_views import subject_json
 
     people = [subject_json(s) for s in gallery.subjects(" ".join(_words(args, 0, 9, "list [TEXT]")))]
     lines = [
@@ -99,7 +99,7 @@ def _list(gallery, args):
 
 
 def _rename(gallery, args):
-    from visavis.deploy.answers import subject_json
+    from visavis.deploy.json_views import subject_json
 
     old, new = _words(args, 2, 2, "rename OLD NEW")
     subject = gallery.update(old, name=new)
@@ -107,7 +107,7 @@ def _rename(gallery, args):
 
 
 def _change(gallery, args):
-    from visavis.deploy.answers import subject_json
+    from visavis.deploy.json_views import subject_json
     from visavis.errors import DataError
 
     [name] = _words(args, 1, 1, "change NAME --retention-days N --consent NOTE")
@@ -119,7 +119,7 @@ def _change(gallery, args):
 
 
 def _merge(gallery, args):
-    from visavis.deploy.answers import merge_json, merge_notes
+    from visavis.deploy.json_views import merge_json, merge_notes
 
     into, *others = _words(args, 2, 10_000, "merge INTO OTHER...")
     done = gallery.merge(into, *others)
@@ -127,8 +127,8 @@ def _merge(gallery, args):
 
 
 def _duplicates(gallery, args):
-    from visavis.deploy.answers import candidate_json
-    from visavis.deploy.curation import duplicates
+    from visavis.deploy.gallery.maintenance import duplicates
+    from visavis.deploy.json_views import candidate_json
 
     threshold = _threshold(args)
     found = duplicates(gallery, threshold)
@@ -140,7 +140,7 @@ def _duplicates(gallery, args):
 
 
 def _fpir(gallery, args):
-    from visavis.deploy.curation import measure_fpir
+    from visavis.deploy.gallery.maintenance import measure_fpir
 
     result = measure_fpir(gallery, _threshold(args))
     said = (
@@ -151,7 +151,7 @@ def _fpir(gallery, args):
 
 
 def _unknowns(gallery, args):
-    from visavis.deploy.unknowns import cluster_unknowns, read_unknowns
+    from visavis.deploy.gallery.unknowns import cluster_unknowns, read_unknowns
 
     kept = len(read_unknowns(gallery)[0])
     threshold = _threshold(args)
@@ -168,8 +168,8 @@ def _unknowns(gallery, args):
 
 
 def _adopt(gallery, args):
-    from visavis.deploy.answers import subject_json
-    from visavis.deploy.unknowns import adopt
+    from visavis.deploy.gallery.unknowns import adopt
+    from visavis.deploy.json_views import subject_json
     from visavis.errors import DataError
 
     name, *numbers = _words(args, 2, 10_000, "adopt NAME NUMBER...")
@@ -180,7 +180,7 @@ def _adopt(gallery, args):
 
 
 def _drop(gallery, args):
-    from visavis.deploy.unknowns import drop_unknowns
+    from visavis.deploy.gallery.unknowns import drop_unknowns
 
     _words(args, 0, 0, "drop-unknowns")
     count = drop_unknowns(gallery)
@@ -188,7 +188,7 @@ def _drop(gallery, args):
 
 
 def _export(gallery, args):
-    from visavis.deploy.curation import export_gallery
+    from visavis.deploy.gallery.maintenance import export_gallery
 
     [path] = _words(args, 1, 1, "export FILE.npz")
     count = export_gallery(gallery, path)
@@ -197,7 +197,7 @@ def _export(gallery, args):
 
 
 def _import(gallery, args):
-    from visavis.deploy.curation import import_gallery
+    from visavis.deploy.gallery.maintenance import import_gallery
 
     [path] = _words(args, 1, 1, "import FILE.npz")
     count = import_gallery(gallery, path)

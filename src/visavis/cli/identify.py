@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from visavis.cli._gallery import index_kind, open_gallery, writable
-    from visavis.deploy.answers import identification_json
-    from visavis.deploy.unknowns import keep_unknowns
+    from visavis.deploy.gallery.unknowns import keep_unknowns
+    from visavis.deploy.json_views import identification_json
     from visavis.errors import DataError
 
     if args.top < 1:

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from visavis.card import NOT_STATED, LicenseTerms, digest_of
+    from visavis.models.card import NOT_STATED, LicenseTerms, digest_of
 
     checkpoint = Path(args.checkpoint)
     out = Path(args.out or checkpoint.stem)
@@ -79,11 +79,11 @@ def run(args: argparse.Namespace) -> int:
 def _import_tensors(
     args: argparse.Namespace, out: Any, preprocess: dict[str, Any], given: dict[str, Any]
 ) -> tuple[Any, list[str]]:
-    from visavis.backbones.checkpoints import read_checkpoint
-    from visavis.backbones.models import save_model
-    from visavis.backbones.published import import_weights
-    from visavis.card import ModelCard
     from visavis.errors import ModelFormatError
+    from visavis.models.card import ModelCard
+    from visavis.models.checkpoints import read_checkpoint
+    from visavis.models.published import import_weights
+    from visavis.models.torch import save_model
 
     try:
         arguments = json.loads(args.args)
@@ -110,7 +110,7 @@ def _import_tensors(
 def _import_onnx(
     args: argparse.Namespace, out: Any, preprocess: dict[str, Any], given: dict[str, Any]
 ) -> tuple[Any, list[str]]:
-    from visavis.deploy.foreign import import_onnx
+    from visavis.models.import_onnx import import_onnx
 
     return import_onnx(args.checkpoint, out, preprocess=preprocess, given=given)
 

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from visavis.data.pair_dialect import Dialect
+    from visavis.data.pair_lists.dialect import Dialect
 
 
 def add_pair_options(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,6 @@ def add_pair_options(parser: argparse.ArgumentParser) -> None:
 
 def dialect_of(args: argparse.Namespace) -> Dialect:
     """What was typed."""
-    from visavis.data.pair_dialect import Dialect
+    from visavis.data.pair_lists.dialect import Dialect
 
     return Dialect(args.pairs_extension, args.pairs_digits, args.pairs_separator, args.pairs_folds)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from visavis.data.prepare import Account
-    from visavis.data.source_base import Source
+    from visavis.data.sources.base import Source
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     if args.youtube_faces:
         return _youtube_faces(args)
     from visavis.cli.evaluation_progress import embedding_bar
-    from visavis.data.lists import read_list
     from visavis.data.prepare import PrepareSettings, copy_lists, landmark_line, prepare
     from visavis.data.sources import open_source
+    from visavis.data.sources.lists import read_list
     from visavis.errors import DataError
 
     size = parse_size(args.size)
@@ -101,7 +101,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _report(source: Source, rejects: list[Account], target: Path) -> None:
-    from visavis.data.sheets import as_jpeg, contact_sheet
+    from visavis.data.contact_sheets import as_jpeg, contact_sheet
     from visavis.errors import DataError
 
     reasons = Counter(account.reject.split(" (")[0].split(":")[0] for account in rejects)
@@ -120,7 +120,7 @@ def _report(source: Source, rejects: list[Account], target: Path) -> None:
 
 def _youtube_faces(args: argparse.Namespace) -> int:
     from visavis.cli.evaluation_progress import embedding_bar
-    from visavis.data.youtube_faces import prepare_youtube_faces
+    from visavis.data.sources.youtube_faces import prepare_youtube_faces
 
     with embedding_bar("preparing") as show:
         done = prepare_youtube_faces(

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from visavis.train.logbook import Observer
+from visavis.train.run_logger import Observer
 
 console = Console(stderr=True)
 

@@ -18,8 +18,8 @@ def run(args: argparse.Namespace) -> int:
     """Do it all and print the table."""
     from visavis.cli.progress import training_progress
     from visavis.cli.run_report import write_run_report
+    from visavis.export.gates.parity import Crops
     from visavis.export.model import open_model
-    from visavis.export.parity import Crops
     from visavis.export.pipeline import export_model
     from visavis.train.loop import train
     from visavis.train.recipe import load_recipe

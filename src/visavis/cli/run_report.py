@@ -17,12 +17,12 @@ def write_run_report(
 
     `tables` come behind its own. Returns the Report.
     """
-    from visavis.card import write_atomically
-    from visavis.deploy.embedders import load_embedder
-    from visavis.evaluate.protocol import Settings
+    from visavis.evaluate.protocols.base import EvaluationSettings
+    from visavis.evaluate.report.tables import Table
+    from visavis.evaluate.report.training_curves import training_plots
     from visavis.evaluate.runner import evaluate
-    from visavis.evaluate.tables import Table
-    from visavis.evaluate.training import training_plots
+    from visavis.models.card import write_atomically
+    from visavis.models.onnx import load_embedder
 
     with make_bar() as bar:
         task = bar.add_task("embedding", total=len(run.judge.crops), detail="")
@@ -30,7 +30,7 @@ def write_run_report(
             load_embedder(model),
             run.judge.pairs,
             run.judge.images,
-            settings=Settings(seed=seed),
+            settings=EvaluationSettings(seed=seed),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             scores=run.folder / "scores.npz",
             model={"name": run.folder.name, "path": str(model)},
@@ -49,7 +49,7 @@ def write_run_report(
 
 def _mined(folder: Path) -> list[Any]:
     """What a triplet loss mined last: per triplet the anchor beside its positive, then beside its negative."""
-    from visavis.evaluate.figures import PicturePair
+    from visavis.evaluate.report.figures import PicturePair
     from visavis.vision.images import encode
 
     path = folder / "triplets.npz"

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from visavis.deploy.server.app import create_app
     from visavis.deploy.server.listener import server_config
     from visavis.deploy.server.proxies import public_origin, root_path, trusted_network
-    from visavis.deploy.server.settings import Settings, check_address, tokens_from_environment
+    from visavis.deploy.server.settings import ServiceSettings, check_address, tokens_from_environment
     from visavis.errors import DataError
 
     if bool(args.tls_cert) != bool(args.tls_key):
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError("--max-upload must be positive and --rate not negative")
     if not 0 <= args.port <= 65_535:
         raise DataError(f"--port lies between 0 and 65535, got {args.port}")
-    settings = Settings(
+    settings = ServiceSettings(
         tokens=tokens_from_environment(),
         max_upload=int(args.max_upload * 1e6),
         rate=args.rate,

@@ -43,9 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write what was asked for and say how fast."""
-    from visavis.data.synthetic import pairs, store
-    from visavis.data.synthetic.render import check_request
     from visavis.errors import RecipeError
+    from visavis.synthetic import pairs, store
+    from visavis.synthetic.render import check_request
 
     people, per = args.identities, args.images_per_identity
     if people is None or per is None or min(people, per) < 1:
@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _faces(args: argparse.Namespace, out: Path, identities: range) -> None:
     from visavis.cli.evaluation_progress import embedding_bar
-    from visavis.data.synthetic import store
-    from visavis.data.synthetic.many import people, processors
+    from visavis.synthetic import store
+    from visavis.synthetic.parallel import people, processors
 
     workers = max(1, min(processors() if args.workers is None else args.workers, len(identities)))
     start = time.perf_counter()
@@ -108,8 +108,8 @@ def _faces(args: argparse.Namespace, out: Path, identities: range) -> None:
 
 def _scenes(args: argparse.Namespace, out: Path, identities: range) -> None:
     from visavis.cli.evaluation_progress import embedding_bar
-    from visavis.data.synthetic import store
-    from visavis.data.synthetic.scenes import scene
+    from visavis.synthetic import store
+    from visavis.synthetic.scenes import scene
 
     count = len(identities) * args.images_per_identity
     start = time.perf_counter()
@@ -127,9 +127,9 @@ def _scenes(args: argparse.Namespace, out: Path, identities: range) -> None:
 
 def _clips(args: argparse.Namespace, out: Path, identities: range) -> None:
     from visavis.cli.evaluation_progress import embedding_bar
-    from visavis.data.synthetic import store
-    from visavis.data.synthetic.clips import clip, write_clips
-    from visavis.data.synthetic.many import processors
+    from visavis.synthetic import store
+    from visavis.synthetic.clips import clip, write_clips
+    from visavis.synthetic.parallel import processors
 
     workers = max(1, min(processors() if args.workers is None else args.workers, len(identities)))
     start, frames, per = time.perf_counter(), 0, args.images_per_identity

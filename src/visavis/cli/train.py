@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             return show_cost(recipe, args.devices)
         out = Path(args.out or f"runs/{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    from visavis.train.distributed import find_launch
+    from visavis.distributed.launch import find_launch
     from visavis.train.loop import train
 
     launch = find_launch()

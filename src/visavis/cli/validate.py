@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from visavis.data.source_base import Source
+    from visavis.data.sources.base import Source
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from visavis.data.sources import open_source, read_identities
-    from visavis.data.validate import validate
+    from visavis.data.validate.validation import validate
 
     source = open_source(args.source, skip_damaged=args.skip_damaged)
     if args.only:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     other = open_source(args.against) if args.against else None
     embeddings = other_embeddings = None
     if args.model:
-        from visavis.deploy.embedders import load_embedder
+        from visavis.models.onnx import load_embedder
 
         embedder = load_embedder(args.model)
         embeddings = _embed(embedder, source)
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         Path(args.json).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"written: {args.json}")
     if args.html:
-        from visavis.data.validate_page import to_html
+        from visavis.data.validate.page import to_html
 
         Path(args.html).write_text(to_html(findings), encoding="utf-8")
         print(f"written: {args.html}")

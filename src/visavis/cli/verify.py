@@ -25,13 +25,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from visavis.deploy.answers import verification_json
+    from visavis.deploy.json_views import verification_json
     from visavis.deploy.recognizer import Recognizer
 
     recognizer = Recognizer.load(args.model, detector=args.detector)
     result = recognizer.verify(args.reference, args.probe, fmr=args.fmr, threshold=args.threshold, aligned=args.aligned)
     if args.show:
-        from visavis.deploy.sheet import write_pair
+        from visavis.deploy.contact_image import write_pair
 
         write_pair(args.show, result)
     if args.json:

@@ -10,12 +10,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from visavis.data.bin_sets import BinSource, write_bin
-from visavis.data.lists import write_list
-from visavis.data.pair_base import check_pairs, write_pairs
-from visavis.data.pair_sets import bin_pairs
-from visavis.data.record_writer import write_records
-from visavis.data.source_base import Source
+from visavis.data.pair_lists.base import check_pairs, write_pairs
+from visavis.data.pair_lists.benchmarks import bin_pairs
+from visavis.data.sources.base import Source
+from visavis.data.sources.bin import BinSource, write_bin
+from visavis.data.sources.lists import write_list
+from visavis.data.sources.rec_writer import write_records
 from visavis.errors import DataError, unknown_name
 from visavis.types import Pairs
 

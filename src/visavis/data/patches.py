@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from visavis.data.source_base import Source
+from visavis.data.sources.base import Source
 from visavis.errors import DataError
 from visavis.types import ByteArray
 from visavis.vision.alignment import template_points

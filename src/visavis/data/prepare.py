@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visavis.card import write_atomically
-from visavis.data.lists import Listing
-from visavis.data.source_base import Source
+from visavis.data.sources.base import Source
+from visavis.data.sources.lists import Listing
 from visavis.errors import DataError
+from visavis.models.card import write_atomically
 from visavis.types import ByteArray, Detector, Faces
 from visavis.vision import images
 from visavis.vision.alignment import align
-from visavis.vision.detection import choose, load_detector
+from visavis.vision.detection.detectors import choose, load_detector
 
 MANIFEST = "manifest.jsonl"
 _CHUNK = 8

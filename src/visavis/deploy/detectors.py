@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from visavis.errors import DataError
 from visavis.types import Detector
-from visavis.vision.detection import DETECTORS, load_detector
+from visavis.vision.detection.detectors import DETECTORS, load_detector
 
 
 def named_detector(text: str | None, *, threads: int = 1) -> Detector:

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from visavis.card import ModelCard
 from visavis.errors import DataError, ModelFormatError
+from visavis.models.card import ModelCard
 
 DEFAULT_FMR = 1e-3
 HOW_TO = "calibrate it with: visavis evaluate MODEL --protocol pairs --data SRC --calibrate"
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class DecisionThreshold:
     """A similarity threshold and what is known about it.
 
     `fmr` is the false match rate it was calibrated at, None for a threshold somebody gave; `fmr_interval` is where the
@@ -42,7 +42,7 @@ class OperatingPoint:
 
 def operating_point(
     card: ModelCard | None, *, fmr: float | None = None, threshold: float | None = None
-) -> OperatingPoint | None:
+) -> DecisionThreshold | None:
     """The point to decide at: `threshold` when given, else the card's at `fmr`, None when the card has none at all.
 
     Without `fmr` it is `DEFAULT_FMR`, or the strictest rate calibrated if that is not among them; it says which.
@@ -56,7 +56,7 @@ def operating_point(
             raise DataError(f"a similarity threshold lies in [-1, 1], got {threshold}")
         near = _calibrated(card)
         slope, intercept = next(((p.slope, p.intercept) for p in near.values() if p.slope is not None), (None, None))
-        return OperatingPoint(float(threshold), slope=slope, intercept=intercept)
+        return DecisionThreshold(float(threshold), slope=slope, intercept=intercept)
     if fmr is not None and not 0 < fmr < 1:
         raise DataError(f"a false match rate lies between 0 and 1, got {fmr}")
     points = _calibrated(card)
@@ -74,14 +74,14 @@ def operating_point(
     )
 
 
-def _calibrated(card: ModelCard | None) -> dict[float, OperatingPoint]:
+def _calibrated(card: ModelCard | None) -> dict[float, DecisionThreshold]:
     if card is None:
         return {}
     points = {_rate(key): _point(card, key, entry) for key, entry in card.thresholds.items() if _is_rate(key)}
     return {fmr: replace(point, fmr_interval=_fmr_interval(point, points)) for fmr, point in points.items()}
 
 
-def _fmr_interval(point: OperatingPoint, points: Mapping[float, OperatingPoint]) -> tuple[float, float] | None:
+def _fmr_interval(point: DecisionThreshold, points: Mapping[float, DecisionThreshold]) -> tuple[float, float] | None:
     """The counting error of the rate, widened by what the threshold's own interval means in rates.
 
     The threshold's interval comes from drawing people again, which counting comparisons does not know of. Between two
@@ -111,14 +111,14 @@ def _rate(key: str) -> float:
     return float(key)
 
 
-def _point(card: ModelCard, key: str, entry: Any) -> OperatingPoint:
+def _point(card: ModelCard, key: str, entry: Any) -> DecisionThreshold:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("threshold"), int | float):
         raise ModelFormatError(f"{card.name}: thresholds[{key!r}] of the model card holds no threshold; {HOW_TO}")
     made_for = entry.get("digest") or card.weights_digest
     if card.weights_digest and made_for != card.weights_digest:
         raise ModelFormatError(f"{card.name}: the threshold at FMR {key} was calibrated for other weights; {HOW_TO}")
     fit = entry.get("calibration", entry)
-    return OperatingPoint(
+    return DecisionThreshold(
         threshold=float(entry["threshold"]),
         fmr=_rate(key),
         interval=_pair(entry, "interval"),

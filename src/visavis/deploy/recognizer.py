@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import numpy.typing as npt
 
-from visavis.card import CARD, ModelCard, find_model, read_card
-from visavis.deploy.binding import ModelIdentity
 from visavis.deploy.detectors import named_detector
-from visavis.deploy.embedders import load_embedder
-from visavis.deploy.faces import Face, Verification
-from visavis.deploy.operating_point import HOW_TO, OperatingPoint, operating_point
+from visavis.deploy.face import Face, Verification
+from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.records import Identification
+from visavis.deploy.operating_point import HOW_TO, DecisionThreshold, operating_point
 from visavis.deploy.quality import assess
-from visavis.deploy.records import Identification
 from visavis.errors import DataError
+from visavis.models.card import CARD, ModelCard, find_model, read_card
+from visavis.models.onnx import load_embedder
 from visavis.types import ByteArray, Detector, Embedder, Faces
 from visavis.vision import images
 from visavis.vision.alignment import align, template_points
-from visavis.vision.detection import choose
+from visavis.vision.detection.detectors import choose
 from visavis.vision.preprocessing import PreprocessSpec, fit_crop
 
 if TYPE_CHECKING:
-    from visavis.deploy.gallery import Gallery
+    from visavis.deploy.gallery.sqlite import Gallery
 
 Picture = "str | os.PathLike[str] | bytes | ByteArray | Image"
 MAX_FACES = 1000
@@ -161,7 +161,7 @@ class Recognizer:
         return Face(box=box, score=1.0, landmarks=points, crop=crop, quality=assess(crop, None), of=1)
 
     def best(self, picture: Any, *, aligned: bool = False, name: str = "picture") -> Face:
-        """The face a picture is about: large and central (`visavis.vision.detection.choose`).
+        """The face a picture is about: large and central (`visavis.vision.detection.detectors.choose`).
 
         Raises:
             DataError: no face was found.
@@ -188,7 +188,7 @@ class Recognizer:
             answers.append({"embedding": face.embedding.tolist(), "facial_area": area, "face_confidence": face.score})
         return answers
 
-    def point(self, *, fmr: float | None = None, threshold: float | None = None) -> OperatingPoint | None:
+    def point(self, *, fmr: float | None = None, threshold: float | None = None) -> DecisionThreshold | None:
         """The threshold decisions are taken at; None when the model is not calibrated."""
         return operating_point(self.card, fmr=fmr, threshold=threshold)
 
@@ -221,7 +221,7 @@ class Recognizer:
         b = self.best(probe, aligned=aligned, name="probe")
         return self.compare(a, b, point)
 
-    def compare(self, reference: Face, probe: Face, point: OperatingPoint | None) -> Verification:
+    def compare(self, reference: Face, probe: Face, point: DecisionThreshold | None) -> Verification:
         """`verify` for two faces already found."""
         similarity = float(np.clip(reference.embedding @ probe.embedding, -1, 1))
         notes = []

@@ -10,28 +10,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visavis.evaluate.embedding import Embedded as Embedded
+    from visavis.evaluate.embedding import Embeddings as Embeddings
     from visavis.evaluate.embedding import embed_images as embed_images
-    from visavis.evaluate.pairs import PairProtocol as PairProtocol
-    from visavis.evaluate.protocol import EvaluationProtocol as EvaluationProtocol
-    from visavis.evaluate.protocol import Settings as Settings
-    from visavis.evaluate.report import Report as Report
+    from visavis.evaluate.protocols.base import EvaluationProtocol as EvaluationProtocol
+    from visavis.evaluate.protocols.base import EvaluationSettings as EvaluationSettings
+    from visavis.evaluate.protocols.pairs import PairProtocol as PairProtocol
+    from visavis.evaluate.report.report import Report as Report
     from visavis.evaluate.runner import evaluate as evaluate
-    from visavis.evaluate.verification import Verification as Verification
-    from visavis.evaluate.verification import verify_pairs as verify_pairs
-    from visavis.evaluate.verification import verify_scores as verify_scores
+    from visavis.metrics.verification import VerificationMetrics as VerificationMetrics
+    from visavis.metrics.verification import verify_pairs as verify_pairs
+    from visavis.metrics.verification import verify_scores as verify_scores
 
 _HOMES = {
-    "Embedded": "embedding",
-    "EvaluationProtocol": "protocol",
-    "PairProtocol": "pairs",
-    "Report": "report",
-    "Settings": "protocol",
-    "Verification": "verification",
-    "embed_images": "embedding",
-    "evaluate": "runner",
-    "verify_pairs": "verification",
-    "verify_scores": "verification",
+    "Embeddings": "visavis.evaluate.embedding",
+    "EvaluationProtocol": "visavis.evaluate.protocols.base",
+    "PairProtocol": "visavis.evaluate.protocols.pairs",
+    "Report": "visavis.evaluate.report.report",
+    "EvaluationSettings": "visavis.evaluate.protocols.base",
+    "VerificationMetrics": "visavis.metrics.verification",
+    "embed_images": "visavis.evaluate.embedding",
+    "evaluate": "visavis.evaluate.runner",
+    "verify_pairs": "visavis.metrics.verification",
+    "verify_scores": "visavis.metrics.verification",
 }
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -39,7 +39,7 @@ __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'visavis.evaluate' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
-    return getattr(importlib.import_module(f"visavis.evaluate.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ _NO_NORMS = "weighting by feature norm needs an embedder with `measure(crops)`, 
 
 
 @dataclass(frozen=True)
-class Embedded:
+class Embeddings:
     """The embeddings (N, D) of `names`, unit rows; a row of NaN could not be acquired, `failed` says why.
 
     `norms` (N,): length of the raw feature of each picture, mirrored view fused in, NaN where it is not known;
@@ -57,7 +57,7 @@ def embed_images(
     progress: Progress | None = None,
     cache: EmbeddingCache | None = None,
     norms: bool = False,
-) -> Embedded:
+) -> Embeddings:
     """Embed each of `names` once; memory holds one batch of pictures per picture shape.
 
     Args:
@@ -96,7 +96,7 @@ def embed_images(
         raise ProtocolError(f"expected pictures to embed, could not use any of {len(names)}{where}")
     failed = {names[i]: reason for i, reason in sorted(run.failed.items())}
     lengths = (None, None) if run.norms is None else (run.norms[:, 0], run.norms[:, 1])
-    return Embedded(tuple(names), run.vectors, failed, time.perf_counter() - started, run.cached, *lengths)
+    return Embeddings(tuple(names), run.vectors, failed, time.perf_counter() - started, run.cached, *lengths)
 
 
 def _read(names: Sequence[str], images: Images) -> Iterator[tuple[ByteArray | None, str]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from visavis.card import write_atomically
 from visavis.errors import ModelFormatError
-from visavis.evaluate.joint_bayesian import JointBayesian, PairScorer, Pca
+from visavis.metrics.joint_bayesian import JointBayesian, PairScorer, Pca
+from visavis.models.card import write_atomically
 
 
 def save_scorer(scorer: PairScorer, path: str | os.PathLike[str]) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import ProtocolError, unknown_name
-from visavis.evaluate.curves import Float64
-from visavis.evaluate.tables import Table, number, percent
-from visavis.evaluate.verification import pair_similarities
+from visavis.evaluate.report.tables import Table, number, percent
+from visavis.metrics.error_rates import Float64
+from visavis.metrics.verification import pair_similarities
 from visavis.types import BoolArray, FloatArray, IntArray
 from visavis.vision.preprocessing import Flip
 

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from visavis.card import write_atomically
 from visavis.errors import ProtocolError, VisavisError
-from visavis.evaluate.baseline import PixelEmbedder, baseline_table
 from visavis.evaluate.cache import EmbeddingCache
-from visavis.evaluate.embedding import Embedded, Images, Progress, embed_images
+from visavis.evaluate.embedding import Embeddings, Images, Progress, embed_images
 from visavis.evaluate.environment import describe_model, environment
-from visavis.evaluate.figures import PicturePair
-from visavis.evaluate.pairs import PairProtocol
+from visavis.evaluate.pixel_baseline import PixelEmbedder, baseline_table
 from visavis.evaluate.presets import get_preset
-from visavis.evaluate.protocol import EvaluationProtocol, Mistake, Outcome, Scores, Settings
-from visavis.evaluate.report import Report
+from visavis.evaluate.protocols.base import ErrorExample, EvaluationProtocol, EvaluationSettings, ProtocolResult, Scores
+from visavis.evaluate.protocols.pairs import PairProtocol
+from visavis.evaluate.report.figures import PicturePair
+from visavis.evaluate.report.report import Report
+from visavis.models.card import write_atomically
 from visavis.types import ByteArray, Embedder, Pairs
 from visavis.vision.images import encode
 
@@ -36,7 +36,7 @@ def evaluate(
     protocol: EvaluationProtocol | Pairs,
     images: Images,
     *,
-    settings: Settings | None = None,
+    settings: EvaluationSettings | None = None,
     batch_size: int = 64,
     progress: Progress | None = None,
     cache: EmbeddingCache | None = None,
@@ -61,7 +61,7 @@ def evaluate(
     Raises:
         ProtocolError: no picture could be embedded, or protocol and preset do not fit.
     """
-    settings = settings or Settings()
+    settings = settings or EvaluationSettings()
     protocol = PairProtocol.of(protocol) if isinstance(protocol, Pairs) else protocol
     embedded = embed_images(
         embedder,
@@ -103,7 +103,7 @@ def evaluate(
     )
 
 
-def _wants_lengths(settings: Settings, embedder: Embedder) -> bool:
+def _wants_lengths(settings: EvaluationSettings, embedder: Embedder) -> bool:
     """Whether the preset prints the length of raw features and the embedder can tell it."""
     return settings.preset is not None and get_preset(settings.preset).xnorm and hasattr(embedder, "measure")
 
@@ -129,7 +129,7 @@ def load_scores(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ProtocolError(f"{os.fspath(path)}: expected the scores (.npz) of an evaluation: {error}") from error
 
 
-def _pixel_outcome(protocol: EvaluationProtocol, images: Images, settings: Settings) -> Outcome:
+def _pixel_outcome(protocol: EvaluationProtocol, images: Images, settings: EvaluationSettings) -> ProtocolResult:
     embedded = embed_images(PixelEmbedder(), protocol.images, images, norms=protocol.use_norms)
     return protocol.judge(protocol.score(embedded, settings), settings)
 
@@ -144,7 +144,7 @@ def _digest(names: tuple[str, ...], scores: Scores) -> str:
     return digest.hexdigest()
 
 
-def _failures(embedded: Embedded) -> dict[str, Any]:
+def _failures(embedded: Embeddings) -> dict[str, Any]:
     listed = dict(list(embedded.failed.items())[:_LISTED_FAILURES])
     return {
         "images": len(embedded.failed),
@@ -154,7 +154,9 @@ def _failures(embedded: Embedded) -> dict[str, Any]:
     }
 
 
-def picture_pairs(mistakes: tuple[Mistake, ...], names: tuple[str, ...], images: Images) -> tuple[PicturePair, ...]:
+def picture_pairs(
+    mistakes: tuple[ErrorExample, ...], names: tuple[str, ...], images: Images
+) -> tuple[PicturePair, ...]:
     """The crops of the most telling comparisons; one that cannot be read twice is left out of the page only."""
     get = images.__getitem__ if isinstance(images, Mapping) else images
     pairs = []

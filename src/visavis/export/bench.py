@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from visavis.card import WEIGHTS, ModelCard, digest_of
-from visavis.deploy.embedders import OnnxEmbedder
 from visavis.errors import VisavisError
+from visavis.models.card import WEIGHTS, ModelCard, digest_of
+from visavis.models.onnx import OnnxEmbedder
 from visavis.types import ByteArray, Embedder
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RuntimeCandidate:
     """One way to run a model: a runtime, a file of the model folder, a precision and a number of threads."""
 
     runtime: str
@@ -54,24 +54,26 @@ class Timing:
         return asdict(self)
 
 
-def candidates_of(folder: Path, card: ModelCard, threads: Sequence[int]) -> tuple[list[Candidate], list[str]]:
+def candidates_of(folder: Path, card: ModelCard, threads: Sequence[int]) -> tuple[list[RuntimeCandidate], list[str]]:
     """Every way to run a model folder on this machine, and what is missing for the others."""
-    found: list[Candidate] = []
+    found: list[RuntimeCandidate] = []
     missing: list[str] = []
     for count in threads:
         if (folder / WEIGHTS).is_file():
-            found.append(Candidate("torch", WEIGHTS, "fp32", count, _torch(folder, count)))
+            found.append(RuntimeCandidate("torch", WEIGHTS, "fp32", count, _torch(folder, count)))
         found += [
-            Candidate("onnxruntime", path.name, _precision(path, card), count, _onnx(path, count))
+            RuntimeCandidate("onnxruntime", path.name, _precision(path, card), count, _onnx(path, count))
             for path in sorted(folder.glob("*.onnx"))
             if _is_current(path, card, folder)
         ]
         for path in sorted(folder.glob("*.xml")):
             if not _is_current(path, card, folder):
                 continue
-            found.append(Candidate("openvino", path.name, _precision(path, card), count, _openvino(path, count, "f32")))
+            found.append(
+                RuntimeCandidate("openvino", path.name, _precision(path, card), count, _openvino(path, count, "f32"))
+            )
             if _precision(path, card) == "fp32" and _has_bf16():
-                found.append(Candidate("openvino", path.name, "bf16", count, _openvino(path, count, "bf16")))
+                found.append(RuntimeCandidate("openvino", path.name, "bf16", count, _openvino(path, count, "bf16")))
     for pattern, name in (("*.onnx", "onnx"), ("*.xml", "openvino")):
         if not any(_is_current(p, card, folder) for p in folder.glob(pattern)):
             missing.append(f"no {name} export of these weights: visavis export {folder} --format {name}")
@@ -101,7 +103,7 @@ def _torch(folder: Path, threads: int) -> Callable[[int], Embedder]:
     def load(batch: int) -> Embedder:
         import torch
 
-        from visavis.backbones.models import TorchEmbedder, load_model
+        from visavis.models.torch import TorchEmbedder, load_model
 
         torch.set_num_threads(threads)
         network, card = load_model(folder)
@@ -116,7 +118,7 @@ def _onnx(path: Path, threads: int) -> Callable[[int], Embedder]:
 
 def _openvino(path: Path, threads: int, precision: str) -> Callable[[int], Embedder]:
     def load(batch: int) -> Embedder:
-        from visavis.deploy.openvino import OpenVinoEmbedder
+        from visavis.models.openvino import OpenVinoEmbedder
 
         return OpenVinoEmbedder(path, batch_size=batch, threads=threads, precision=precision)
 
@@ -124,7 +126,7 @@ def _openvino(path: Path, threads: int, precision: str) -> Callable[[int], Embed
 
 
 def measure(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[RuntimeCandidate],
     crops: ByteArray,
     *,
     batches: Sequence[int] = (1, 32),
@@ -150,7 +152,7 @@ def measure(
     done, total = 0, len(candidates) * len(batches)
     for batch in batches:
         pictures = np.resize(crops, (batch, *crops.shape[1:]))
-        loaded: list[tuple[Candidate, Embedder]] = []
+        loaded: list[tuple[RuntimeCandidate, Embedder]] = []
         for candidate in candidates:
             try:
                 embedder = candidate.load(batch)
@@ -180,14 +182,14 @@ def measure(
     return timings, failed
 
 
-def _set_threads(candidate: Candidate) -> None:
+def _set_threads(candidate: RuntimeCandidate) -> None:
     if candidate.runtime == "torch":
         import torch
 
         torch.set_num_threads(candidate.threads)
 
 
-def _timing(candidate: Candidate, batch: int, walls: np.ndarray, cpus: np.ndarray) -> Timing:
+def _timing(candidate: RuntimeCandidate, batch: int, walls: np.ndarray, cpus: np.ndarray) -> Timing:
     p50, p95, p99 = (1e3 * np.percentile(walls, (50, 95, 99))).tolist()
     return Timing(
         candidate.runtime,

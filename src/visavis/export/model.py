@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from visavis.card import WEIGHTS, ModelCard, find_model, read_card
-from visavis.deploy.embedders import OnnxEmbedder
 from visavis.errors import ModelFormatError
+from visavis.models.card import WEIGHTS, ModelCard, find_model, read_card
+from visavis.models.onnx import OnnxEmbedder
 from visavis.types import Embedder
 from visavis.vision.preprocessing import Flip
 
@@ -70,7 +70,7 @@ def open_model(path: str | os.PathLike[str], *, flip: Flip | None = None, batch_
         if folder is not None and read_card(folder).backbone != "onnx":
             folder = None
         return ExportModel(reference.card, reference, folder, file=found)
-    from visavis.backbones.models import TorchEmbedder, load_model
+    from visavis.models.torch import TorchEmbedder, load_model
 
     network, card = load_model(found)
     if flip is not None:

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from visavis.card import ONNX, ModelCard, digest_of, read_card, write_card
-from visavis.deploy.embedders import OnnxEmbedder
 from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_name
-from visavis.export.accuracy import PairSet, difference, judge
-from visavis.export.formats import FORMATS, Format
+from visavis.export.formats.registry import FORMATS, Format
+from visavis.export.gates.accuracy import PairSet, difference, judge
+from visavis.export.gates.parity import TOLERANCES, Crops, Parity, compare, require
 from visavis.export.model import ExportModel
-from visavis.export.onnx_io import Exporter, Input
-from visavis.export.parity import TOLERANCES, Crops, Parity, compare, require
+from visavis.export.onnx.files import Exporter, Input
+from visavis.models.card import ONNX, ModelCard, digest_of, read_card, write_card
+from visavis.models.onnx import OnnxEmbedder
 from visavis.types import Embedder
 
 Precision = Literal["fp32", "fp16", "int8"]
-Say = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def export_model(
     *,
     out: str | os.PathLike[str] | None = None,
     options: Options | None = None,
-    say: Say = lambda _: None,
+    say: ProgressCallback = lambda _: None,
 ) -> Exported:
     """Export a model and prove the artefact.
 
@@ -115,7 +115,7 @@ def export_model(
 
 
 def _export(
-    model: ExportModel, kind: Format, crops: Crops, target: Path, aside: Path, options: Options, say: Say
+    model: ExportModel, kind: Format, crops: Crops, target: Path, aside: Path, options: Options, say: ProgressCallback
 ) -> Exported:
     part = aside / target.name
     say(f"writing {kind.name} {options.precision}")

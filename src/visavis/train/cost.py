@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from visavis.distributed.device import autocast, choose_device, describe_device
 from visavis.errors import RecipeError
-from visavis.evaluate.tables import Table
-from visavis.train.device import autocast, choose_device, describe_device
-from visavis.train.distill import open_teacher
-from visavis.train.finetune import FineTuning
+from visavis.evaluate.report.tables import Table
+from visavis.train.dataset import FromSource, InMemory, kept_pictures
+from visavis.train.finetune.distillation import open_teacher
+from visavis.train.finetune.finetuning import FineTuning
 from visavis.train.loader import Loader, Normaliser
 from visavis.train.loop import build_network, build_sampler
 from visavis.train.objective import Objective
-from visavis.train.optim import build_optimizer
-from visavis.train.pictures import FromSource, InMemory, kept_pictures
+from visavis.train.optimizers import build_optimizer
 from visavis.train.recipe import Recipe
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -75,7 +75,7 @@ class Cost:
 
     @property
     def images(self) -> int:
-        """Pictures the run looks at."""
+        """ImageDataset the run looks at."""
         return self.steps * self.batch
 
     def to_table(self) -> Table:

@@ -11,9 +11,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from visavis.distributed.device import PRECISIONS
+from visavis.distributed.launch import World
 from visavis.errors import ModelFormatError
-from visavis.train.device import PRECISIONS
-from visavis.train.distributed import World
 
 
 def shard_weights(network: nn.Module, world: World, *, precision: str = "fp32", smallest: int = 100_000) -> nn.Module:

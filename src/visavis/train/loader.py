@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visavis.data.augmentation import Augmentation
+from visavis.data.augment.augmentation import Augmentation
 from visavis.data.samplers import Sampler
-from visavis.train.pictures import Pictures
+from visavis.train.dataset import ImageDataset
 from visavis.types import IntArray, Triplets
 from visavis.vision.preprocessing import PreprocessSpec, cut_frame
 
@@ -46,7 +46,7 @@ class Loader:
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: ImageDataset,
         sampler: Sampler,
         augmentation: Augmentation,
         spec: PreprocessSpec,

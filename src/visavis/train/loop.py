@@ -18,29 +18,29 @@ from torch import nn
 
 from visavis import __version__
 from visavis.backbones import build_backbone
-from visavis.backbones.models import TorchEmbedder, load_model, save_model
-from visavis.card import LicenseTerms, ModelCard
 from visavis.data.samplers import PxK, Sampler, Shuffled
+from visavis.distributed import launch as distributed
+from visavis.distributed.device import autocast, describe_device
+from visavis.distributed.launch import SharedEmbedder, World
 from visavis.errors import DataError, RecipeError
-from visavis.evaluate.verification import Verification
-from visavis.heads.shards import full_state, load_full_state
-from visavis.train import distributed
+from visavis.losses.partial_fc.sharded_checkpoint import full_state, load_full_state
+from visavis.metrics.verification import VerificationMetrics
+from visavis.models.card import LicenseTerms, ModelCard
+from visavis.models.torch import TorchEmbedder, load_model, save_model
 from visavis.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
-from visavis.train.device import autocast, describe_device
-from visavis.train.distill import open_teacher
-from visavis.train.distributed import SharedEmbedder, World
-from visavis.train.finetune import FineTuning, imprint
+from visavis.train.dataset import ImageDataset, open_dataset
+from visavis.train.finetune.distillation import open_teacher
+from visavis.train.finetune.finetuning import FineTuning, imprint
+from visavis.train.finetune.whitening import check_can_whiten, whiten
 from visavis.train.fsdp import whole_optimizer
-from visavis.train.judge import Judge, open_judge
 from visavis.train.loader import Loader, Normaliser
-from visavis.train.logbook import Logbook, Observer, read_metrics
 from visavis.train.objective import Objective, is_finite
-from visavis.train.optim import ExponentialMovingAverage, build_optimizer, clip_gradients, set_learning_rate
-from visavis.train.pictures import Pictures, open_pictures
+from visavis.train.optimizers import ExponentialMovingAverage, build_optimizer, clip_gradients, set_learning_rate
 from visavis.train.recipe import Recipe, load_recipe, parse_recipe
+from visavis.train.run_logger import Observer, RunLogger, read_metrics
 from visavis.train.schedule import build_schedule
-from visavis.train.triplet import open_pool, write_strips
-from visavis.train.whitening import check_can_whiten, whiten
+from visavis.train.triplet_pools import open_pool, write_strips
+from visavis.train.validation import ValidationSet, open_validation_set
 from visavis.vision.preprocessing import PreprocessSpec
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ class Run:
     steps: int
     skipped_steps: int
     images_per_second: float
-    judge: Judge | None
-    verification: Verification | None
+    judge: ValidationSet | None
+    verification: VerificationMetrics | None
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Observer | None = None) -> Run:
@@ -75,12 +75,12 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Ob
     out, observer = Path(out), observer or Observer()
     world = distributed.setup(recipe.loop.device)
     try:
-        with distributed.naming_the_dead(world, run=out):
+        with distributed.report_failed_ranks(world, run=out):
             if world.is_first:
                 _claim(out, recipe, resume)
             distributed.barrier(world)
             state = load_checkpoint(out) if resume and not _ended_early(out) else None
-            with Logbook(out, resume_from=state["step"] if state else None, silent=not world.is_first) as book:
+            with RunLogger(out, resume_from=state["step"] if state else None, silent=not world.is_first) as book:
                 if resume and not state:
                     log.info("%s has no checkpoint yet: from the start", out)
                 return _train(recipe, out, state, world, book, observer)
@@ -89,7 +89,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Ob
 
 
 def _train(
-    recipe: Recipe, out: Path, state: dict[str, Any] | None, world: World, book: Logbook, observer: Observer
+    recipe: Recipe, out: Path, state: dict[str, Any] | None, world: World, book: RunLogger, observer: Observer
 ) -> Run:
     loop, device = recipe.loop, world.device
     if loop.threads:
@@ -101,8 +101,8 @@ def _train(
     network, spec, card = build_network(recipe)
     if loop.whiten:
         check_can_whiten(network, spec, card.embedding_dim)
-    pictures, about = open_pictures(recipe.data, spec, advance=observer.preparing)
-    judge = open_judge(recipe, spec, advance=observer.preparing)
+    pictures, about = open_dataset(recipe.data, spec, advance=observer.preparing)
+    judge = open_validation_set(recipe, spec, advance=observer.preparing)
     sampler = build_sampler(recipe, pictures, rank=world.rank, world=world.size)
     teacher = open_teacher(recipe.distill, pictures.size, device)
     loader = Loader(
@@ -187,10 +187,10 @@ def _train(
             },
         )
 
-    def judge_now() -> Verification | None:
+    def judge_now() -> VerificationMetrics | None:
         nonlocal best
         with _averaged(network, ema):
-            distributed.same_as_first(network, world)
+            distributed.broadcast_parameters(network, world)
             plain = model()
             embedder = SharedEmbedder(TorchEmbedder(plain, spec, device=device, batch_size=128), world)
             verification = judge(embedder) if judge else None
@@ -303,7 +303,7 @@ def build_network(recipe: Recipe) -> tuple[nn.Module, PreprocessSpec, ModelCard]
     return network, spec, card
 
 
-def build_sampler(recipe: Recipe, pictures: Pictures, *, rank: int = 0, world: int = 1) -> Sampler:
+def build_sampler(recipe: Recipe, pictures: ImageDataset, *, rank: int = 0, world: int = 1) -> Sampler:
     """The sampler a recipe names."""
     batch, data = recipe.loop.batch_size, recipe.data
     if data.sampler == "shuffled":

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from visavis.errors import RecipeError, unknown_name
-from visavis.heads import HEADS, build_head
-from visavis.heads.margin_softmax import MarginSoftmax
-from visavis.train.distill import Distillation, Teacher
+from visavis.losses.heads import HEADS, build_head
+from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
+from visavis.losses.triplets import MINERS
+from visavis.train.finetune.distillation import Distillation, Teacher
 from visavis.train.recipe import Recipe
-from visavis.triplets import MINERS
 from visavis.types import Triplets
 
 
@@ -77,7 +77,7 @@ class Objective(nn.Module):
 def _triplet(recipe: Recipe) -> Any:
     if recipe.triplet.miner not in MINERS:
         raise RecipeError(unknown_name("miner", recipe.triplet.miner, MINERS))
-    from visavis.triplets.loss import TripletObjective
+    from visavis.losses.triplets.loss import TripletObjective
 
     return TripletObjective(
         miner=recipe.triplet.miner,

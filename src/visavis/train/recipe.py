@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import yaml
 
-from visavis.data.augmentation import Augmentation
-from visavis.data.pair_dialect import Dialect
+from visavis.data.augment.augmentation import Augmentation
+from visavis.data.pair_lists.dialect import Dialect
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -104,7 +104,7 @@ class HeadRecipe:
 
 @dataclass
 class TripletRecipe:
-    """The triplet loss; `weight` 0 leaves it out. See visavis.triplets for miners and pools."""
+    """The triplet loss; `weight` 0 leaves it out. See visavis.losses.triplets for miners and pools."""
 
     weight: float = 0.0
     margin: float = 0.25
@@ -117,7 +117,7 @@ class TripletRecipe:
 
 @dataclass
 class LoraRecipe:
-    """Low-rank adapters on linear and 1×1 convolution layers; rank 0 adds none. See visavis.train.lora.
+    """Low-rank adapters on linear and 1×1 convolution layers; rank 0 adds none. See visavis.train.finetune.lora.
 
     `targets` are names or prefixes of layers (all where empty); with `train_norms` norms, biases and PReLU learn too.
     """
@@ -130,7 +130,7 @@ class LoraRecipe:
 
 @dataclass
 class FinetuneRecipe:
-    """What becomes of the network `init` names; see visavis.train.finetune.
+    """What becomes of the network `init` names; see visavis.train.finetune.finetuning.
 
     `imprint` sets the class centres to the mean embeddings of at most `imprint_images` pictures a class. `freeze` holds
     names or prefixes, `all`, `all but last N children` or `all but last N layers`; `freeze_norms` says which batch
@@ -150,7 +150,7 @@ class FinetuneRecipe:
 class DistillRecipe:
     """Learning to embed as `teacher` (any MODEL) does: weights of the cosine and of the relational loss.
 
-    See visavis.train.distill.
+    See visavis.train.finetune.distillation.
     """
 
     teacher: str = ""
@@ -215,7 +215,7 @@ class LoopRecipe:
 
 @dataclass
 class EvaluateRecipe:
-    """Verification during training: every `every` steps (0: at the end only) on `pairs` of `source`.
+    """VerificationMetrics during training: every `every` steps (0: at the end only) on `pairs` of `source`.
 
     With no source, `synthetic_identities` generated people the training never saw are compared; 0: no evaluation.
     `dialect` says how the lists are written, where they differ from LFW's.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis.errors import RecipeError, unknown_name
-from visavis.train.curves import (
+from visavis.train.lr_curves import (
     Factor,
     cosine_restarts,
     cyclic,

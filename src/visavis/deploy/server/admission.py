@@ -17,15 +17,15 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from visavis.deploy.server.proxies import address_block
-from visavis.deploy.server.settings import Role, Settings, is_loopback
+from visavis.deploy.server.settings import Role, ServiceSettings, is_loopback
 
 _REMEMBERED = 10_000
 
 
 class Gatekeeper:
-    """Decides for every request; see `Settings`."""
+    """Decides for every request; see `ServiceSettings`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._tokens: list[tuple[bytes, Role]] = [(_digest(token), settings.tokens[token]) for token in settings.tokens]
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()

@@ -16,23 +16,23 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from visavis import __version__
-from visavis.deploy.gallery import Gallery
+from visavis.deploy.gallery.records import StorageError, UnknownSubject
+from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
-from visavis.deploy.records import StorageError, UnknownSubject
 from visavis.deploy.server import page, routes
 from visavis.deploy.server.guard import Guard
 from visavis.deploy.server.handlers import RequestHandlers
 from visavis.deploy.server.proxies import ForwardedClient
 from visavis.deploy.server.service import Service
-from visavis.deploy.server.settings import Settings
+from visavis.deploy.server.settings import ServiceSettings
 from visavis.errors import VisavisError
 
 log = logging.getLogger(__name__)
 
 
-def create_app(recognizer: Recognizer, gallery: Gallery, settings: Settings | None = None) -> FastAPI:
+def create_app(recognizer: Recognizer, gallery: Gallery, settings: ServiceSettings | None = None) -> FastAPI:
     """The service as an ASGI application; it closes the gallery when it ends."""
-    settings = settings or Settings()
+    settings = settings or ServiceSettings()
     service = Service(RequestHandlers(recognizer, gallery, settings), settings)
 
     @asynccontextmanager

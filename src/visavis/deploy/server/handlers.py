@@ -8,14 +8,14 @@ from typing import Any, final
 
 import numpy as np
 
-from visavis.deploy.answers import candidate_json, face_json, identification_json, subject_json, verification_json
-from visavis.deploy.enrolling import enroll_pictures
-from visavis.deploy.faces import Face
-from visavis.deploy.gallery import Gallery
-from visavis.deploy.operating_point import HOW_TO, OperatingPoint
+from visavis.deploy.enrollment import enroll_pictures
+from visavis.deploy.face import Face
+from visavis.deploy.gallery.sqlite import Gallery
+from visavis.deploy.json_views import candidate_json, face_json, identification_json, subject_json, verification_json
+from visavis.deploy.operating_point import HOW_TO, DecisionThreshold
 from visavis.deploy.recognizer import Recognizer
 from visavis.deploy.server.batching import BatchingEmbedder
-from visavis.deploy.server.settings import Settings
+from visavis.deploy.server.settings import ServiceSettings
 from visavis.types import ByteArray
 from visavis.vision import images
 
@@ -26,7 +26,7 @@ Named = tuple[str, bytes]
 class RequestHandlers:
     """The recognizer, the gallery and the operator's settings together; methods may run in several threads."""
 
-    def __init__(self, recognizer: Recognizer, gallery: Gallery, settings: Settings) -> None:
+    def __init__(self, recognizer: Recognizer, gallery: Gallery, settings: ServiceSettings) -> None:
         self.embedder = BatchingEmbedder(recognizer.embedder)
         self.recognizer = Recognizer(
             self.embedder, spec=recognizer.spec, card=recognizer.card, detector=recognizer.detector
@@ -38,7 +38,7 @@ class RequestHandlers:
         """Finish the work at hand."""
         self.embedder.close()
 
-    def point(self, fmr: float | None, threshold: float | None) -> OperatingPoint | None:
+    def point(self, fmr: float | None, threshold: float | None) -> DecisionThreshold | None:
         """The threshold of a request: its own, the operator's, or the card's."""
         own = threshold if threshold is not None else self.settings.threshold if fmr is None else None
         return self.recognizer.point(fmr=self.settings.fmr if fmr is None else fmr, threshold=own)

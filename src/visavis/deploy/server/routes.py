@@ -9,8 +9,8 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from visavis.deploy.answers import forgotten_json, merge_json, subject_json
-from visavis.deploy.retention import MAX_DAYS
+from visavis.deploy.gallery.retention import MAX_DAYS
+from visavis.deploy.json_views import forgotten_json, merge_json, subject_json
 from visavis.deploy.server.admission import needs, route_admitted_by
 from visavis.deploy.server.service import Service
 from visavis.deploy.server.telemetry import resident_bytes

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from visavis.deploy.server.admission import Gatekeeper
 from visavis.deploy.server.handlers import RequestHandlers
-from visavis.deploy.server.settings import Role, Settings
+from visavis.deploy.server.settings import Role, ServiceSettings
 from visavis.deploy.server.telemetry import Metrics
 from visavis.errors import VisavisError
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 class Service:
     """What the routes share."""
 
-    def __init__(self, handlers: RequestHandlers, settings: Settings) -> None:
+    def __init__(self, handlers: RequestHandlers, settings: ServiceSettings) -> None:
         self.handlers = handlers
         self.settings = settings
         self.metrics = Metrics()

@@ -16,7 +16,7 @@ WRITE_TOKEN, READ_TOKEN = "VISAVIS_TOKEN", "VISAVIS_READ_TOKEN"
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServiceSettings:
     """Limits and rights of the service.
 
     Args:
@@ -75,7 +75,7 @@ def tokens_from_environment() -> dict[str, Role]:
     return tokens
 
 
-def check_address(host: str, settings: Settings) -> None:
+def check_address(host: str, settings: ServiceSettings) -> None:
     """Refuse to be reachable from other machines without a token.
 
     Raises:

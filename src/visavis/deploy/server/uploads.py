@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from visavis.deploy.server.settings import Settings
+from visavis.deploy.server.settings import ServiceSettings
 
 # What messages call a picture; its own file name stays where it came from.
 _LABELS = {"reference": "first picture", "probe": "second picture", "picture": "picture"}
@@ -59,7 +59,7 @@ class Upload:
         return value
 
 
-async def read_upload(request: Request, settings: Settings) -> Upload:
+async def read_upload(request: Request, settings: ServiceSettings) -> Upload:
     """Parse a multipart request.
 
     Raises:

@@ -1,0 +1,1 @@
+"""Pair lists in every dialect of the field."""

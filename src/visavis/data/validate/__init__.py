@@ -1,0 +1,1 @@
+"""Looking a picture set over: damage, duplicates, label errors."""

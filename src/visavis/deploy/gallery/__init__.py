@@ -1,0 +1,1 @@
+"""The people a model can recognize: contract, SQLite and PostgreSQL, index, erasure."""

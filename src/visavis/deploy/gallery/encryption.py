@@ -1,0 +1,106 @@
+"""Names, notes, embeddings and crops encrypted at rest: AES-256-GCM, the key from the environment only."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import os
+from typing import Protocol
+
+from visavis.errors import DataError
+
+KEY_VARIABLE = "VISAVIS_GALLERY_KEY"
+_NONCE = 12
+
+
+class Cipher(Protocol):
+    """Turns what is stored into bytes for the file and back; `context` must be the same both times."""
+
+    def seal(self, plain: bytes, context: bytes) -> bytes:
+        """Bytes for the file."""
+        ...
+
+    def unseal(self, stored: bytes, context: bytes) -> bytes:
+        """Bytes as they were before `seal`."""
+        ...
+
+    def digest(self, plain: bytes, context: bytes) -> bytes:
+        """Always the same bytes for the same plain ones, to look them up by."""
+        ...
+
+
+class NoCipher:
+    """No encryption."""
+
+    def seal(self, plain: bytes, context: bytes) -> bytes:
+        """The bytes themselves."""
+        return plain
+
+    def unseal(self, stored: bytes, context: bytes) -> bytes:
+        """The bytes themselves."""
+        return stored
+
+    def digest(self, plain: bytes, context: bytes) -> bytes:
+        """The bytes themselves."""
+        return plain
+
+
+class AesGcm:
+    """nonce (12 bytes, random) ‖ AES-256-GCM(key, nonce, plain, context); 28 bytes longer than the plain text.
+
+    NIST SP 800-38D. A random 96-bit nonce allows 2³² sealings under one key.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        try:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError as error:
+            raise DataError('encryption wants the package cryptography; type: pip install "visavis[serve]"') from error
+        if len(key) != 32:
+            raise DataError(f"{KEY_VARIABLE} must hold 32 bytes, got {len(key)}; make one with: {new_key_command()}")
+        self._cipher = AESGCM(key)
+        self._digest_key = hmac.digest(key, b"visavis: names and pictures", "sha256")
+
+    def seal(self, plain: bytes, context: bytes) -> bytes:
+        """Encrypt and authenticate."""
+        nonce = os.urandom(_NONCE)
+        return nonce + self._cipher.encrypt(nonce, plain, context)
+
+    def unseal(self, stored: bytes, context: bytes) -> bytes:
+        """Decrypt.
+
+        Raises:
+            DataError: another key, or bytes changed since they were written.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            return self._cipher.decrypt(stored[:_NONCE], stored[_NONCE:], context)
+        except (InvalidTag, ValueError) as error:
+            raise DataError(f"cannot decrypt: {KEY_VARIABLE} is not this gallery's key, or the file changed") from error
+
+    def digest(self, plain: bytes, context: bytes) -> bytes:
+        """HMAC-SHA-256 under a key derived from the sealing key: without it, names cannot be tried."""
+        return hmac.digest(self._digest_key, context + b"\0" + plain, "sha256")
+
+
+def new_key_command() -> str:
+    """What to type for a fresh key."""
+    return f"export {KEY_VARIABLE}=$(openssl rand -base64 32)"
+
+
+def cipher_from_environment() -> Cipher:
+    """AES-GCM under the key in `VISAVIS_GALLERY_KEY` (32 bytes, base64), or none when the variable is unset.
+
+    Raises:
+        DataError: the variable holds no 32 bytes in base64.
+    """
+    text = os.environ.get(KEY_VARIABLE, "")
+    if not text:
+        return NoCipher()
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(f"{KEY_VARIABLE} must be base64; make one with: {new_key_command()}") from error
+    return AesGcm(key)

@@ -1,0 +1,104 @@
+"""Forgetting, and the proof: after an erasure the files are searched for pieces of what was erased."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from visavis.deploy.gallery.records import Forgotten, UnknownSubject
+from visavis.deploy.gallery.sqlite_file import Store
+from visavis.errors import DataError
+
+_PIECE = 24  # bytes; 192 bits of an embedding do not occur twice by chance
+_SEARCH_BUDGET = 16_000_000_000  # bytes compared at most; a large file is searched for fewer pieces
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What an erasure removed: subject ids, counts, and pieces of the bytes by which a remainder would show."""
+
+    subjects: tuple[int, ...]
+    samples: int
+    crops: int
+    pieces: tuple[bytes, ...]
+
+
+def delete(store: Store, ids: Sequence[int]) -> Traces:
+    """Delete subjects with everything of theirs in one transaction, leaving only their numbers behind."""
+    pieces: list[bytes] = []
+    samples = crops = 0
+    with store.write() as db:
+        generation = store.next_generation(db)
+        for subject in ids:
+            row = db.execute("SELECT name, title, consent FROM subjects WHERE id = ?", (subject,)).fetchone()
+            if row is None:
+                raise UnknownSubject(f"{store.path}: subject {subject} is gone already")
+            for vector, crop in db.execute("SELECT vector, crop FROM samples WHERE subject = ?", (subject,)):
+                pieces += [
+                    *_pieces(vector, 0),
+                    *_pieces(crop or b"", len(crop or b"") // 2),
+                ]  # JPEG heads are all alike
+                samples, crops = samples + 1, crops + (crop is not None)
+            db.execute("DELETE FROM subjects WHERE id = ?", (subject,))
+            db.execute("INSERT INTO forgotten VALUES (?, ?)", (subject, generation))
+            for value in row:
+                if isinstance(value, bytes):
+                    pieces += _pieces(value, 0)
+                elif value and len(value.encode()) >= 8:
+                    pieces.append(value.encode())
+    return Traces(tuple(ids), samples, crops, tuple(dict.fromkeys(pieces)))
+
+
+def finish(
+    store: Store, traces: Traces, *, index_rows: int, progress: Callable[[str], None] | None = None
+) -> Forgotten:
+    """Scrub the files and search them."""
+    scrubbed, note = False, ""
+    say = progress or (lambda _: None)
+    say(f"rewriting {store.path.name} ({sum(path.stat().st_size for path in store.files()) / 1e6:,.0f} MB)")
+    try:
+        scrubbed = store.scrub()
+        note = "" if scrubbed else "another process holds the old state open; the log is emptied when it lets go"
+    except DataError as error:  # the rows are deleted and zeroed; only the rewriting did not happen
+        note = f"deleted, but the file could not be rewritten: {error}"
+    files = store.files()
+    size = sum(path.stat().st_size for path in files)
+    pieces = traces.pieces[: max(4, int(_SEARCH_BUDGET // max(size, 1)))]
+    say(f"searching {size / 1e6:,.0f} MB for {len(pieces)} pieces of what was erased")
+    left = {piece for path in files for piece in residues(path, pieces)}
+    found = sum(not _lives_on(store, piece) for piece in left)
+    return Forgotten(
+        subjects=len(traces.subjects), samples=traces.samples, crops=traces.crops, index_rows=index_rows,
+        files=tuple(path.name for path in files), bytes_searched=size, fingerprints=len(pieces), found=found,
+        complete=scrubbed and found == 0, note=note,
+    )  # fmt: skip
+
+
+def residues(path: Path, pieces: Sequence[bytes]) -> list[bytes]:
+    """Those of `pieces` that a file holds."""
+    if path.stat().st_size == 0:
+        return []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return [piece for piece in pieces if data.find(piece) >= 0]
+
+
+def _lives_on(store: Store, piece: bytes) -> bool:
+    """Whether a living subject holds the same bytes: one picture under two names, one consent note for many."""
+    with store.read() as db:
+        return any(
+            db.execute(f"SELECT 1 FROM {table} WHERE {held} LIMIT 1", (piece,)).fetchone() is not None
+            for table, held in (
+                ("subjects", "instr(CAST(name AS BLOB), ?1) OR instr(CAST(consent AS BLOB), ?1) OR instr(title, ?1)"),
+                ("samples", "instr(vector, ?1) OR instr(crop, ?1)"),
+            )
+        )
+
+
+def _pieces(blob: bytes, first: int) -> Iterator[bytes]:
+    last = len(blob) - _PIECE
+    for start in (first, (first + last) // 2, last):
+        piece = blob[max(start, 0) : start + _PIECE]
+        if len(piece) == _PIECE and len(set(piece)) > 4:
+            yield piece

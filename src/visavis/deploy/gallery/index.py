@@ -1,0 +1,173 @@
+"""The searchable form of a gallery: one template per subject, derived from the store and rebuilt from it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.deploy.gallery.approximate import GraphVectors, InvertedVectors
+from visavis.deploy.gallery.encryption import Cipher
+from visavis.deploy.gallery.vectors import Precision, Vectors
+from visavis.errors import DataError, unknown_name
+
+_BATCH = 8192
+Approximation = Literal["cells", "graph"]
+_KINDS = {"exact": Vectors, "cells": InvertedVectors, "graph": GraphVectors}
+_LIVE = "(expires IS NULL OR expires > ?)"
+Vector = npt.NDArray[np.float32]
+
+
+def unit_vectors(embeddings: npt.ArrayLike, dim: int) -> Vector:
+    """Embeddings (n, D) or (D,) as float32 rows of length 1.
+
+    Raises:
+        DataError: another D, not finite, or of length 0.
+    """
+    vectors = np.atleast_2d(np.asarray(embeddings, np.float32))
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise DataError(f"this gallery holds embeddings of length {dim}, got shape {vectors.shape}")
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(length).all() or (length < 1e-12).any():
+        raise DataError("an embedding must be finite and not zero; the network's output is broken")
+    return vectors / length
+
+
+def fuse(vectors: Vector, weights: npt.NDArray[np.floating]) -> Vector:
+    """The quality-weighted template of samples (n, D): t = Σ wᵢ·vᵢ / ‖Σ wᵢ·vᵢ‖, float32 (D,)."""
+    total = np.asarray(weights, np.float64) @ vectors
+    length = float(np.linalg.norm(total))
+    if length < 1e-9:  # opposite vectors cancel; then the best sample stands for all
+        return vectors[int(np.argmax(weights))].astype(np.float32)
+    return (total / length).astype(np.float32)
+
+
+class TemplateIndex:
+    """Subject ids and their templates in memory; not thread-safe, its owner locks."""
+
+    def __init__(
+        self, dim: int, precision: Precision, seal: Cipher, context: bytes, *, approximate: Approximation | None = None
+    ) -> None:
+        kind = approximate or "exact"
+        if kind not in _KINDS:
+            raise DataError(unknown_name("index", kind, _KINDS))
+        self.vectors: Vectors = _KINDS[kind](dim, precision=precision)
+        self.generation = -1
+        self._ids = np.empty(0, np.int64)
+        self._expires = np.empty(0, np.float64)
+        self._next_expiry = np.inf
+        self._seal, self._context, self._dim = seal, context, dim
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """Subject id of every row."""
+        return self._ids[: len(self.vectors)]
+
+    def load(self, db: sqlite3.Connection, generation: int) -> None:
+        """Bring the index from the generation it was built at to the store's."""
+        if self.generation < 0:
+            count = db.execute("SELECT count(*) FROM subjects").fetchone()[0]
+            self.vectors.reserve(count)
+            where, values = "", ()
+        else:
+            gone = [row[0] for row in db.execute("SELECT subject FROM forgotten WHERE changed > ?", (self.generation,))]
+            stale = db.execute(
+                f"SELECT id FROM subjects WHERE changed > ? AND NOT {_LIVE}", (self.generation, time.time())
+            )
+            self.remove([*gone, *(row[0] for row in stale)])
+            where, values = "AND changed > ?", (self.generation,)
+        fresh = self.generation < 0
+        for ids, templates, expires in self._templates(db, where, values):
+            self._put(ids, templates, expires, fresh=fresh)
+        self.generation = generation
+
+    def exact(self, db: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Vector]:
+        """Templates as the store has them, for rescoring what a lossy index found."""
+        found: dict[int, Vector] = {}
+        for subject in ids:
+            rows = db.execute("SELECT weight, vector FROM samples WHERE subject = ? ORDER BY id", (subject,)).fetchall()
+            if rows:
+                found[subject] = fuse(self._decode([row[1] for row in rows]), np.array([row[0] for row in rows]))
+        return found
+
+    def remove(self, subjects: Iterable[int]) -> int:
+        """Erase the rows of subjects; returns how many there were."""
+        removed = 0
+        for subject in subjects:
+            for row in np.flatnonzero(self.ids == subject)[::-1]:
+                last = len(self.vectors) - 1
+                self.vectors.remove(int(row))
+                self._ids[row], self._expires[row] = self._ids[last], self._expires[last]
+                removed += 1
+        return removed
+
+    def expiring(self, now: float) -> bool:
+        """Whether some subject's time has passed."""
+        return now >= self._next_expiry
+
+    def drop_expired(self, now: float) -> None:
+        """Stop finding subjects whose time has passed."""
+        n = len(self.vectors)
+        self.remove(self.ids[self._expires[:n] <= now].copy())
+        self._next_expiry = float(self._expires[: len(self.vectors)].min(initial=np.inf))
+
+    def _templates(
+        self, db: sqlite3.Connection, where: str, values: tuple[int, ...]
+    ) -> Iterable[tuple[list[int], Vector, list[float]]]:
+        """Templates of live subjects in batches, by subject."""
+        cursor = db.execute(
+            "SELECT subject, weight, vector, coalesce(expires, 9e99) FROM subjects "
+            f"JOIN samples ON samples.subject = subjects.id WHERE {_LIVE} {where} ORDER BY subjects.id, samples.id",
+            (time.time(), *values),
+        )
+        rest: list[tuple[int, float, bytes, float]] = []
+        while batch := cursor.fetchmany(_BATCH):
+            rows = rest + batch
+            cut = len(rows)  # the last subject may continue in the next batch
+            while cut and rows[cut - 1][0] == rows[-1][0]:
+                cut -= 1
+            if cut:
+                yield self._fuse_rows(rows[:cut])
+            rest = rows[cut:]
+        if rest:
+            yield self._fuse_rows(rest)
+
+    def _fuse_rows(self, rows: list[tuple[int, float, bytes, float]]) -> tuple[list[int], Vector, list[float]]:
+        vectors = self._decode([row[2] for row in rows])
+        subject = np.array([row[0] for row in rows])
+        starts = np.flatnonzero(np.diff(subject, prepend=-1))
+        if len(starts) < len(rows):
+            weights = np.array([row[1] for row in rows])
+            ends = np.append(starts[1:], len(rows))
+            vectors = np.stack([fuse(vectors[a:b], weights[a:b]) for a, b in zip(starts, ends, strict=True)])
+        return subject[starts].tolist(), vectors, [rows[i][3] for i in starts]
+
+    def _decode(self, blobs: list[bytes]) -> Vector:
+        plain = b"".join(self._seal.unseal(blob, self._context) for blob in blobs)
+        if len(plain) != len(blobs) * self._dim * 4:
+            raise DataError(f"the gallery holds a vector that is not {self._dim} numbers long; the file is damaged")
+        return np.frombuffer(plain, np.float32).reshape(len(blobs), self._dim)
+
+    def _put(self, ids: list[int], templates: Vector, expires: list[float], *, fresh: bool) -> None:
+        if not fresh:
+            known = np.isin(ids, self.ids)
+            for i in np.flatnonzero(known):
+                row = int(np.flatnonzero(self.ids == ids[i])[0])
+                self.vectors.replace(row, templates[i])
+                self._expires[row] = expires[i]
+            keep = np.flatnonzero(~known)
+            ids, templates, expires = [ids[i] for i in keep], templates[keep], [expires[i] for i in keep]
+        start, stop = len(self.vectors), len(self.vectors) + len(ids)
+        self.vectors.append(templates)
+        if stop > len(self._ids):
+            room = max(stop, int(1.5 * start))
+            self._ids, self._expires = np.resize(self._ids, room), np.resize(self._expires, room)
+        self._ids[start:stop], self._expires[start:stop] = ids, expires
+        self._next_expiry = min(self._next_expiry, min(expires, default=np.inf))

@@ -1,0 +1,232 @@
+"""Connections to a gallery in PostgreSQL: a pool, a transaction on each, and the server's errors in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from visavis.deploy.gallery.records import StorageError
+from visavis.errors import DataError
+
+SCHEMA = "visavis"
+_SCHEMES = ("postgresql://", "postgres://")
+LOCK_WAIT = 30.0  # seconds to wait for another process's change
+_PATIENCE = 10.0  # seconds a caller waits for a connection while the server is away
+# A peer that vanished without a word is noticed within a minute, not after the two hours of TCP's default.
+_NETWORK = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3}
+# At most one @, after a name and a password without @ / ? # : in them; else libpq takes a piece of the password for a
+# host or a port and says it aloud.
+_ADDRESS = re.compile(r"postgres(?:ql)?://(?:[^:/?#@\s]*(?::[^:/?#@\s]*)?@)?[^@\s]*\Z")
+_WORDS = {
+    "53100": "the server's disk is full; nothing of this change was kept, free some space and repeat it",
+    "25006": "the server accepts no writes (a standby?); nothing of this change was kept",
+    "42P01": "the gallery was replaced or removed; restart, or look with: psql",
+    "42501": "the server does not allow this role to do that",
+    "40P01": "another process changed the same people at the same time; nothing of this change was kept, try again",
+    "55P03": "another process holds the tables for too long; nothing of this change was kept, try again",
+}
+
+
+def is_postgres(address: object) -> bool:
+    """Whether a gallery's address names a PostgreSQL database rather than a file."""
+    return isinstance(address, str) and address.startswith(_SCHEMES)
+
+
+def has_password(address: str) -> bool:
+    """Whether an address carries a password, which everybody on the machine could read in the list of processes."""
+    user, _, place = address.partition("://")[2].rpartition("@")
+    return ":" in user or re.search(r"[?&](?:ssl)?password=", place) is not None
+
+
+def without_password(address: str) -> str:
+    """An address as it may be shown: `postgresql://user@host:port/database?…`, whatever is wrong with it."""
+    scheme, _, rest = address.partition("://")
+    # Where the password holds an @ or / that should have been written %40 or %2F, all before the last @ goes.
+    user, at, place = rest.rpartition("@")
+    place = re.sub(r"((?:^|[?&])(?:ssl)?password=)[^&]*", r"\1***", place)
+    return f"{scheme}://{user.split(':')[0]}{at}{place}"
+
+
+def split_schema(address: str) -> tuple[str, str]:
+    """`postgresql://…?schema=NAME` as what libpq understands, and NAME; `visavis` where none is named."""
+    parts = urlsplit(address)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    names = [value for key, value in pairs if key == "schema"]
+    rest = urlencode([pair for pair in pairs if pair[0] != "schema"], quote_via=quote)
+    return urlunsplit(parts._replace(query=rest)), names[-1] if names else SCHEMA
+
+
+@final
+class PostgresPool:
+    """Up to `size` connections whose search path is a gallery's schema; each transaction has one to itself.
+
+    A connection is tried before it is given out, and replaced when the server had dropped it. While the server is away
+    callers wait up to 10 s, and the pool tries again with growing pauses.
+
+    Args:
+        dsn: as for psycopg, e.g. postgresql://user@host/database; a password belongs into PGPASSWORD, PGPASSFILE or a
+            service file.
+        schema: the gallery's.
+        name: what messages call the gallery; never holds a password.
+        size: connections at most.
+
+    Raises:
+        DataError: psycopg is not installed, or the address cannot be read.
+        StorageError: the server cannot be reached.
+    """
+
+    def __init__(self, dsn: str, schema: str, *, name: str, size: int = 8) -> None:
+        try:
+            import psycopg
+            from psycopg import sql
+            from psycopg.conninfo import conninfo_to_dict, make_conninfo
+            from psycopg_pool import ConnectionPool
+        except ImportError as error:
+            raise DataError(
+                f'a gallery in PostgreSQL wants {error.name}; type: pip install "visavis[postgres]"'
+            ) from error
+        self.name = name
+        self._psycopg = psycopg
+        try:
+            if is_postgres(dsn) and not _ADDRESS.match(dsn):
+                raise psycopg.ProgrammingError
+            given = conninfo_to_dict(dsn)
+        except psycopg.Error:  # libpq's own words repeat what it could not read, and that may be a password
+            raise DataError(
+                f"{name}: this is no address of PostgreSQL; expected postgresql://USER@HOST:PORT/DATABASE?schema=NAME, "
+                "with @, / and : inside a part written %40, %2F and %3A"
+            ) from None
+        conninfo = make_conninfo(**{**_NETWORK, "application_name": "visavis", **given})
+        path = sql.SQL("SET search_path TO {}, public").format(sql.Identifier(schema))
+
+        def configure(db: Any) -> None:
+            db.execute(path)
+            db.execute(f"SET lock_timeout = '{LOCK_WAIT:g}s'")
+            # A machine that vanishes in the middle of a change must not keep the others waiting for hours.
+            db.execute(f"SET idle_in_transaction_session_timeout = '{2 * LOCK_WAIT:g}s'")
+            db.commit()
+
+        self._first(conninfo)
+        self._pool = ConnectionPool(
+            conninfo,
+            min_size=1,
+            max_size=size,
+            timeout=_PATIENCE,
+            reconnect_timeout=_PATIENCE / 2,  # then the next caller starts anew, without the long pauses of many tries
+            configure=configure,
+            check=ConnectionPool.check_connection,
+            name=name,
+            open=True,
+        )
+
+    def _first(self, conninfo: str) -> None:
+        """One connection by hand: the pool would try on and write a log where one line should say what is wrong."""
+        with self._explained(reaching=True):
+            self._psycopg.connect(conninfo).close()
+
+    @contextmanager
+    def transaction(self, *, read_only: bool = False) -> Iterator[Connection]:
+        """One transaction: kept when the block ends, gone when it raises; `read_only` gives one view for all queries.
+
+        Raises:
+            StorageError: the server cannot be reached, dropped the connection, or refuses.
+        """
+        level = self._psycopg.IsolationLevel
+        committing = False
+        try:
+            with self._explained(), self._pool.connection() as db:
+                db.isolation_level = level.REPEATABLE_READ if read_only else level.READ_COMMITTED
+                db.read_only = read_only
+                yield Connection(db)
+                committing = not read_only
+                db.commit()
+                committing = False
+        except StorageError as error:
+            if committing:
+                raise StorageError(
+                    f"{self.name}: the server was lost while it kept a change, and whether it did cannot be told; "
+                    "look, and repeat the change where it is missing"
+                ) from error
+            raise
+
+    @contextmanager
+    def maintenance(self, *, wait: float) -> Iterator[Connection]:
+        """A connection outside any transaction, as VACUUM wants it; statements wait `wait` seconds for a lock."""
+        with self._explained(), self._pool.connection() as db:
+            db.read_only = None
+            db.autocommit = True
+            try:
+                db.execute(f"SET lock_timeout = '{wait:g}s'")
+                yield Connection(db)
+                db.execute(f"SET lock_timeout = '{LOCK_WAIT:g}s'")
+            finally:
+                if not db.closed:
+                    db.autocommit = False
+
+    @contextmanager
+    def _explained(self, *, reaching: bool = False) -> Iterator[None]:
+        psycopg = self._psycopg
+        try:
+            yield
+        except psycopg.Error as error:
+            lines = without_secrets(str(error)).strip().splitlines() or [type(error).__name__]
+            code = error.sqlstate or ""
+            if (
+                reaching
+                or (not code and isinstance(error, psycopg.OperationalError))
+                or code[:2] == "08"
+                or code[:4] == "57P0"
+            ):
+                text = f"PostgreSQL cannot be reached: {lines[0]}"
+            else:
+                text = f"{_WORDS[code]} ({lines[0]})" if code in _WORDS else lines[0]
+            raise StorageError(f"{self.name}: {text}") from None
+
+    def close(self) -> None:
+        """Let go of the server."""
+        self._pool.close()
+
+
+def without_secrets(text: str) -> str:
+    """A message of libpq without what follows `password=` or stands between user and host of an address."""
+    text = re.sub(r"(password\s*=\s*)('[^']*'|\S+)", r"\1***", text, flags=re.IGNORECASE)
+    return re.sub(r"(postgres(?:ql)?://[^:/@\s]*):\S*@", r"\1@", text)
+
+
+class Connection:
+    """A connection that takes `?` for a value, as SQLite does, so that both galleries share their SQL."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def execute(self, query: str | Any, values: Sequence[Any] = ()) -> Any:
+        """Run one statement."""
+        return self._db.execute(query.replace("?", "%s") if isinstance(query, str) else query, values or None)
+
+    def make_schema(self, name: str) -> None:
+        """Make a schema unless it is there."""
+        from psycopg import sql
+
+        self._db.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(name)))
+
+    @contextmanager
+    def notices(self, details: list[str]) -> Iterator[None]:
+        """Collect the details of what the server remarks on, as VACUUM VERBOSE does."""
+
+        def keep(said: Any) -> None:
+            if said.message_detail:
+                details.append(said.message_detail)
+
+        self._db.add_notice_handler(keep)
+        try:
+            yield
+        finally:
+            self._db.remove_notice_handler(keep)
+
+    def executemany(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for many rows, in one round trip."""
+        with self._db.cursor() as cursor:
+            cursor.executemany(query.replace("?", "%s"), rows)

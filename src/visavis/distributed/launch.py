@@ -1,0 +1,307 @@
+"""Training in several processes: who am I, how do we talk, what happens when one of us dies."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
+
+from visavis.distributed.collectives import RankGroup
+from visavis.distributed.device import choose_device
+from visavis.errors import RecipeError, VisavisError
+from visavis.types import Embedder
+
+log = logging.getLogger(__name__)
+BACKENDS = {"cuda": "nccl", "npu": "hccl", "cpu": "gloo"}
+_FAILED, _ALIVE = "visavis/failed", "visavis/alive/"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the launcher said: who this process is among all and on its machine, and where all meet."""
+
+    rank: int
+    size: int
+    local_rank: int
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class World:
+    """A process among all: rank of size, its device. One process alone is rank 0 of 1."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files, prints and judges."""
+        return self.rank == 0
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} of {self.size} ({socket.gethostname()}, pid {os.getpid()}, {self.device})"
+
+
+def find_launch(environ: Mapping[str, str] = os.environ) -> Launch | None:
+    """Read torchrun's variables, or srun's; None if this process was started alone.
+
+    Raises:
+        RecipeError: variables are missing or not numbers.
+    """
+    try:
+        if "RANK" in environ and "WORLD_SIZE" in environ:
+            size = int(environ["WORLD_SIZE"])
+            return Launch(
+                rank=int(environ["RANK"]),
+                size=size,
+                local_rank=int(environ.get("LOCAL_RANK", "0")),
+                address=environ["MASTER_ADDR"] if size > 1 else environ.get("MASTER_ADDR", "127.0.0.1"),
+                port=int(environ["MASTER_PORT"] if size > 1 else environ.get("MASTER_PORT", "29500")),
+            )
+        # A batch script itself has SLURM_PROCID too; only what srun started has a step.
+        if "SLURM_PROCID" in environ and ("SLURM_STEP_ID" in environ or "SLURM_STEPID" in environ):
+            nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST") or "127.0.0.1"
+            return Launch(
+                rank=int(environ["SLURM_PROCID"]),
+                size=int(environ.get("SLURM_STEP_NUM_TASKS") or environ["SLURM_NTASKS"]),
+                local_rank=int(environ.get("SLURM_LOCALID", "0")),
+                address=environ.get("MASTER_ADDR") or first_host(nodes),
+                port=int(environ.get("MASTER_PORT") or 20_000 + int(environ.get("SLURM_JOB_ID", "0")) % 20_000),
+            )
+    except KeyError as error:
+        raise RecipeError(f"the launcher did not set {error}; start with: torchrun --nproc-per-node N ...") from error
+    except ValueError as error:
+        raise RecipeError(f"a launcher variable is no number ({error})") from error
+    return None
+
+
+def first_host(nodes: str) -> str:
+    """The first host of a Slurm list: "gpu[03-05,9],login" is gpu03."""
+    first = re.match(r"([^,\[]+)(?:\[([^\]]+)\])?([^,]*)", nodes)
+    if first is None:
+        raise RecipeError(f"cannot read the list of nodes {nodes!r}; set MASTER_ADDR")
+    number = re.split(r"[-,]", first[2])[0] if first[2] else ""
+    return first[1] + number + first[3]
+
+
+def setup(device: str = "auto", *, timeout_minutes: float = 10.0) -> World:
+    """Join the other processes, if a launcher started several, over NCCL, HCCL or gloo by device.
+
+    Raises:
+        RecipeError: the launcher's variables are incomplete, the device is not there or cannot be shared, or the
+            others did not come within the timeout.
+    """
+    launch = find_launch()
+    if launch is None or launch.size == 1:
+        return World(0, 1, 0, choose_device(device))
+    chosen = choose_device(device, local_rank=launch.local_rank)
+    if chosen.type not in BACKENDS:
+        raise RecipeError(f"{chosen.type} cannot train in several processes; use loop.device cpu, or one process")
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launch.address, str(launch.port)
+    try:
+        dist.init_process_group(
+            BACKENDS[chosen.type],
+            rank=launch.rank,
+            world_size=launch.size,
+            timeout=datetime.timedelta(minutes=timeout_minutes),
+        )
+    except (RuntimeError, ValueError) as error:  # dist.DistError is a RuntimeError
+        raise RecipeError(
+            f"rank {launch.rank} of {launch.size} did not meet the others at {launch.address}:{launch.port}: {error}"
+        ) from error
+    world = World(launch.rank, launch.size, launch.local_rank, chosen)
+    log.info("%s joined over %s", world, BACKENDS[chosen.type])
+    return world
+
+
+def shutdown(world: World) -> None:
+    """Leave the group."""
+    if world.size > 1 and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def report_failed_ranks(world: World, *, run: str | os.PathLike[str] = "RUN", patience: float = 5.0) -> Iterator[None]:
+    """Turn the failure of any rank into an error that names it, on every rank.
+
+    A rank that fails leaves its name at the meeting point. A rank whose collective fails without such a note (the
+    other was killed) signs in there, waits `patience` seconds and names whoever did not. Meanwhile it does not hear
+    SIGTERM, which a launcher sends to the others as soon as one is dead, and would cut the answer short.
+
+    Raises:
+        VisavisError: another rank failed. What fails on this rank is raised as it is.
+    """
+    if world.size == 1:
+        yield
+        return
+    store = dist.distributed_c10d._get_default_store()  # pyright: ignore[reportPrivateUsage]
+    try:
+        yield
+    except Exception as error:
+        if not _is_connection_loss(error):
+            if not isinstance(error, VisavisError):  # the command line says those itself
+                log.error("%s failed: %s", world, error)
+            _quietly(store, _FAILED, f"{world}: {type(error).__name__}: {error}")
+            raise
+        with _ignore_sigterm():
+            who = _who(world, store, patience)
+        raise VisavisError(f"the run ended because {who}; continue with: visavis train --resume {run}") from error
+
+
+@contextmanager
+def _ignore_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _is_connection_loss(error: Exception) -> bool:
+    if isinstance(error, dist.DistError):
+        return True
+    words = ("connection", "gloo", "nccl", "peer", "timed out", "timeout", "socket", "broken pipe")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def _who(world: World, store: Any, patience: float) -> str:
+    try:
+        store.set(_ALIVE + str(world.rank), "here")
+        until = time.monotonic() + patience
+        missing = [rank for rank in range(world.size) if rank != world.rank]
+        while time.monotonic() < until and missing:
+            if store.check([_FAILED]):
+                return f"another rank failed: {store.get(_FAILED).decode()}"
+            missing = [rank for rank in missing if not store.check([_ALIVE + str(rank)])]
+            time.sleep(0.1)
+    except (RuntimeError, ValueError) as error:
+        return f"rank 0, which keeps the meeting point, is gone ({error})"
+    dead = ", ".join(map(str, missing))
+    return f"rank {dead} of {world.size} died without a word" if missing else "the connection between the ranks broke"
+
+
+def _quietly(store: Any, key: str, text: str) -> None:
+    try:
+        store.set(key, text)
+    except RuntimeError:
+        log.warning("could not tell the other ranks")
+
+
+def wrap(network: nn.Module, world: World) -> nn.Module:
+    """The network with gradients averaged over the ranks (DistributedDataParallel); itself if that is not needed.
+
+    Alone it is not, nor where the weights are split (FSDP2 averages) or none of them learns.
+    """
+    parameters = list(network.parameters())
+    if (
+        world.size == 1
+        or any(isinstance(p, DTensor) for p in parameters)
+        or not any(p.requires_grad for p in parameters)
+    ):
+        return network
+    ids = [world.device.index] if world.device.type in ("cuda", "npu") else None
+    return nn.parallel.DistributedDataParallel(network, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def barrier(world: World) -> None:
+    """Wait for the others."""
+    if world.size > 1:
+        dist.barrier()
+
+
+def from_first(value: Any, world: World) -> Any:
+    """A plain value (numbers, text, lists, dictionaries) of rank 0, on every rank."""
+    if world.size == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, device=world.device)
+    return box[0]
+
+
+def broadcast_parameters(network: nn.Module, world: World) -> None:
+    """Give every rank the first one's parameters and buffers (batch norm statistics are each rank's own)."""
+    if world.size > 1:
+        with torch.no_grad():
+            for value in network.state_dict().values():
+                if not isinstance(value, DTensor):  # split weights are nobody's own
+                    dist.broadcast(value, 0)
+
+
+def mean(value: Tensor, world: World) -> Tensor:
+    """The mean over the ranks of a value each has, without gradient."""
+    return RankGroup().sum(value.detach().clone()) / world.size if world.size > 1 else value.detach()
+
+
+def share(count: int, world: World) -> slice:
+    """The part of `count` things this rank does, in order; parts differ by at most one."""
+    return slice(count * world.rank // world.size, count * (world.rank + 1) // world.size)
+
+
+class _AllGather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, counts: list[int], rank: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        start = sum(counts[:rank])
+        ctx.rows = slice(start, start + len(value))
+        return RankGroup().gather(value, counts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return RankGroup().sum(gradient.contiguous().clone())[ctx.rows], None, None
+
+
+def all_gather(value: Tensor, world: World) -> Tensor:
+    """The rows of every rank, in their order, with gradient; ranks may have different numbers of rows.
+
+    The gradient of this rank's rows is the sum over the ranks of what each wants of them. With
+    DistributedDataParallel's average, that is the gradient of the mean of the ranks' losses, whether each computes the
+    loss of its own anchors or all the same loss of the whole batch (global triplet mining).
+    """
+    if world.size == 1:
+        return value
+    counts = RankGroup().counts(len(value), value.device)
+    return _AllGather.apply(value, counts, world.rank)  # pyright: ignore[reportReturnType]
+
+
+class SharedEmbedder:
+    """An embedder whose work is shared: every rank is asked for the same crops, embeds its part, gets all rows.
+
+    Args:
+        embedder: the embedder of this rank.
+        world: who shares.
+    """
+
+    def __init__(self, embedder: Embedder, world: World) -> None:
+        self.embedder, self.world = embedder, world
+        self.dim = embedder.dim
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        """Unit rows (N, D) of crops uint8 (N, H, W, 3) RGB; all ranks must call it with the same crops."""
+        if self.world.size == 1:
+            return self.embedder.embed(crops)
+        part = crops[share(len(crops), self.world)]
+        own = self.embedder.embed(part) if len(part) else np.zeros((0, self.dim), np.float32)
+        rows = torch.from_numpy(np.ascontiguousarray(own)).to(self.world.device)
+        return all_gather(rows, self.world).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Evaluations compared in pairs, by seeds, by their hardest comparisons."""

@@ -1,0 +1,1 @@
+"""Protocols: what is compared, and how it is judged."""

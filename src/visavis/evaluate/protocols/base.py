@@ -1,0 +1,76 @@
+"""What a protocol is: it names pictures, turns their embeddings into scores, and scores into figures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.evaluate.embedding import Embeddings
+from visavis.evaluate.report.figures import Plot
+from visavis.evaluate.report.tables import Table
+
+Scores = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to judge: a preset's name, the bootstrap's replicates (0 = none) and its seed, and the rates to report.
+
+    `group_fmr` is the false match rate, over everybody, at whose threshold groups are compared.
+    """
+
+    preset: str | None = None
+    bootstrap: int = 1000
+    seed: int = 0
+    group_fmr: float = 1e-3
+    fmrs: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+
+
+@dataclass(frozen=True)
+class ErrorExample:
+    """Two pictures, by index, that the model got most wrong, or found hardest."""
+
+    reference: int
+    probe: int
+    caption: str
+    group: str
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """The figures (JSON keys), tables, plots and most telling comparisons of one protocol."""
+
+    results: Mapping[str, Any]
+    tables: tuple[Table, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    mistakes: tuple[ErrorExample, ...] = field(default=())
+
+
+class EvaluationProtocol(ABC):
+    """A protocol never sees the model: it gets embeddings, makes scores (saved at once), and judges those scores."""
+
+    name: str
+    images: tuple[str, ...]
+    use_norms: bool = False
+
+    @abstractmethod
+    def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
+        """Arrays from which `judge` computes everything; a NaN similarity was not acquired."""
+
+    @abstractmethod
+    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+        """The figures of the scores."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the protocol consists of, for the report."""
+        return {"images": len(self.images)}
+
+
+def finite_count(similarities: npt.NDArray[Any]) -> int:
+    """How many comparisons could be made."""
+    return int(np.count_nonzero(np.isfinite(similarities)))

@@ -1,0 +1,185 @@
+"""Closed-set identification: every probe shows someone enrolled; is it whom the model says? (reference-systems D11)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from visavis.data.sources.lists import open_list
+from visavis.errors import ProtocolError
+from visavis.evaluate.embedding import Embeddings
+from visavis.evaluate.protocols.base import ErrorExample, EvaluationProtocol, EvaluationSettings, ProtocolResult, Scores
+from visavis.evaluate.protocols.loading import LoadedProtocol, ManySources, ProtocolArgs
+from visavis.evaluate.report.figures import Plot, Series
+from visavis.evaluate.report.tables import Table, percent, percent_range
+from visavis.metrics.intervals import subject_interval, wilson
+from visavis.types import FloatArray, IntArray
+
+_RANKS = (1, 5, 10)
+_MISTAKES = 12
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class ClosedSet(EvaluationProtocol):
+    """Rank of the true person among all enrolled, by cosine to the mean embedding of each.
+
+        class vector = unit(Σ embeddings of the person's enrolled pictures),  rank = 1 + #{others at least as similar}
+
+    The reference takes the classifier trained along with the network for the class vectors; a recogniser is shipped
+    without it and people are enrolled later, so that means of embeddings stand in its place. Ties count against the
+    model. `enrolled` and `probes` number `images`; `label` (images,) says who is on each.
+    """
+
+    images: tuple[str, ...]
+    label: IntArray
+    enrolled: IntArray
+    probes: IntArray
+    people: tuple[str, ...]
+    name: str = "closed-set"
+
+    def describe(self) -> dict[str, Any]:
+        """Counts of people and pictures."""
+        return {"people": len(self.people), "enrolled": len(self.enrolled), "probes": len(self.probes)}
+
+    def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
+        """For each probe: rank of its person, who came first, and both similarities; rank 0 = not acquired."""
+        centres = self._centres(embedded.vectors)
+        rank, first = np.zeros(len(self.probes), np.int64), np.full(len(self.probes), -1, np.int64)
+        own, best = (np.full(len(self.probes), np.nan, np.float32) for _ in range(2))
+        acquired = np.flatnonzero(np.isfinite(embedded.vectors[self.probes]).all(axis=1))
+        for start in range(0, len(acquired), _CHUNK):
+            part = acquired[start : start + _CHUNK]
+            similarity = embedded.vectors[self.probes[part]] @ centres.T
+            true = self.label[self.probes[part]]
+            mine = similarity[np.arange(len(part)), true]
+            rank[part] = (similarity >= mine[:, None]).sum(axis=1)  # itself among them; NaN never is
+            first[part] = np.where(rank[part] == 1, true, np.nanargmax(_without(similarity, true), axis=1))
+            own[part], best[part] = mine, similarity[np.arange(len(part)), first[part]]
+        return {
+            "rank": rank,
+            "first": first,
+            "label": self.label[self.probes],
+            "similarity": own,
+            "similarity_first": best,
+            "probe": self.probes,
+        }
+
+    def _centres(self, vectors: FloatArray) -> FloatArray:
+        """Unit class vectors (C, D); a person none of whose pictures was acquired has NaN and is never first."""
+        enrolled = self.enrolled[np.isfinite(vectors[self.enrolled]).all(axis=1)]
+        if not len(enrolled):
+            raise ProtocolError("not one enrolled picture could be embedded")
+        sums = np.zeros((len(self.people), vectors.shape[1]), np.float64)
+        np.add.at(sums, self.label[enrolled], vectors[enrolled])
+        length = np.linalg.norm(sums, axis=1, keepdims=True)
+        sums[length[:, 0] == 0] = np.nan
+        return (sums / np.where(length == 0, 1, length)).astype(np.float32)
+
+    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+        """Top-1, top-5 and top-10 with intervals over probes and over people, the mean over people, and the CMC."""
+        rank, label = scores["rank"], scores["label"]
+        right = rank == 1
+        per_person = np.bincount(label, right, len(self.people)) / np.maximum(
+            np.bincount(label, None, len(self.people)), 1
+        )
+        probed = np.bincount(label, minlength=len(self.people)) > 0
+        accuracy = float(right.mean())
+        drawn = subject_interval(right, label, replicates=settings.bootstrap, seed=settings.seed)
+        by_rank = {str(k): float(((rank >= 1) & (rank <= k)).mean()) for k in _RANKS if k == 1 or k < len(self.people)}
+        results: dict[str, Any] = {
+            "comparisons": {
+                "probes": len(rank),
+                "people": len(self.people),
+                "failed_to_acquire": int((rank == 0).sum()),
+            },
+            "accuracy": {
+                "mean": accuracy,
+                "std": float(per_person[probed].std()),
+                "std_over": "people",
+                "interval": list(wilson(int(right.sum()), len(rank))),
+                "interval_people": None if drawn is None else list(drawn),
+                "mean_over_people": float(per_person[probed].mean()),
+            },
+            "rank_1": accuracy,
+            "top": by_rank,
+            "chance": 1 / len(self.people),
+        }
+        rows = [
+            (f"top-{k}", percent(v), percent_range(wilson(round(v * len(rank)), len(rank))), "")
+            for k, v in by_rank.items()
+        ]
+        rows[0] = (*rows[0][:3], percent_range(drawn))
+        rows.append(("top-1, mean over people", percent(results["accuracy"]["mean_over_people"]), "", ""))
+        note = f"{len(rank):,} probes of {int(probed.sum()):,} of {len(self.people):,} enrolled people"
+        if results["comparisons"]["failed_to_acquire"]:
+            note += f"; {results['comparisons']['failed_to_acquire']:,} could not be acquired and count as wrong"
+        table = Table(
+            f"Closed-set identification among {len(self.people):,} people",
+            ("figure", "value", "95 % (probes)", "95 % (people)"),
+            tuple(rows),
+            note + ".",
+        )
+        return ProtocolResult(results, (table,), (_cmc(rank, len(self.people)),), self._mistakes(scores))
+
+    def _mistakes(self, scores: Scores) -> tuple[ErrorExample, ...]:
+        """The wrong answers given most surely, each beside an enrolled picture of the person named."""
+        wrong = np.flatnonzero((scores["rank"] > 1) & np.isfinite(scores["similarity_first"]))
+        margin = scores["similarity_first"][wrong] - scores["similarity"][wrong]
+        shown = []
+        for i in wrong[np.argsort(-margin, kind="stable")][:_MISTAKES]:
+            named = int(scores["first"][i])
+            example = self.enrolled[self.label[self.enrolled] == named]
+            if len(example):
+                caption = f"taken for {self.people[named]}: {scores['similarity_first'][i]:.3f}"
+                shown.append(ErrorExample(int(example[0]), int(scores["probe"][i]), caption, "Taken for another"))
+        return tuple(shown)
+
+
+def _without(similarity: FloatArray, true: IntArray) -> FloatArray:
+    """Similarities with the true person's taken out, so that a tie is lost."""
+    other = np.where(np.isnan(similarity), -np.inf, similarity)
+    other[np.arange(len(true)), true] = -np.inf
+    return other
+
+
+def _cmc(rank: IntArray, people: int) -> Plot:
+    """Share of probes whose person is among the first k."""
+    k = np.arange(1, min(people, 100) + 1)
+    acquired = np.sort(rank[rank > 0])
+    reached = np.searchsorted(acquired, k, "right") / len(rank)
+    series = (Series("model", k.astype(float), reached, "step"),)
+    return Plot("cmc", "CMC", "rank", "identification rate", series, ("log", "linear"))
+
+
+def load_closed_set(request: ProtocolArgs) -> LoadedProtocol:
+    """SRC/train.txt enrols, SRC/valid.txt probes: `path label` lines, as `visavis prepare --youtube-faces` writes.
+
+    Raises:
+        ProtocolError: a list is missing, a probe of somebody not enrolled, a picture in both, or one person only.
+    """
+    enrol, probe = request.data / "train.txt", request.data / "valid.txt"
+    for listed in (enrol, probe):
+        if not listed.is_file():
+            raise ProtocolError(
+                f"{listed}: closed-set wants SRC/train.txt (pictures enrolled) and SRC/valid.txt (probes), "
+                "`path TAB label` lines; visavis prepare --youtube-faces writes both"
+            )
+    known, asked = open_list(enrol), open_list(probe)
+    rows = {person: label for label, person in enumerate(known.identities)}
+    strangers = [person for person in asked.identities if person not in rows]
+    if strangers:
+        raise ProtocolError(f"{probe}: label {strangers[0]!r} ({len(strangers)} in all) is not enrolled by {enrol}")
+    if len(rows) < 2:
+        raise ProtocolError(f"{enrol}: identification wants at least two people, got {len(rows)}")
+    both = set(known.names) & set(asked.names)
+    if both:
+        raise ProtocolError(f"{probe}: {min(both)!r} ({len(both)} pictures in all) is among the enrolled pictures")
+    names = (*(f"enrol/{name}" for name in known.names), *(f"probe/{name}" for name in asked.names))
+    moved = np.array([rows[person] for person in asked.identities], np.int64)
+    label = np.concatenate([known.labels, moved[asked.labels]])
+    count = len(known.names)
+    protocol = ClosedSet(names, label, np.arange(count), np.arange(count, len(names)), known.identities)
+    return LoadedProtocol(protocol, ManySources({"enrol": known, "probe": asked}), (enrol, probe))

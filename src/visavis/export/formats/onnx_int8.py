@@ -1,0 +1,153 @@
+"""int8 for ONNX Runtime: static QDQ quantisation, weights per channel, activation ranges from calibration crops."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import HistogramCalibrater, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from visavis.errors import ModelFormatError, unknown_name
+from visavis.export.formats.registry import ExportInfo, plain_onnx
+from visavis.export.gates.parity import Crops, crops_of
+from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
+from visavis.export.onnx.compact import compact
+from visavis.export.onnx.files import Input, set_metadata, write_onnx
+from visavis.export.onnx.graph import Array
+from visavis.models.onnx import GraphEmbedder, OnnxEmbedder
+from visavis.types import ByteArray
+
+if TYPE_CHECKING:
+    from visavis.export.model import ExportModel
+    from visavis.export.pipeline import Options, ProgressCallback
+
+RANGES = {
+    "minmax": (CalibrationMethod.MinMax, {}),
+    "moving": (CalibrationMethod.MinMax, {"moving_average": True}),
+    "entropy": (CalibrationMethod.Entropy, {"num_bins": 512, "num_quantized_bins": 256}),  # 128 of 128 leave no choice
+    "percentile": (CalibrationMethod.Percentile, {"percentile": 99.99}),
+}
+QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Relu", "LeakyRelu")
+
+
+def layout(model: ExportModel, crops: ByteArray, pixels: Input) -> Array:
+    """Crops (N, H, W, 3) as the graph takes them."""
+    if isinstance(model.reference, GraphEmbedder):
+        return model.reference.layout(crops)
+    return crops if pixels == "uint8" else np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32)
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self, name: str, batches: list[Array]) -> None:
+        self.feeds = iter([{name: batch} for batch in batches])
+
+    def get_next(self) -> dict[str, Array] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return next(self.feeds, None)
+
+
+def calibrate(model: onnx.ModelProto, batches: list[Array], ranges: str) -> Any:
+    """The range of every activation over calibration batches.
+
+    Args:
+        model: the float32 graph.
+        batches: crops in its own layout.
+        ranges: minmax (extremes), moving (mean of the batches' extremes), entropy (Kullback–Leibler of histograms)
+            or percentile (99.99).
+
+    Raises:
+        ModelFormatError: unknown `ranges`.
+    """
+    if ranges not in RANGES:
+        raise ModelFormatError(unknown_name("--ranges", ranges, RANGES))
+    method, extra = RANGES[ranges]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "float.onnx"
+        onnx.save(model, source)
+        calibrator = create_calibrator(
+            source, list(QUANTISED), str(Path(folder) / "augmented.onnx"), calibrate_method=method, extra_options=extra
+        )
+        if calibrator is None:
+            raise ModelFormatError("ONNX Runtime offers no calibrator")
+        name = model.graph.input[0].name
+        with contextlib.redirect_stdout(io.StringIO()):  # it tells of every call
+            if isinstance(calibrator, HistogramCalibrater):  # keeps every activation of what one call reads
+                for batch in batches:
+                    calibrator.collect_data(_Reader(name, [batch]))
+            else:
+                calibrator.collect_data(_Reader(name, batches))
+            return calibrator.compute_data()
+
+
+def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onnx.ModelProto:
+    """QDQ: uint8 activations, int8 weights by channel, the named layers left in float32."""
+    log = logging.getLogger()
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        quantizer = QDQQuantizer(
+            onnx.ModelProto.FromString(model.SerializeToString()),
+            True,
+            False,
+            QuantType.QInt8,
+            QuantType.QUInt8,
+            ranges,
+            [],
+            in_float,
+            list(QUANTISED),
+            {"ActivationSymmetric": False, "WeightSymmetric": True},
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    finally:
+        log.setLevel(level)
+    made = quantizer.model.model
+    del made.metadata_props[:]
+    return made
+
+
+def write_int8_onnx(
+    model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
+) -> ExportInfo:
+    """Calibrate, quantise, and keep sensitive layers in float until the accuracy budget holds."""
+    from visavis.export.onnx.prelu import rewrite_prelu
+
+    crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
+    graph = rewrite_prelu(plain_onnx(model, options))
+    layers = {node.name for node in graph.graph.node}
+    if "" in layers:
+        raise ModelFormatError("int8 needs a graph whose nodes have names; this one has nameless ones")
+    count = len(crops.pictures)
+    size = next(n for n in range(10, 0, -1) if count % n == 0)  # the histograms want batches of one size
+    batches = [layout(model, crops.pictures[i : i + size], options.pixels) for i in range(0, count, size)]
+    say(f"calibrating on {len(crops.pictures)} crops of {crops.origin}")
+    ranges = calibrate(graph, batches, options.ranges)
+
+    def build(in_float: list[str]) -> tuple[onnx.ModelProto, OnnxEmbedder]:
+        made = compact(quantize(graph, ranges, in_float=in_float))
+        set_metadata(made, model.card, pixels=options.pixels)
+        write_onnx(path, made)
+        return made, OnnxEmbedder(path)
+
+    _, kept, judged = hold_budget(
+        build,
+        lambda: rank_layers(graph, np.concatenate(batches)[:16]),
+        before=before,
+        pairs=options.pairs,
+        max_drop=options.max_drop,
+        say=say,
+    )
+    facts = {
+        "opset": graph.opset_import[0].version,
+        "calibration": {"crops": len(crops.pictures), "from": crops.origin, "ranges": options.ranges},
+        "in_float": kept,
+    }
+    notes = [f"calibrated on {len(crops.pictures)} crops of {crops.origin}", f"left in float: {describe(kept)}"]
+    return ExportInfo(facts, notes, judged)

@@ -1,0 +1,82 @@
+"""int8 for OpenVINO, by NNCF: weights per channel, activations per tensor, biases corrected."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visavis.errors import ModelFormatError
+from visavis.export.formats.onnx_int8 import layout
+from visavis.export.formats.openvino import convert, save, set_card
+from visavis.export.formats.registry import ExportInfo, plain_onnx
+from visavis.export.gates.parity import Crops, crops_of
+from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
+from visavis.models.openvino import OpenVinoEmbedder
+from visavis.types import Embedder
+
+if TYPE_CHECKING:
+    from visavis.export.model import ExportModel
+    from visavis.export.pipeline import Options, ProgressCallback
+
+
+def import_nncf() -> Any:
+    """The nncf package.
+
+    Raises:
+        ModelFormatError: not installed; says which extra to install.
+    """
+    try:
+        import nncf
+    except ModuleNotFoundError as error:
+        raise ModelFormatError(
+            "int8 for OpenVINO needs nncf, which is not installed; pip install 'visavis[openvino]'"
+        ) from error
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    return nncf
+
+
+def write_int8_openvino(
+    model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
+) -> ExportInfo:
+    """Quantise with NNCF and keep sensitive layers in float until the accuracy budget holds."""
+    nncf = import_nncf()
+    crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
+    graph = plain_onnx(model, options)
+    batch = layout(model, crops.pictures, options.pixels)
+    rows = [batch[i : i + 1] for i in range(len(batch))]
+
+    def build(in_float: list[str]) -> tuple[Path, Embedder]:
+        # OpenVINO calls the convolution of ONNX's `name` either so or `name/WithoutBiases`.
+        patterns = [f"{re.escape(name)}(/.*)?" for name in in_float]
+        ignored = nncf.IgnoredScope(patterns=patterns, validate=False) if patterns else None
+        with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws bars of its own
+            made = nncf.quantize(
+                convert(graph),
+                nncf.Dataset(rows),
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(rows),
+                ignored_scope=ignored,
+            )
+        set_card(made, model.card, pixels=options.pixels)
+        save(made, path)
+        return path, OpenVinoEmbedder(path, batch_size=32)
+
+    say(f"quantising, calibrated on {len(rows)} crops of {crops.origin}")
+    _, kept, judged = hold_budget(
+        build,
+        lambda: rank_layers(graph, batch[:16]),
+        before=before,
+        pairs=options.pairs,
+        max_drop=options.max_drop,
+        say=say,
+    )
+    facts = {
+        "calibration": {"crops": len(rows), "from": crops.origin, "ranges": "nncf mixed"},
+        "in_float": kept,
+    }
+    notes = [f"calibrated on {len(rows)} crops of {crops.origin}", f"left in float: {describe(kept)}"]
+    return ExportInfo(facts, notes, judged)

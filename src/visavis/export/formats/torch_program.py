@@ -1,0 +1,94 @@
+"""torch.export programs (.pt2): the graph from pixels to feature, for AOTInductor, ExecuTorch and torch itself."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.errors import ModelFormatError
+from visavis.models.card import ModelCard
+from visavis.models.onnx import CARD_KEY, INPUT_KEY, GraphEmbedder
+
+if TYPE_CHECKING:
+    from visavis.export.formats.registry import ExportInfo
+    from visavis.export.model import ExportModel
+    from visavis.export.pipeline import Options, ProgressCallback
+
+
+def write_program(model: ExportModel, path: Path, options: Options, before: Any, say: ProgressCallback) -> ExportInfo:
+    """Trace the network with a symbolic batch and save the program with the card beside its code.
+
+    Raises:
+        ModelFormatError: the model is an .onnx file, or the network cannot be traced.
+    """
+    import torch
+
+    from visavis.export.formats.onnx import PixelNetwork
+    from visavis.export.formats.registry import ExportInfo
+    from visavis.export.onnx.files import cause_of
+
+    if model.network is None:
+        raise ModelFormatError("--format torch needs a model folder with weights, not an .onnx file")
+    wrapped = PixelNetwork(model.network, model.card.preprocess, pixels=options.pixels).eval()
+    dynamic = None if options.batch else ({0: torch.export.Dim("batch", min=1, max=65_536)},)
+    say("torch.export traces the network")
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(wrapped, (wrapped.example(options.batch or 3),), dynamic_shapes=dynamic)
+            torch.export.save(program, path, extra_files=_extra(model.card, options))
+    except Exception as error:  # torch.export raises errors of many kinds, all about the network
+        raise ModelFormatError(
+            f"torch.export cannot trace backbone {model.card.backbone}: {cause_of(error)}"
+        ) from error
+    return ExportInfo({"torch": torch.__version__, "batch": options.batch or "any"})
+
+
+def _extra(card: ModelCard, options: Options) -> dict[str, Any]:
+    return {CARD_KEY: card.to_json(), INPUT_KEY: f"{options.pixels} pixels"}
+
+
+def stamp_program(path: Path, card: ModelCard, options: Options) -> None:
+    """Replace the card of a written program."""
+    import torch
+
+    program = torch.export.load(path)
+    torch.export.save(program, path, extra_files=_extra(card, options))
+
+
+class ProgramEmbedder(GraphEmbedder):
+    """A .pt2 program run by torch.
+
+    Raises:
+        ModelFormatError: damaged, or without a card.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, batch_size: int = 64) -> None:
+        import torch
+
+        self.path = Path(path)
+        extra = {CARD_KEY: "", INPUT_KEY: ""}
+        try:
+            program = torch.export.load(self.path, extra_files=extra)
+        except Exception as error:  # torch raises RuntimeError, zipfile's and others on damaged bytes
+            raise ModelFormatError(
+                f"{self.path}: damaged or no torch.export program ({type(error).__name__})"
+            ) from error
+        if not extra[CARD_KEY]:
+            raise ModelFormatError(f"{self.path}: carries no model card")
+        card = ModelCard.from_json(str(extra[CARD_KEY]), name=str(self.path))
+        nhwc = str(extra[INPUT_KEY]).startswith("uint8")
+        super().__init__(card, name=str(self.path), flip=None, batch_size=batch_size, nhwc=nhwc, pixels=True)
+        self._module = program.module()
+
+    def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """One batch in the graph's own layout -> raw features (N, D)."""
+        import torch
+
+        with torch.inference_mode():
+            return self._module(torch.from_numpy(x)).float().numpy()

@@ -1,0 +1,136 @@
+"""Which layers suffer most from int8, and how many must stay in float until an accuracy budget holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import NodeProto, helper
+
+from visavis.errors import ModelFormatError
+from visavis.export.gates.accuracy import PairSet, judge
+from visavis.export.onnx.graph import Array, Graph
+from visavis.types import Embedder
+
+LAYERS = ("Conv", "Gemm", "MatMul")
+T = TypeVar("T")
+
+
+def layers_of(model: onnx.ModelProto) -> list[NodeProto]:
+    """The convolutions and dense layers with constant weights, in order."""
+    graph = Graph(onnx.ModelProto.FromString(model.SerializeToString()))
+    return [n for n in graph.nodes if n.op_type in LAYERS and n.input[1] in graph.constants]
+
+
+def rank_layers(model: onnx.ModelProto, batch: Array) -> list[str]:
+    """Layer names, most sensitive first: the mean 1 − cos of the embedding when that layer alone is int8.
+
+        x → Δ·(clip(round(x/Δ) + z, 0, 255) − z) on the layer's input, W → Δ_c·clip(round(W/Δ_c), ±127) per channel
+
+    Args:
+        model: the float32 graph.
+        batch: crops in the graph's own layout.
+    """
+    names = [node.name for node in layers_of(model)]
+    inputs = {node.name: node.input[0] for node in layers_of(model)}
+    ranges = _ranges(model, sorted(set(inputs.values())), batch)
+    base = _unit(_run(model, batch))
+    damage = {}
+    for name in names:
+        embedded = _unit(_run(_with_int8(model, name, ranges[inputs[name]]), batch))
+        damage[name] = float(np.mean(0.5 * ((embedded - base) ** 2).sum(1)))
+    return sorted(names, key=lambda name: -damage[name])
+
+
+def _run(model: onnx.ModelProto, batch: Array, outputs: Sequence[str] = ("embedding",)) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    known = [o.name for o in session.get_outputs()]
+    wanted = [name for name in outputs if name in known] or known[:1]
+    got = session.run(wanted, {session.get_inputs()[0].name: batch})
+    return got if len(outputs) > 1 else got[0]
+
+
+def _unit(feature: Array) -> Array:
+    feature = feature.astype(np.float64)
+    return feature / np.maximum(np.linalg.norm(feature, axis=1, keepdims=True), 1e-12)
+
+
+def _ranges(model: onnx.ModelProto, tensors: Sequence[str], batch: Array) -> dict[str, tuple[float, float]]:
+    exposed = onnx.ModelProto.FromString(model.SerializeToString())
+    own = {o.name for o in exposed.graph.output}
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors if t not in own)
+    values = _run(exposed, batch, [*tensors, next(iter(own))])
+    return {t: (min(0.0, float(v.min())), max(0.0, float(v.max()))) for t, v in zip(tensors, values, strict=False)}
+
+
+def _with_int8(model: onnx.ModelProto, name: str, span: tuple[float, float]) -> onnx.ModelProto:
+    graph = Graph(onnx.ModelProto.FromString(model.SerializeToString()))
+    node = next(n for n in graph.nodes if n.name == name)
+    step = max((span[1] - span[0]) / 255, 1e-12)
+    scale = graph.add_constant("probe_scale", np.array(step, np.float32))
+    zero = graph.add_constant("probe_zero", np.array(np.clip(round(-span[0] / step), 0, 255), np.uint8))
+    at = graph.nodes.index(node)
+    graph.nodes[at:at] = [
+        helper.make_node("QuantizeLinear", [node.input[0], scale, zero], ["probe_q"]),
+        helper.make_node("DequantizeLinear", ["probe_q", scale, zero], ["probe_x"]),
+    ]
+    weight = graph.constants[node.input[1]].astype(np.float64)
+    axes = tuple(range(1, weight.ndim)) if node.op_type == "Conv" else None
+    delta = np.maximum(np.abs(weight).max(axis=axes, keepdims=True), 1e-12) / 127
+    node.input[1] = graph.add_constant(
+        "probe_w", (np.clip(np.round(weight / delta), -127, 127) * delta).astype(np.float32)
+    )
+    node.input[0] = "probe_x"
+    return graph.finish()
+
+
+def hold_budget(
+    build: Callable[[list[str]], tuple[T, Embedder]],
+    ranked: Callable[[], list[str]],
+    *,
+    before: dict[str, Any] | None,
+    pairs: PairSet | None,
+    max_drop: float | None,
+    say: Callable[[str], None],
+) -> tuple[T, list[str], dict[str, Any] | None]:
+    """Quantise with 0, 1, 2, 4, 8 ... of the most sensitive layers left in float until the accuracy budget holds.
+
+    Args:
+        build: quantises with the named layers left in float; gives the artefact and an embedder of it.
+        ranked: layer names, most sensitive first; called only when the budget does not hold at once.
+        before: what the weights reach on `pairs`.
+        pairs: the pair set; without one the first artefact is taken as it is.
+        max_drop: points of accuracy that may be lost; None = any.
+        say: told of each try.
+
+    Returns:
+        The artefact, the layers left in float, and its judgement on the pairs.
+
+    Raises:
+        ModelFormatError: even with every layer but a few in float the budget does not hold.
+    """
+    kept: list[str] = []
+    order: list[str] = []
+    while True:
+        artefact, embedder = build(kept)
+        if pairs is None or before is None:
+            return artefact, kept, None
+        found = judge(embedder, pairs)
+        lost = 100 * (before["accuracy"] - found["accuracy"])
+        say(f"int8 with {len(kept)} layers in float: {100 * found['accuracy']:.2f} %, {lost:+.2f} points lost")
+        if max_drop is None or lost <= max_drop + 1e-9:
+            return artefact, kept, found
+        order = order or ranked()
+        if len(kept) >= len(order):
+            raise ModelFormatError(f"int8 loses {lost:.2f} points whatever stays in float; allowed are {max_drop:g}")
+        kept = order[: max(1, 2 * len(kept))]
+
+
+def describe(names: Sequence[str]) -> str:
+    """A short list of layers for the user."""
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "none"

@@ -1,0 +1,68 @@
+"""ONNX files in and out, and the card in their metadata; needs no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from visavis.errors import ModelFormatError
+from visavis.models.card import ModelCard, write_atomically
+from visavis.models.onnx import CARD_KEY, INPUT_KEY
+
+Exporter = Literal["torchscript", "dynamo"]
+Input = Literal["uint8", "float", "normalised"]
+OPSETS = range(17, 24)
+
+
+def set_metadata(model: onnx.ModelProto, card: ModelCard, *, pixels: Input) -> None:
+    """Store the card and what the input holds, replacing what was there; a foreign graph's is said by absence."""
+    kept = [p for p in model.metadata_props if p.key not in (CARD_KEY, INPUT_KEY)]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    values = {CARD_KEY: card.to_json()}
+    if pixels != "normalised":
+        values[INPUT_KEY] = f"{pixels} pixels"
+    for key, value in values.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+def write_onnx(path: str | os.PathLike[str], model: onnx.ModelProto) -> None:
+    """Write an ONNX model atomically.
+
+    Raises:
+        ModelFormatError: beyond protobuf's 2 GB.
+        DataError: the folder cannot be written.
+    """
+    try:
+        data = model.SerializeToString()
+    except Exception as error:  # protobuf's own EncodeError
+        raise ModelFormatError(f"{path}: the graph exceeds the 2 GB an .onnx file may hold ({error})") from error
+    write_atomically(Path(path), data)
+
+
+def read_onnx(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Read an ONNX model.
+
+    Raises:
+        ModelFormatError: missing, truncated or no ONNX file.
+    """
+    try:
+        model = onnx.load_model_from_string(Path(path).read_bytes())
+        onnx.checker.check_model(model)
+    except OSError as error:
+        raise ModelFormatError(f"{path}: cannot read ({error.strerror})") from error
+    except Exception as error:  # protobuf's DecodeError and onnx's ValidationError
+        raise ModelFormatError(f"{path}: damaged or no ONNX file ({cause_of(error)})") from error
+    return model
+
+
+def cause_of(error: BaseException) -> str:
+    """The first line of the error at the root of a chain."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else error.__class__.__name__)[:300]

@@ -1,0 +1,1 @@
+"""Losses: heads (formulas), Partial FC (the machinery over classes), triplets."""

@@ -1,0 +1,23 @@
+"""Plain softmax: a linear classifier with bias."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from visavis.losses.head import Head, TargetLogit
+
+
+class Softmax(Head):
+    """Cross-entropy of a linear classifier: z_j = w_jᵀx + b_j for every class, nothing normalised.
+
+    Source: the softmax loss every other head starts from; rows D8 and M5 of the reference systems.
+    """
+
+    normalised = False
+
+    def __init__(self) -> None:
+        super().__init__(scale=1.0)
+
+    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+        """ψ(z) = z: the inner product itself."""
+        return TargetLogit(cosine)

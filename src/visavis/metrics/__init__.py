@@ -1,0 +1,1 @@
+"""Figures from arrays alone: error rates, folds, intervals, paired tests, identification, calibration, fusion."""

@@ -1,0 +1,194 @@
+"""Model folders and their networks: weights out, weights in, and a network as an Embedder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from visavis.backbones import build_backbone
+from visavis.errors import DataError, ModelFormatError, RecipeError
+from visavis.models.card import CARD, WEIGHTS, ModelCard, digest_of, find_model, read_card
+from visavis.types import ByteArray
+from visavis.vision.preprocessing import PreprocessSpec, fit_crops
+
+__all__ = ["TorchEmbedder", "load_model", "match_keys", "save_model"]
+
+
+def save_model(folder: str | os.PathLike[str], network: nn.Module, card: ModelCard) -> ModelCard:
+    """Write `weights.safetensors` and `card.json` so that a full disk or a crash leaves an older model whole.
+
+    Both files are written beside the old ones first and renamed only when both are safe on disk. The card's
+    `weights_digest` is set to the weights' SHA-256.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full.
+    """
+    home = Path(folder)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    data = save(tensors, metadata={"format": "pt"})  # a second key would be written in random order
+    parts: list[tuple[Path, Path]] = []
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        weights_part = home / (WEIGHTS + ".part")
+        parts.append((weights_part, home / WEIGHTS))
+        _write_safely(weights_part, data)
+        card = card.with_changes(weights_digest=digest_of(weights_part))
+        parts.append((home / (CARD + ".part"), home / CARD))
+        _write_safely(parts[-1][0], card.to_json().encode() + b"\n")
+        for part, final in parts:
+            part.replace(final)
+    except OSError as error:
+        for part, _ in parts:
+            part.unlink(missing_ok=True)
+        raise DataError(
+            f"{home}: cannot write the model ({error.strerror}); an older model there, if any, is untouched"
+        ) from error
+    return card
+
+
+def _write_safely(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_model(folder: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelCard]:
+    """Build the network a model folder's card names and fill it with the folder's weights, strictly; in eval mode.
+
+    Raises:
+        ModelFormatError: no card, damaged weights, weights that do not fit the backbone or not the card's digest.
+    """
+    home = find_model(folder)
+    if home.is_file():
+        raise ModelFormatError(f"{home}: expected a model folder with {WEIGHTS}, got an exported file without weights")
+    card = read_card(home)
+    path = home / WEIGHTS
+    if not path.is_file():
+        raise ModelFormatError(f"{path}: the model folder has no weights; expected {WEIGHTS} beside {CARD}")
+    if card.weights_digest and digest_of(path) != card.weights_digest:
+        raise ModelFormatError(
+            f"{path}: these are not the weights the card speaks of (another SHA-256); restore the file or import anew"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            file.keys()
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFormatError(f"{path}: damaged or no safetensors file ({error})") from error
+    try:
+        network = build_backbone(
+            card.backbone, size=card.preprocess.size, dim=card.embedding_dim, **dict(card.backbone_args)
+        )
+    except RecipeError as error:
+        raise ModelFormatError(f"{home / CARD}: {error}") from error
+    problem = match_keys(network, state)
+    if problem:
+        raise ModelFormatError(f"{path}: the weights do not fit backbone {card.backbone}: {problem}")
+    network.load_state_dict(state)
+    return network.to(device).eval(), card
+
+
+def match_keys(network: nn.Module, state: Mapping[str, Tensor], *, limit: int = 8) -> str:
+    """Say which keys are missing, unknown or of another shape; an empty text when `state` fits strictly."""
+    wanted = network.state_dict()
+    missing = [key for key in wanted if key not in state]
+    unknown = [key for key in state if key not in wanted]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    said = [
+        f"{len(keys)} {what}: {', '.join(keys[:limit])}{', ...' if len(keys) > limit else ''}"
+        for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+        if keys
+    ]
+    return "; ".join(said)
+
+
+class TorchEmbedder:
+    """A network as an Embedder: fits the crops, normalises once per batch into a reused buffer, fuses a mirrored view.
+
+        embedding = unit(f(x)),  unit(f(x) + f(mirror x))  or  unit([f(x), f(mirror x)])
+
+    for `spec.flip` none, sum and concat: raw features are fused, then scaled to length 1; a zero feature stays zero.
+
+    Args:
+        network: maps normalised float (N, 3, H, W) to raw features (N, D); is put into eval mode.
+        spec: how its pictures must look.
+        device: where the network runs.
+        batch_size: crops at once, at least 1.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: PreprocessSpec,
+        *,
+        device: str | torch.device = "cpu",
+        batch_size: int = 64,
+    ) -> None:
+        self.network = network.to(device).eval()
+        self.spec = spec
+        self.device = torch.device(device)
+        self.batch_size = max(1, int(batch_size))
+        self._mean = torch.tensor(spec.mean, device=self.device).view(1, 3, 1, 1)
+        self._scale = 1.0 / torch.tensor(spec.std, device=self.device).view(1, 3, 1, 1)
+        self._buffer = torch.empty(0)
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding: the network's, twice that when the mirrored view is concatenated."""
+        own: Any = self.network.dim
+        return int(own) * (2 if self.spec.flip == "concat" else 1)
+
+    def embed(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+        """Embed uint8 crops (N, H, W, 3), RGB, as float32 (N, D) with rows of length 1.
+
+        Raises:
+            DataError: crops of another type or shape.
+        """
+        features, _ = self.measure(crops)
+        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))
+
+    def features(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+        """The fused features (N, D) before they are scaled to length 1; their norm tells of a picture's quality."""
+        return self.measure(crops)[0]
+
+    def measure(self, crops: ByteArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The fused features (N, D), and the mean length (N,) of the views' raw features before they are fused."""
+        crops = fit_crops(crops, self.spec)
+        result, norms = np.empty((len(crops), self.dim), np.float32), np.empty(len(crops), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(crops), self.batch_size):
+                x = self._normalise(crops[start : start + self.batch_size])
+                part = slice(start, start + len(x))
+                views = [self.network(x).float()]
+                if self.spec.flip != "none":
+                    views.append(self.network(x.flip(3)).float())
+                norms[part] = torch.stack([v.norm(dim=1) for v in views]).mean(dim=0).cpu().numpy()
+                fused = torch.cat(views, 1) if self.spec.flip == "concat" else torch.stack(views).sum(dim=0)
+                result[part] = fused.cpu().numpy()
+        return result, norms
+
+    def _normalise(self, crops: ByteArray) -> Tensor:
+        if len(self._buffer) < len(crops):
+            shape = (len(crops), 3, *self.spec.size)
+            self._buffer = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
+        pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
+        x = self._buffer[: len(crops)]
+        x.copy_(pixels.flip(1) if self.spec.channels == "BGR" else pixels)
+        return x.sub_(self._mean).mul_(self._scale)

@@ -1,0 +1,188 @@
+"""Training pictures by index: decoded once when they fit the budget (decoded_cache/), otherwise as they are needed."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from visavis.data.decoded_cache.cache import CachedSource, fitted
+from visavis.data.decoded_cache.policy import cache_home, cached
+from visavis.data.sources import open_source
+from visavis.data.sources.base import Source
+from visavis.errors import DataError
+from visavis.train.recipe import DataRecipe
+from visavis.types import ByteArray, IntArray
+from visavis.vision.preprocessing import PreprocessSpec, place_frame
+
+log = logging.getLogger(__name__)
+Advance = Callable[[int, int], None]  # (done, total) of a long preparation
+
+
+class ImageDataset(ABC):
+    """Aligned uint8 pictures of one size with labels 0..C−1."""
+
+    labels: IntArray
+    num_classes: int
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def take(self, indices: IntArray) -> ByteArray:
+        """The pictures (B, H, W, 3) at `indices`; safe to call from several threads."""
+
+
+@final
+class InMemory(ImageDataset):
+    """ImageDataset held as one uint8 array (N, H, W, 3)."""
+
+    def __init__(self, array: ByteArray, labels: IntArray) -> None:
+        self.array, self.labels = array, labels
+        self.num_classes = int(labels.max()) + 1
+        self.size = (array.shape[1], array.shape[2])
+
+    def take(self, indices: IntArray) -> ByteArray:
+        """The pictures (B, H, W, 3) at `indices`."""
+        return self.array[indices]
+
+
+@final
+class FromSource(ImageDataset):
+    """ImageDataset of a source, brought to one size; decoded each time unless the source is a cache."""
+
+    def __init__(self, source: Source, size: tuple[int, int]) -> None:
+        self.source, self.size = source, size
+        self.labels = source.labels
+        self.num_classes = len(source.identities)
+
+    def take(self, indices: IntArray) -> ByteArray:
+        """The pictures (B, H, W, 3) at `indices`."""
+        if isinstance(self.source, CachedSource):
+            return self.source.take(indices)
+        return np.stack([fitted(self.source, int(i), self.size) for i in indices])
+
+
+def open_dataset(
+    recipe: DataRecipe, spec: PreprocessSpec, *, advance: Advance | None = None
+) -> tuple[ImageDataset, dict[str, object]]:
+    """The training pictures of a recipe and a description of them for the model card and the log.
+
+    Generated faces are moved to where crops of the spec's template have theirs.
+
+    Raises:
+        DataError: nothing there, a single identity, or a damaged picture (named).
+    """
+    parts: list[ImageDataset] = []
+    about: dict[str, object] = {}
+    if recipe.source:
+        source, dropped = kept_pictures(recipe)
+        about = {
+            "source": str(recipe.source),
+            "identities": len(source.identities),
+            "pictures": len(source),
+            "dropped_identities": dropped,
+            "skipped_files": len(source.skipped),
+        }
+        for name, reason in source.skipped[:20]:
+            log.warning("skipped %s: %s", name, reason)
+        if not len(source):
+            raise DataError(f"{recipe.source}: no identity has {recipe.min_images} pictures; lower data.min_images")
+        parts.append(_load(source, recipe, advance))
+    synthetic = recipe.synthetic
+    if synthetic.identities:
+        from visavis.synthetic import generate
+
+        people = range(synthetic.first_identity, synthetic.first_identity + synthetic.identities)
+        pictures, labels, _ = generate(
+            synthetic.seed,
+            people,
+            synthetic.images_per_identity,
+            size=parts[0].size[0] if parts else synthetic.size,
+            difficulty=synthetic.difficulty,
+            workers=recipe.workers,
+            progress=advance,
+        )
+        parts.append(InMemory(place_frame(pictures, spec), labels))
+        about["synthetic_identities"], about["synthetic_pictures"] = synthetic.identities, len(labels)
+    together = parts[0] if len(parts) == 1 else _join(parts)
+    if together.num_classes < 2:
+        raise DataError(f"{recipe.source}: training wants pictures of at least 2 identities, got 1")
+    return together, about
+
+
+def beside(path: str, source: str) -> Path:
+    """A list's path: as it is, or inside the data's folder where it is not found as it is."""
+    inside = Path(source) / path
+    return inside if not Path(path).exists() and inside.exists() else Path(path)
+
+
+def kept_pictures(recipe: DataRecipe) -> tuple[Source, int]:
+    """The pictures of `data.source` that `identities` and `min_images` leave, and how many identities are too rare."""
+    source = open_source(recipe.source)
+    if recipe.identities:
+        source = source.only(_names(beside(recipe.identities, recipe.source)))
+    return _frequent(source, recipe.min_images)
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read the identity list ({error})") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _frequent(source: Source, least: int) -> tuple[Source, int]:
+    counts = np.bincount(source.labels, minlength=len(source.identities))
+    kept = [name for name, count in zip(source.identities, counts, strict=True) if count >= least]
+    dropped = len(source.identities) - len(kept)
+    if dropped and kept:
+        log.info("%d identities with fewer than %d pictures are left out", dropped, least)
+    if not kept:
+        raise DataError(f"{source.path}: no identity has {least} pictures; lower data.min_images")
+    return (source.only(kept) if dropped else source), dropped
+
+
+def _load(source: Source, recipe: DataRecipe, advance: Advance | None) -> ImageDataset:
+    height, width = source.image(0).shape[:2]
+    size = (int(height), int(width))
+    folder = (
+        cache_home() / "decoded" if recipe.cache == "auto" else None if recipe.cache == "memory" else Path(recipe.cache)
+    )
+    found = cached(
+        source, folder, size=size, budget=recipe.cache_gb * 1e9, workers=max(1, recipe.workers), progress=advance
+    )
+    return FromSource(found, size)
+
+
+@final
+class _Joined(ImageDataset):
+    """Several sets one after the other, with classes of their own each."""
+
+    def __init__(self, parts: list[ImageDataset]) -> None:
+        self.parts, self.size = parts, parts[0].size
+        firsts = np.cumsum([0, *(part.num_classes for part in parts)])
+        self.labels = np.concatenate([part.labels + first for part, first in zip(parts, firsts[:-1], strict=True)])
+        self.num_classes = int(firsts[-1])
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def take(self, indices: IntArray) -> ByteArray:
+        """The pictures (B, H, W, 3) at `indices`, each from its part."""
+        out = np.empty((len(indices), *self.size, 3), np.uint8)
+        of = np.searchsorted(self.starts, indices, side="right") - 1
+        for number, part in enumerate(self.parts):
+            chosen = of == number
+            out[chosen] = part.take(indices[chosen] - self.starts[number])
+        return out
+
+
+def _join(parts: list[ImageDataset]) -> ImageDataset:
+    if len({part.size for part in parts}) > 1:
+        raise DataError(f"training sets must have pictures of one size, got {[part.size for part in parts]}")
+    return _Joined(parts)

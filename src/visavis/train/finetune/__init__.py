@@ -1,0 +1,1 @@
+"""Starting from a trained network: layers, adapters, distillation, whitening, before and after."""

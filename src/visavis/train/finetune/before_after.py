@@ -1,0 +1,162 @@
+"""What a fine-tuning did: the model it started from and the one it ended with on the same pairs, with a paired test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from visavis.errors import RecipeError
+from visavis.evaluate.protocols.pairs import subjects_of
+from visavis.evaluate.report.tables import Table, number, percent
+from visavis.metrics.intervals import comparison_weights, percentile_interval, subject_weights
+from visavis.metrics.verification import VerificationMetrics, verify_pairs
+from visavis.train.dataset import Advance
+from visavis.train.recipe import Recipe
+from visavis.train.validation import ValidationSet, open_validation_set
+from visavis.types import Embedder, Pairs
+from visavis.vision.preprocessing import PreprocessSpec
+
+OWN, OLD = "own pairs", "old pairs (forgetting)"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same pairs.
+
+    `gained` comparisons only the second decides rightly, `lost` only the first; `p_value` is that of McNemar's exact
+    test, `interval` the 95 % interval of the difference in accuracy when subjects (else pairs) are drawn again.
+    """
+
+    name: str
+    before: VerificationMetrics
+    after: VerificationMetrics
+    gained: int
+    lost: int
+    p_value: float
+    interval: tuple[float, float]
+
+    @property
+    def difference(self) -> float:
+        """Accuracy after minus accuracy before."""
+        return self.after.accuracy - self.before.accuracy
+
+    def verdict(self) -> str:
+        """One sentence."""
+        low, high = self.interval
+        moved = f"{100 * self.difference:+.2f} points of accuracy, 95 % {100 * low:+.2f} to {100 * high:+.2f}"
+        if self.p_value >= 0.05:
+            said = "no change shown"
+        else:
+            said = "better" if self.gained > self.lost else "worse"
+        return f"{self.name}: {moved}; {self.gained} gained, {self.lost} lost, p = {self.p_value:.3g}: {said}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures of both models and of the test."""
+        return {
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "accuracy_difference": self.difference,
+            "accuracy_difference_interval": list(self.interval),
+            "gained": self.gained,
+            "lost": self.lost,
+            "p_value": self.p_value,
+        }
+
+
+def compare(
+    name: str,
+    before: VerificationMetrics,
+    after: VerificationMetrics,
+    pairs: Pairs,
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two verifications of the same pairs, each decided at its own folds' thresholds.
+
+    Raises:
+        RecipeError: too few pairs for folds.
+    """
+    if before.folds is None or after.folds is None:
+        raise RecipeError(f"{name}: a comparison needs pairs of both kinds in two folds at least")
+    right = [v.folds.match == v.genuine for v in (before, after) if v.folds is not None]
+    gained, lost = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
+    moved = right[1].astype(np.float64) - right[0]
+    return Comparison(
+        name, before, after, gained, lost, mcnemar(gained, lost), _interval(moved, pairs, replicates, seed)
+    )
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided exact p that gains and losses are equally likely: min(1, 2·P(X ≤ min(b, c))), X ~ Binomial(b + c, ½).
+
+    McNemar, Psychometrika 12, 1947, in its exact form.
+    """
+    n = gained + lost
+    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def _interval(moved: np.ndarray, pairs: Pairs, replicates: int, seed: int) -> tuple[float, float]:
+    """Percentiles of the mean of `moved` (N,) when subjects are drawn again, or pairs where subjects are not known."""
+    subjects = subjects_of(pairs)
+    reference, probe = subjects[pairs.reference], subjects[pairs.probe]
+    if min(reference.min(), probe.min()) < 0:
+        reference = probe = np.arange(len(moved))
+    means = []
+    drawn = subject_weights(int(max(reference.max(), probe.max())) + 1, replicates=replicates, seed=seed)
+    step = max(1, 2_000_000 // len(moved))
+    for start in range(0, replicates, step):
+        weights = comparison_weights(drawn[start : start + step], reference, probe)
+        total = weights.sum(1)
+        means.append((weights @ moved)[total > 0] / total[total > 0])
+    return percentile_interval(np.concatenate(means))
+
+
+def open_old_validation_set(
+    recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None = None
+) -> ValidationSet | None:
+    """The pairs of the forgetting check, `evaluate.old_pairs` of `evaluate.old_source`; None where none are named."""
+    wanted = recipe.evaluate
+    if not (wanted.old_source or wanted.old_pairs):
+        return None
+    if not wanted.old_source:
+        raise RecipeError("evaluate.old_pairs needs the folder of their pictures: --evaluate.old_source SRC")
+    return open_validation_set(
+        replace(recipe, evaluate=replace(wanted, source=wanted.old_source, pairs=wanted.old_pairs)),
+        spec,
+        advance=advance,
+    )
+
+
+def before_and_after(
+    before: Embedder, after: Embedder, judges: Sequence[tuple[str, ValidationSet]]
+) -> list[Comparison]:
+    """Both models on each set of pairs."""
+    found = []
+    for name, judge in judges:
+        was, now = (verify_pairs(model.embed(judge.crops), judge.pairs) for model in (before, after))
+        found.append(compare(name, was, now, judge.pairs))
+    return found
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Before and after, side by side; the note holds the verdicts."""
+    rows = []
+    for c in comparisons:
+        for label, was, now, show in (
+            ("accuracy", c.before.accuracy, c.after.accuracy, percent),
+            ("equal error rate", c.before.eer, c.after.eer, percent),
+            ("area under the ROC", c.before.auc, c.after.auc, lambda v: number(v, 5)),
+        ):
+            rows.append((f"{c.name}: {label}", show(was), show(now)))
+        for fmr, point in c.before.tmr_at_fmr.items():
+            later = c.after.tmr_at_fmr[fmr]
+            if point is not None and later is not None:
+                rows.append((f"{c.name}: TMR at FMR {fmr}", percent(point.tmr), percent(later.tmr)))
+    note = "\n".join(c.verdict() for c in comparisons)
+    return Table("Before and after fine-tuning", ("figure", "before", "after"), tuple(rows), note)

@@ -1,0 +1,105 @@
+"""What a run writes down: `metrics.jsonl`, `log.txt`, and TensorBoard events where that is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+LOG = "log.txt"
+
+
+class Observer:
+    """Told of a run's progress; the command line shows it, the default keeps still."""
+
+    def preparing(self, done: int, total: int) -> None:
+        """`done` of `total` pictures are ready."""
+
+    def started(self, step: int, total: int) -> None:
+        """The loop begins at `step` of `total`."""
+
+    def logged(self, record: dict[str, Any]) -> None:
+        """A line was added to metrics.jsonl."""
+
+    def stepped(self, step: int) -> None:
+        """An optimiser step was done (or skipped)."""
+
+
+class RunLogger:
+    """Appends records to the run folder; a resumed run first drops the lines past the step it resumes from.
+
+    All but the first of several ranks keep a silent one.
+    """
+
+    def __init__(self, run: Path, *, resume_from: int | None = None, silent: bool = False) -> None:
+        self._logger = logging.getLogger("visavis")
+        self._file = self._board = self._handler = None
+        if silent:
+            self._logger.setLevel(logging.WARNING)
+            return
+        path = run / METRICS
+        if resume_from is not None and path.is_file():
+            kept = [line for line in read_metrics(run) if line.get("step", 0) <= resume_from]
+            path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a" if resume_from is not None else "w", encoding="utf-8")
+        self._handler = logging.FileHandler(run / LOG, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        if self._logger.getEffectiveLevel() > logging.INFO:
+            self._logger.setLevel(logging.INFO)
+        self._logger.addHandler(self._handler)
+        self._board = _tensorboard(run)
+
+    def __enter__(self) -> RunLogger:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and self._handler is not None:  # into the file: whoever called tells the user
+            record = self._logger.makeRecord(self._logger.name, logging.ERROR, "", 0, "%s", (error,), None)
+            self._handler.handle(record)
+        self.close()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record (it has a `step`) and flush it."""
+        if self._file is None:
+            return
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in record.items():
+                if name != "step" and isinstance(value, int | float):
+                    self._board.add_scalar(name, value, record["step"])
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+        if self._handler is not None:
+            self._logger.removeHandler(self._handler)
+            self._handler.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of a run's metrics.jsonl; a half-written last line (the machine died) is left out."""
+    records: list[dict[str, Any]] = []
+    path = run / METRICS
+    if not path.is_file():
+        return records
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def _tensorboard(run: Path) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run / "tensorboard"))

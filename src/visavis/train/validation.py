@@ -1,0 +1,84 @@
+"""VerificationMetrics during training: the held-out pairs of a recipe, decoded once, judged as often as wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from visavis.data.pair_lists.base import check_pairs
+from visavis.data.pair_lists.reader import read_pairs
+from visavis.data.sources import open_source
+from visavis.errors import DataError
+from visavis.metrics.verification import VerificationMetrics, verify_pairs
+from visavis.train.dataset import Advance, beside
+from visavis.train.recipe import Recipe
+from visavis.types import ByteArray, Embedder, Pairs
+from visavis.vision.preprocessing import PreprocessSpec, fit_crops, place_frame
+
+# Held-out generated people start here, so that no training set of generated people can reach them.
+HELD_OUT_IDENTITY = 10_000_000
+
+
+class ValidationSet:
+    """Pairs and their pictures, already in the network's size."""
+
+    def __init__(self, held_out: Pairs, crops: ByteArray) -> None:
+        self.pairs, self.crops = held_out, crops
+
+    def __call__(self, embedder: Embedder) -> VerificationMetrics:
+        """Embed every picture once and verify the pairs."""
+        return verify_pairs(embedder.embed(self.crops), self.pairs)
+
+    @property
+    def images(self) -> Mapping[str, ByteArray]:
+        """Picture by name."""
+        return dict(zip(self.pairs.images, self.crops, strict=True))
+
+
+def open_validation_set(
+    recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None = None
+) -> ValidationSet | None:
+    """The held-out pairs a recipe names; None when it names none.
+
+    Raises:
+        DataError: a pair names a picture that is missing, or generated training people reach into the held-out ones.
+    """
+    wanted = recipe.evaluate
+    if wanted.source or wanted.pairs:
+        source = open_source(wanted.source or recipe.data.source)
+        listed = read_pairs(beside(wanted.pairs or "pairs.txt", wanted.source or recipe.data.source), wanted.dialect)
+        index = check_pairs(listed, source)
+        crops = np.stack([fit_crops(source.image(int(i))[None], spec)[0] for i in index])
+        return ValidationSet(listed, crops)
+    if not wanted.synthetic_identities:
+        return None
+    return synthetic_judge(recipe, spec, advance=advance)
+
+
+def synthetic_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None = None) -> ValidationSet:
+    """Pairs of generated people that no training set has."""
+    from visavis.synthetic import generate, pairs
+
+    wanted, synthetic = recipe.evaluate, recipe.data.synthetic
+    if synthetic.first_identity + synthetic.identities > HELD_OUT_IDENTITY:
+        raise DataError(f"data.synthetic must stay below identity {HELD_OUT_IDENTITY:,}: those above are held out")
+    people = range(HELD_OUT_IDENTITY, HELD_OUT_IDENTITY + wanted.synthetic_identities)
+    crops, _, _ = generate(
+        synthetic.seed,
+        people,
+        wanted.synthetic_images,
+        size=synthetic.size,
+        difficulty=synthetic.difficulty,
+        workers=recipe.data.workers,
+        progress=advance,
+    )
+    held_out = pairs(
+        wanted.synthetic_identities,
+        wanted.synthetic_images,
+        wanted.synthetic_pairs,
+        wanted.synthetic_folds,
+        seed=recipe.seed,
+        first_identity=HELD_OUT_IDENTITY,
+    )
+    return ValidationSet(held_out, fit_crops(place_frame(crops, spec), spec))

@@ -1,5 +1,0 @@
-"""Triplet learning: distances, miners, pools and the loss."""
-
-from visavis.triplets.miners import MINERS, Miner, build_miner
-
-__all__ = ["MINERS", "Miner", "build_miner"]

@@ -1,0 +1,1 @@
+"""Face detectors, which face of a picture is meant."""
