@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from visavis._moved import install
+
 __version__ = "0.1.0"
+install()
 
 if TYPE_CHECKING:
     from visavis.deploy.client import Client as Client

@@ -7,6 +7,7 @@ on first use, so that a caller who wants one does not import the plots of the ot
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,10 +34,15 @@ _HOMES = {
     "verify_pairs": "visavis.metrics.verification",
     "verify_scores": "visavis.metrics.verification",
 }
+_FORMER = {"Embedded": "Embeddings", "Settings": "EvaluationSettings", "Verification": "VerificationMetrics"}
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FORMER:
+        now = _FORMER[name]
+        warnings.warn(f"visavis.evaluate.{name} is now {now}", DeprecationWarning, stacklevel=2)
+        name = now
     if name not in _HOMES:
         raise AttributeError(f"module 'visavis.evaluate' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
     return getattr(importlib.import_module(_HOMES[name]), name)

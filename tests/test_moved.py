@@ -1,0 +1,50 @@
+"""Former import paths lead to the new rooms, with a warning."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from visavis._moved import MOVED
+
+
+@pytest.mark.parametrize("former", sorted(MOVED))
+def test_a_former_path_gives_the_very_module_and_warns(former):
+    pytest.importorskip("mindspore") if MOVED[former].endswith("mindspore_cells") else None
+    sys.modules.pop(former, None)
+    with pytest.warns(DeprecationWarning, match=f"{former} is now {MOVED[former]}"):
+        module = importlib.import_module(former)
+    assert module is importlib.import_module(MOVED[former])
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ("visavis.deploy.gallery.Gallery", "visavis.deploy.gallery.sqlite"),
+        ("visavis.evaluate.report.Report", "visavis.evaluate.report.report"),
+        ("visavis.data.sources.open_source", "visavis.data.sources.registry"),
+        ("visavis.data.validate.validate", "visavis.data.validate.validation"),
+        ("visavis.vision.detection.load_detector", "visavis.vision.detection.detectors"),
+        ("visavis.evaluate.protocols.PROTOCOLS", "visavis.evaluate.protocols.registry"),
+        ("visavis.export.formats.FORMATS", "visavis.export.formats.registry"),
+        ("visavis.train.finetune.FineTuning", "visavis.train.finetune.finetuning"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:visavis:DeprecationWarning")
+def test_a_room_still_gives_what_the_module_of_its_name_gave(former, now):
+    room, _, name = former.rpartition(".")
+    assert getattr(importlib.import_module(room), name) is getattr(importlib.import_module(now), name)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        importlib.import_module(room).nothing  # noqa: B018
+
+
+def test_importing_visavis_imports_neither_torch_nor_cv2():
+    code = "import sys, visavis; assert not {'torch', 'cv2', 'numpy'} & set(sys.modules), sorted(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_that_meant_two_things_are_found_by_their_former_one():
+    evaluate = importlib.import_module("visavis.evaluate")
+    with pytest.warns(DeprecationWarning, match=r"visavis\.evaluate\.Verification is now VerificationMetrics"):
+        assert evaluate.Verification is evaluate.VerificationMetrics
