@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visavis.deploy.gallery.encryption import KEY_VARIABLE, AesGcm, NoCipher
+from visavis.deploy.gallery.encryption import KEY_VARIABLE, AesGcm
 from visavis.deploy.gallery.index import fuse
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.sqlite import Gallery
@@ -408,35 +408,6 @@ def test_encrypted_galleries_hold_no_plain_name_note_or_picture_digest(tmp_path)
         receipt = gallery.forget(secrets[0])
         assert (receipt.complete, receipt.found) == (True, 0)
         assert [s.name for s in gallery.subjects()] == ["Robert Tables"]
-
-
-@pytest.mark.parametrize("key", [None, b"k" * 32])
-def test_a_gallery_of_format_1_is_brought_to_the_present_one(tmp_path, key):
-    seal = NoCipher() if key is None else AesGcm(key)
-    path = tmp_path / "g.db"
-    with Gallery(path, MODEL, create=True, seal=seal) as gallery:
-        gallery.enroll("Zebulon Quackenbush", unit(1), pictures=[b"digest of a picture"], consent="letter of May")
-    db = sqlite3.connect(path)  # as format 1 was: names, notes and digests plain, vectors sealed
-    db.execute("UPDATE subjects SET name = 'Zebulon Quackenbush', consent = 'letter of May'")
-    db.execute("UPDATE samples SET picture = ?", (b"digest of a picture",))
-    db.execute("ALTER TABLE subjects DROP COLUMN title")
-    db.execute("PRAGMA user_version = 1")
-    db.commit()
-    db.close()
-    if key is not None:
-        with pytest.raises(DataError, match=r"not encrypted yet.*type: visavis gallery"):
-            Gallery(path, MODEL, seal=seal, read_only=True)
-    else:
-        with Gallery(path, MODEL, seal=seal, read_only=True) as gallery:
-            assert gallery.subject("Zebulon Quackenbush").consent == "letter of May"
-    with Gallery(path, MODEL, seal=seal) as gallery:
-        assert gallery.store.version == 2
-        assert gallery.subject("Zebulon Quackenbush").consent == "letter of May"
-        assert gallery.enroll("Zebulon Quackenbush", unit(1), pictures=[b"digest of a picture"]).already == 1
-        if key is not None:
-            everything = b"".join(file.read_bytes() for file in gallery.store.files())
-            assert not [t for t in (b"Quackenbush", b"letter of", b"digest of a") if t in everything]
-        assert gallery.forget("Zebulon Quackenbush").complete
 
 
 def test_searching_goes_on_while_the_file_is_rewritten(gallery, monkeypatch):

@@ -58,10 +58,10 @@ def test_only_an_explicit_value_lengthens(gallery):
 
 def test_where_nothing_is_added_nothing_changes(gallery):
     first = gallery.enroll("Ada", unit(1), pictures=[b"p"], retention_days=30, consent="form 7").subject
-    generation = gallery.store.meta("generation")
+    generation = gallery.store.settings()["generation"]
     again = gallery.enroll("Ada", unit(1), pictures=[b"p"], retention_days=900, consent="anything goes")
     assert (again.added, again.already, again.subject) == (0, 1, first)
-    assert gallery.store.meta("generation") == generation
+    assert gallery.store.settings()["generation"] == generation
 
 
 @pytest.mark.parametrize("days", REFUSED)

@@ -15,15 +15,16 @@ import numpy.typing as npt
 
 from visavis.deploy.gallery.index import unit_vectors
 from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.names import clean_name, name_key
 from visavis.deploy.gallery.records import (
     Candidate,
     Enrolment,
     Forgotten,
     Identification,
     Merge,
+    SourceFile,
     Subject,
     UnknownSubject,
-    clean_name,
     decide,
 )
 from visavis.deploy.gallery.retention import DAY, checked_days, earliest, joined_notes
@@ -35,12 +36,17 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Samples:
-    """What is enrolled at once: unit vectors (n, D) and for each a weight, a mark of its picture and a crop."""
+    """What is enrolled at once: unit vectors (n, D) and for each a weight, a mark of its picture, a crop, its file.
+
+    `rated` says whether the weights are qualities, or 1 because nobody judged.
+    """
 
     vectors: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float64]
     marks: Sequence[bytes | None]
     crops: Sequence[bytes | None]
+    sources: Sequence[SourceFile | None]
+    rated: bool
 
     @classmethod
     def checked(
@@ -50,17 +56,20 @@ class Samples:
         weights: npt.ArrayLike | None,
         pictures: Sequence[bytes | None] | None,
         crops: Sequence[bytes | None] | None,
+        sources: Sequence[SourceFile | None] | None = None,
     ) -> Samples:
         """The arguments of `enroll`, or a DataError that says what does not fit."""
         vectors = unit_vectors(embeddings, dim)
         n = len(vectors)
         quality = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-        marks, kept = pictures or [None] * n, crops or [None] * n
-        if n == 0 or quality.shape != (n,) or len(marks) != n or len(kept) != n or not (quality > 0).all():
+        marks, kept, files = pictures or [None] * n, crops or [None] * n, sources or [None] * n
+        fits = quality.shape == (n,) and len(marks) == len(kept) == len(files) == n
+        if n == 0 or not fits or not (np.isfinite(quality) & (quality > 0)).all():
             raise DataError(
-                f"enrolling wants one positive weight, picture and crop for each of 1 or more samples, got {n}"
+                "enrolling wants one finite positive weight, picture, crop and source for each of 1 or more samples, "
+                f"got {n}"
             )
-        return cls(vectors, quality, marks, kept)
+        return cls(vectors, quality, marks, kept, files, weights is not None)
 
     def new(self, there: Collection[bytes]) -> list[int]:
         """Positions of the samples whose picture is not `there` and did not come before."""
@@ -95,6 +104,7 @@ class GalleryBase(ABC):
         weights: npt.ArrayLike | None = None,
         pictures: Sequence[bytes | None] | None = None,
         crops: Sequence[bytes | None] | None = None,
+        sources: Sequence[SourceFile | None] | None = None,
         consent: str = "",
         retention_days: float | None = None,
     ) -> Enrolment:
@@ -122,14 +132,23 @@ class GalleryBase(ABC):
         """After a subject's row changed, or it took over the samples of those `gone`."""
 
     def _label(self, name: str) -> str:
-        """What the column `name` holds for a name."""
-        return name
+        """What the column `key`, by which a subject is found, holds for a name."""
+        return name_key(name)
 
-    def _stored(self, name: str | None, consent: str | None) -> dict[str, Any]:
-        """Columns and values that hold a name and a consent note."""
-        return {key: value for key, value in {"name": name, "consent": consent}.items() if value is not None}
+    def _stored(self, name: str | None, consent: str | None, subject: int) -> dict[str, Any]:
+        """Columns and values that hold a name and a consent note of a subject."""
+        values = {"key": None if name is None else self._label(name), "name": name, "consent": consent}
+        return {column: value for column, value in values.items() if value is not None}
 
-    def _unsealed(self, crop: bytes) -> bytes:
+    def _whole(self, db: Any, subject: int) -> None:  # noqa: B027
+        """Raise StorageError when the row of a subject is damaged, if the store can tell."""
+
+    def _move(self, db: Any, samples: Sequence[int], subject: int) -> None:
+        """Give samples to another subject; call `_changed` for both after it."""
+        for sample in samples:
+            db.execute("UPDATE samples SET subject = ? WHERE id = ?", (subject, sample))
+
+    def _unsealed(self, crop: bytes, sample: int) -> bytes:
         return bytes(crop)
 
     @property
@@ -185,12 +204,14 @@ class GalleryBase(ABC):
             return self._find(db, who)
 
     def _find(self, db: Any, who: str | int, *, expired: bool = False) -> Subject:
-        column, value = ("id", who) if isinstance(who, int) else ("name", clean_name(who))
-        stored = value if isinstance(value, int) else self._label(value)
+        column, stored = ("id", who) if isinstance(who, int) else ("key", self._label(who))
         now = 0.0 if expired else time.time()
         row = db.execute(f"{self._columns} WHERE {column} = ? AND {LIVE}", (stored, now)).fetchone()
         if row is None:
-            raise UnknownSubject(f"{self.path}: nobody with {column} {value!r} is enrolled")
+            kind = "id" if column == "id" else "name"
+            raise UnknownSubject(f"{self.path}: nobody with {kind} {who!r} is enrolled")
+        if not expired:
+            self._whole(db, row[0])
         return Subject(*row)
 
     def crop(self, who: str | int) -> bytes | None:
@@ -198,10 +219,10 @@ class GalleryBase(ABC):
         with self._reading() as db:
             subject = self._find(db, who)
             row = db.execute(
-                "SELECT crop FROM samples WHERE subject = ? AND crop IS NOT NULL ORDER BY weight DESC LIMIT 1",
+                "SELECT crop, id FROM samples WHERE subject = ? AND crop IS NOT NULL ORDER BY weight DESC LIMIT 1",
                 (subject.id,),
             ).fetchone()
-        return None if row is None else self._unsealed(row[0])
+        return None if row is None else self._unsealed(row[0], row[1])
 
     def update(
         self,
@@ -220,10 +241,10 @@ class GalleryBase(ABC):
         days = None if retention_days is None else checked_days(retention_days)
         with self._writing() as db:
             subject = self._find(db, who)
-            values = self._stored(fresh, consent)
+            values = self._stored(fresh, consent, subject.id)
             if fresh is not None:
                 taken = db.execute(
-                    "SELECT id FROM subjects WHERE name = ? AND id != ?", (values["name"], subject.id)
+                    "SELECT id FROM subjects WHERE key = ? AND id != ?", (values["key"], subject.id)
                 ).fetchone()
                 if taken:
                     raise DataError(
@@ -254,9 +275,9 @@ class GalleryBase(ABC):
             for subject in gone:
                 rows = db.execute("SELECT id FROM samples WHERE subject = ? ORDER BY id", (subject.id,)).fetchall()
                 absorbed.append((subject, tuple(row[0] for row in rows)))
-                db.execute("UPDATE samples SET subject = ? WHERE subject = ?", (keep.id, subject.id))
+                self._move(db, absorbed[-1][1], keep.id)
                 db.execute("DELETE FROM subjects WHERE id = ?", (subject.id,))
-            values = self._stored(None, joined_notes(s.consent for s in (keep, *gone)))
+            values = self._stored(None, joined_notes(s.consent for s in (keep, *gone)), keep.id)
             values["expires"] = earliest(s.expires for s in (keep, *gone))
             parts = ", ".join(f"{column} = ?" for column in values)
             db.execute(f"UPDATE subjects SET {parts} WHERE id = ?", (*values.values(), keep.id))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
+import hashlib
 import hmac
 import os
+import zlib
 from typing import Protocol
 
 from visavis.errors import DataError
@@ -29,6 +32,10 @@ class Cipher(Protocol):
         """Always the same bytes for the same plain ones, to look them up by."""
         ...
 
+    def checksum(self, data: bytes, context: bytes) -> int:
+        """A number of at most 63 bits that changes when `data` does."""
+        ...
+
 
 class NoCipher:
     """No encryption."""
@@ -44,6 +51,10 @@ class NoCipher:
     def digest(self, plain: bytes, context: bytes) -> bytes:
         """The bytes themselves."""
         return plain
+
+    def checksum(self, data: bytes, context: bytes) -> int:
+        """CRC-32: finds every burst of up to 32 bits."""
+        return zlib.crc32(data)
 
 
 class AesGcm:
@@ -61,6 +72,7 @@ class AesGcm:
             raise DataError(f"{KEY_VARIABLE} must hold 32 bytes, got {len(key)}; make one with: {new_key_command()}")
         self._cipher = AESGCM(key)
         self._digest_key = hmac.digest(key, b"visavis: names and pictures", "sha256")
+        self._checksum_key = hmac.digest(key, b"visavis: rows", "sha256")
 
     def seal(self, plain: bytes, context: bytes) -> bytes:
         """Encrypt and authenticate."""
@@ -83,6 +95,16 @@ class AesGcm:
     def digest(self, plain: bytes, context: bytes) -> bytes:
         """HMAC-SHA-256 under a key derived from the sealing key: without it, names cannot be tried."""
         return hmac.digest(self._digest_key, context + b"\0" + plain, "sha256")
+
+    def checksum(self, data: bytes, context: bytes) -> int:
+        """Keyed BLAKE2b of 63 bits: without the key no other row fits."""
+        code = hashlib.blake2b(data, digest_size=8, key=self._checksum_key, salt=_short(context)).digest()
+        return int.from_bytes(code, "big") >> 1
+
+
+@functools.lru_cache(maxsize=64)
+def _short(context: bytes) -> bytes:
+    return hashlib.blake2b(context, digest_size=16).digest()
 
 
 def new_key_command() -> str:

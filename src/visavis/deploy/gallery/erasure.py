@@ -32,7 +32,7 @@ def delete(store: Store, ids: Sequence[int]) -> Traces:
     with store.write() as db:
         generation = store.next_generation(db)
         for subject in ids:
-            row = db.execute("SELECT name, title, consent FROM subjects WHERE id = ?", (subject,)).fetchone()
+            row = db.execute("SELECT name, consent FROM subjects WHERE id = ?", (subject,)).fetchone()
             if row is None:
                 raise UnknownSubject(f"{store.path}: subject {subject} is gone already")
             for vector, crop in db.execute("SELECT vector, crop FROM samples WHERE subject = ?", (subject,)):
@@ -90,7 +90,7 @@ def _lives_on(store: Store, piece: bytes) -> bool:
         return any(
             db.execute(f"SELECT 1 FROM {table} WHERE {held} LIMIT 1", (piece,)).fetchone() is not None
             for table, held in (
-                ("subjects", "instr(CAST(name AS BLOB), ?1) OR instr(CAST(consent AS BLOB), ?1) OR instr(title, ?1)"),
+                ("subjects", "instr(CAST(name AS BLOB), ?1) OR instr(CAST(consent AS BLOB), ?1)"),
                 ("samples", "instr(vector, ?1) OR instr(crop, ?1)"),
             )
         )

@@ -1,17 +1,19 @@
-"""The searchable form of a gallery: one template per subject, derived from the store and rebuilt from it."""
+"""The searchable form of a gallery: the templates of its subjects, derived from the store and rebuilt from it."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.deploy.gallery.approximate import GraphVectors, InvertedVectors
-from visavis.deploy.gallery.encryption import Cipher
+from visavis.deploy.gallery.records import StorageError, damaged_sample
+from visavis.deploy.gallery.rows import Rows
+from visavis.deploy.gallery.schema import columns
 from visavis.deploy.gallery.vectors import Precision, Vectors
 from visavis.errors import DataError, unknown_name
 
@@ -49,9 +51,7 @@ def fuse(vectors: Vector, weights: npt.NDArray[np.floating]) -> Vector:
 class TemplateIndex:
     """Subject ids and their templates in memory; not thread-safe, its owner locks."""
 
-    def __init__(
-        self, dim: int, precision: Precision, seal: Cipher, context: bytes, *, approximate: Approximation | None = None
-    ) -> None:
+    def __init__(self, dim: int, precision: Precision, rows: Rows, *, approximate: Approximation | None = None) -> None:
         kind = approximate or "exact"
         if kind not in _KINDS:
             raise DataError(unknown_name("index", kind, _KINDS))
@@ -60,10 +60,13 @@ class TemplateIndex:
         self._ids = np.empty(0, np.int64)
         self._expires = np.empty(0, np.float64)
         self._next_expiry = np.inf
-        self._seal, self._context, self._dim = seal, context, dim
+        self._rows, self._dim = rows, dim
+        self._subjects = 0
+        self.most_templates = 1  # that a subject has or had
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        """How many subjects can be found; one may have several rows."""
+        return self._subjects
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:
@@ -89,23 +92,26 @@ class TemplateIndex:
         self.generation = generation
 
     def exact(self, db: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Vector]:
-        """Templates as the store has them, for rescoring what a lossy index found."""
+        """Templates (T, D) of subjects as the store has them, for rescoring what a lossy index found."""
         found: dict[int, Vector] = {}
         for subject in ids:
-            rows = db.execute("SELECT weight, vector FROM samples WHERE subject = ? ORDER BY id", (subject,)).fetchall()
+            query = f"SELECT {columns('samples')}, 0 FROM samples WHERE subject = ? ORDER BY template, id"
+            rows = db.execute(query, (subject,)).fetchall()
             if rows:
-                found[subject] = fuse(self._decode([row[1] for row in rows]), np.array([row[0] for row in rows]))
+                found[subject] = self._fuse_rows(rows)[1]
         return found
 
     def remove(self, subjects: Iterable[int]) -> int:
-        """Erase the rows of subjects; returns how many there were."""
+        """Erase the rows of subjects; returns how many rows there were."""
         removed = 0
         for subject in subjects:
-            for row in np.flatnonzero(self.ids == subject)[::-1]:
+            there = np.flatnonzero(self.ids == subject)[::-1]
+            for row in there:
                 last = len(self.vectors) - 1
                 self.vectors.remove(int(row))
                 self._ids[row], self._expires[row] = self._ids[last], self._expires[last]
-                removed += 1
+            removed += len(there)
+            self._subjects -= len(there) > 0
         return removed
 
     def expiring(self, now: float) -> bool:
@@ -121,17 +127,18 @@ class TemplateIndex:
     def _templates(
         self, db: sqlite3.Connection, where: str, values: tuple[int, ...]
     ) -> Iterable[tuple[list[int], Vector, list[float]]]:
-        """Templates of live subjects in batches, by subject."""
+        """Templates of live subjects in batches, by subject: ids, a row for each template, ends."""
         cursor = db.execute(
-            "SELECT subject, weight, vector, coalesce(expires, 9e99) FROM subjects "
-            f"JOIN samples ON samples.subject = subjects.id WHERE {_LIVE} {where} ORDER BY subjects.id, samples.id",
+            f"SELECT {columns('samples', of='samples')}, coalesce(expires, 9e99) FROM subjects "
+            f"JOIN samples ON samples.subject = subjects.id WHERE {_LIVE} {where} "
+            "ORDER BY subjects.id, samples.template, samples.id",
             (time.time(), *values),
         )
-        rest: list[tuple[int, float, bytes, float]] = []
+        rest: list[tuple[Any, ...]] = []
         while batch := cursor.fetchmany(_BATCH):
             rows = rest + batch
             cut = len(rows)  # the last subject may continue in the next batch
-            while cut and rows[cut - 1][0] == rows[-1][0]:
+            while cut and rows[cut - 1][1] == rows[-1][1]:
                 cut -= 1
             if cut:
                 yield self._fuse_rows(rows[:cut])
@@ -139,31 +146,48 @@ class TemplateIndex:
         if rest:
             yield self._fuse_rows(rest)
 
-    def _fuse_rows(self, rows: list[tuple[int, float, bytes, float]]) -> tuple[list[int], Vector, list[float]]:
-        vectors = self._decode([row[2] for row in rows])
-        subject = np.array([row[0] for row in rows])
-        starts = np.flatnonzero(np.diff(subject, prepend=-1))
+    def _fuse_rows(self, rows: list[tuple[Any, ...]]) -> tuple[list[int], Vector, list[float]]:
+        """Rows of samples by subject and template, each with its checksum and its subject's end, as templates."""
+        for row in rows:
+            if row[-2] != self._rows.checksum("samples", row[:-2]):
+                raise damaged_sample(row[0], row[1])
+        vectors = self._decode([(row[0], row[3]) for row in rows])
+        subject = np.array([row[1] for row in rows])
+        template = np.array([row[2] for row in rows])
+        starts = np.flatnonzero((np.diff(subject, prepend=-1) != 0) | (np.diff(template, prepend=-1) != 0))
         if len(starts) < len(rows):
-            weights = np.array([row[1] for row in rows])
+            weights = np.array([row[4] for row in rows])
             ends = np.append(starts[1:], len(rows))
             vectors = np.stack([fuse(vectors[a:b], weights[a:b]) for a, b in zip(starts, ends, strict=True)])
-        return subject[starts].tolist(), vectors, [rows[i][3] for i in starts]
+        return subject[starts].tolist(), vectors, [rows[i][-1] for i in starts]
 
-    def _decode(self, blobs: list[bytes]) -> Vector:
-        plain = b"".join(self._seal.unseal(blob, self._context) for blob in blobs)
-        if len(plain) != len(blobs) * self._dim * 4:
-            raise DataError(f"the gallery holds a vector that is not {self._dim} numbers long; the file is damaged")
-        return np.frombuffer(plain, np.float32).reshape(len(blobs), self._dim)
+    def _decode(self, blobs: list[tuple[int, bytes]]) -> Vector:
+        plain = [self._rows.unseal(blob, "samples", "vector", number) for number, blob in blobs]
+        if any(len(one) != 4 * self._dim for one in plain):
+            raise StorageError(f"the gallery holds a vector that is not {self._dim} numbers long; the file is damaged")
+        return np.frombuffer(b"".join(plain), np.float32).reshape(len(blobs), self._dim)
 
     def _put(self, ids: list[int], templates: Vector, expires: list[float], *, fresh: bool) -> None:
+        """Add the templates of subjects, all of a subject's together; without `fresh` instead of those there are."""
+        first = np.flatnonzero(np.diff(ids, prepend=-1))
+        count = np.diff(np.append(first, len(ids)))
         if not fresh:
-            known = np.isin(ids, self.ids)
-            for i in np.flatnonzero(known):
-                row = int(np.flatnonzero(self.ids == ids[i])[0])
-                self.vectors.replace(row, templates[i])
-                self._expires[row] = expires[i]
-            keep = np.flatnonzero(~known)
-            ids, templates, expires = [ids[i] for i in keep], templates[keep], [expires[i] for i in keep]
+            keep = np.ones(len(ids), bool)
+            for start, n in zip(first.tolist(), count.tolist(), strict=True):
+                there = np.flatnonzero(self.ids == ids[start])
+                if len(there) != n:
+                    self.remove([ids[start]])
+                    continue
+                for i, row in enumerate(there.tolist(), start):
+                    self.vectors.replace(row, templates[i])
+                    self._expires[row] = expires[i]
+                keep[start : start + n] = False
+            ids, expires = [ids[i] for i in np.flatnonzero(keep)], [expires[i] for i in np.flatnonzero(keep)]
+            self._subjects += int(keep[first].sum())
+            templates = templates[keep]
+        else:
+            self._subjects += len(first)
+        self.most_templates = max(self.most_templates, int(count.max(initial=1)))
         start, stop = len(self.vectors), len(self.vectors) + len(ids)
         self.vectors.append(templates)
         if stop > len(self._ids):

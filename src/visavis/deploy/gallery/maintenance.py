@@ -95,10 +95,10 @@ def export_gallery(gallery: Gallery, path: str | os.PathLike[str]) -> int:
     """Write subjects and samples as .npz (plain arrays, no pickle), decrypted; returns how many subjects. No crops."""
     with gallery.store.read() as db:
         people = [(s.id, s.name, s.consent, s.created, s.expires) for s in gallery.everybody(db)]
-        rows = db.execute("SELECT subject, vector, weight FROM samples ORDER BY subject, id").fetchall()
+        rows = db.execute("SELECT subject, vector, weight, id FROM samples ORDER BY subject, id").fetchall()
     place = {person[0]: i for i, person in enumerate(people)}
     about = {"format": _FORMAT, "model": vars(gallery.model)}
-    vectors = [np.frombuffer(gallery.unseal(row[1]), np.float32) for row in rows]
+    vectors = [np.frombuffer(gallery.rows.unseal(row[1], "samples", "vector", row[3]), np.float32) for row in rows]
     buffer = io.BytesIO()
     np.savez(
         buffer,

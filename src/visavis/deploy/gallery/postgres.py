@@ -13,9 +13,10 @@ import numpy.typing as npt
 from visavis.deploy.gallery.base import LIVE, GalleryBase, Progress, Samples
 from visavis.deploy.gallery.index import fuse, unit_vectors
 from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.names import clean_name, name_key
 from visavis.deploy.gallery.postgres_erasure import delete, finish
 from visavis.deploy.gallery.postgres_pool import Connection, PostgresPool, is_postgres, without_password
-from visavis.deploy.gallery.records import Candidate, Enrolment, Forgotten, Subject, clean_name
+from visavis.deploy.gallery.records import Candidate, Enrolment, Forgotten, SourceFile, Subject
 from visavis.deploy.gallery.retention import checked_days
 from visavis.errors import DataError
 
@@ -85,14 +86,16 @@ class PgGallery(GalleryBase):
         db.make_schema(schema)
         db.execute("CREATE TABLE meta (key text PRIMARY KEY, value text NOT NULL)")
         db.execute(
-            "CREATE TABLE subjects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE, "
+            "CREATE TABLE subjects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+            "key text NOT NULL UNIQUE, name text NOT NULL, "
             "consent text NOT NULL, created double precision NOT NULL, expires double precision, "
             f"template vector({dim}) NOT NULL)"
         )
         db.execute(
             "CREATE TABLE samples (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, subject bigint NOT NULL "
             f"REFERENCES subjects(id) ON DELETE CASCADE, vector vector({dim}) NOT NULL, "
-            "weight double precision NOT NULL, picture bytea, crop bytea, created double precision NOT NULL)"
+            "template smallint NOT NULL DEFAULT 0, weight double precision NOT NULL, quality double precision, "
+            "picture bytea, source bytea, source_name text, crop bytea, created double precision NOT NULL)"
         )
         db.execute("CREATE INDEX ON samples (subject)")
         if approximate:
@@ -141,38 +144,44 @@ class PgGallery(GalleryBase):
         weights: npt.ArrayLike | None = None,
         pictures: Sequence[bytes | None] | None = None,
         crops: Sequence[bytes | None] | None = None,
+        sources: Sequence[SourceFile | None] | None = None,
         consent: str = "",
         retention_days: float | None = None,
     ) -> Enrolment:
         """Add samples to a subject; see `Gallery.enroll`."""
-        samples = Samples.checked(self.model.dim, embeddings, weights, pictures, crops)
+        samples = Samples.checked(self.model.dim, embeddings, weights, pictures, crops, sources)
         tidy, now = clean_name(name), time.time()
         expires = self._expires(now, retention_days)
         self.sweep()
         with self._writing() as db:
             known = db.execute(
-                "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE name = ?", (tidy,)
+                "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE key = ?", (name_key(tidy),)
             ).fetchall()
             new = samples.new({bytes(row[0]) for row in known if row[0] is not None})
             if not new:
                 return Enrolment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
             subject = db.execute(
-                "INSERT INTO subjects (name, consent, created, expires, template) VALUES (?, ?, ?, ?, ?::vector) "
-                "ON CONFLICT (name) DO UPDATE SET "
+                "INSERT INTO subjects (key, name, consent, created, expires, template) "
+                "VALUES (?, ?, ?, ?, ?, ?::vector) "
+                "ON CONFLICT (key) DO UPDATE SET "
                 "expires = CASE WHEN ?::boolean THEN excluded.expires ELSE subjects.expires END, "
                 "consent = CASE WHEN excluded.consent = '' THEN subjects.consent ELSE excluded.consent END "
                 "RETURNING id",
-                (tidy, consent, now, expires, _text(samples.vectors[0]), retention_days is not None),
+                (name_key(tidy), tidy, consent, now, expires, _text(samples.vectors[0]), retention_days is not None),
             ).fetchone()[0]
             for i in new:
+                source, weight = samples.sources[i], float(samples.weights[i])
                 db.execute(
-                    "INSERT INTO samples (subject, vector, weight, picture, crop, created) "
-                    "VALUES (?, ?::vector, ?, ?, ?, ?)",
+                    "INSERT INTO samples (subject, vector, weight, quality, picture, source, source_name, crop, "
+                    "created) VALUES (?, ?::vector, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         subject,
                         _text(samples.vectors[i]),
-                        float(samples.weights[i]),
+                        weight,
+                        weight if samples.rated else None,
                         samples.marks[i],
+                        None if source is None else source.digest,
+                        None if source is None else source.name,
                         samples.crops[i],
                         now,
                     ),

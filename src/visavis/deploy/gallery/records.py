@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visavis.errors import DataError
-
-MAX_NAME = 200
 
 
 class UnknownSubject(DataError):
@@ -29,6 +26,14 @@ class Subject:
     consent: str
     created: float
     expires: float | None
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """The file a sample was taken from: SHA-256 of its bytes, and its name."""
+
+    digest: bytes
+    name: str
 
 
 @dataclass(frozen=True)
@@ -107,27 +112,6 @@ class Cluster:
     lowest: float
 
 
-def clean_name(name: str) -> str:
-    """A subject's name in Unicode form NFC without surrounding space.
-
-    Raises:
-        DataError: empty, longer than 200 characters or holding control characters.
-    """
-    try:
-        tidy = unicodedata.normalize("NFC", name).strip()
-        tidy.encode()
-    except UnicodeEncodeError as error:
-        raise DataError("a subject's name must be valid Unicode, got half a surrogate pair") from error
-    if not tidy or len(tidy) > MAX_NAME:
-        raise DataError(f"a subject's name has 1 to {MAX_NAME} characters, got {len(tidy)}")
-    bad = sorted(
-        {f"U+{ord(c):04X}" for c in tidy if unicodedata.category(c) in ("Cc", "Co", "Cn") or c in "\u2028\u2029"}
-    )
-    if bad:
-        raise DataError(f"a subject's name holds no control characters, got {', '.join(bad)}")
-    return tidy
-
-
 def decide(
     found: Sequence[tuple[Candidate, ...]],
     searched: int,
@@ -152,3 +136,19 @@ def decide(
 
 def _fpir(fmr: float, searched: int) -> float:
     return 1 - (1 - fmr) ** searched
+
+
+def damaged_subject(subject: int) -> StorageError:
+    """What to say of a subject's row that is not as it was written."""
+    return StorageError(
+        f"the row of subject {subject} is damaged (its checksum does not fit); restore the gallery from a backup, or "
+        f"erase the subject: visavis forget GALLERY --id {subject}"
+    )
+
+
+def damaged_sample(sample: int, subject: int) -> StorageError:
+    """What to say of a sample that is not as it was written."""
+    return StorageError(
+        f"sample {sample} of subject {subject} is damaged (its checksum does not fit); restore the gallery from a "
+        f"backup, or erase the subject: visavis forget GALLERY --id {subject}"
+    )

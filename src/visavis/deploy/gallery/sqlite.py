@@ -17,10 +17,23 @@ from visavis.deploy.gallery.base import GalleryBase, Progress, Samples
 from visavis.deploy.gallery.encryption import Cipher, NoCipher, cipher_from_environment
 from visavis.deploy.gallery.index import Approximation, TemplateIndex, unit_vectors
 from visavis.deploy.gallery.locks import SharedLock
-from visavis.deploy.gallery.model_identity import ModelIdentity, bind, encrypted_texts, open_binding, upgrade
-from visavis.deploy.gallery.records import Candidate, Enrolment, Forgotten, Identification, Subject, clean_name, decide
+from visavis.deploy.gallery.migration import migrate
+from visavis.deploy.gallery.model_identity import ModelIdentity, creator, open_binding
+from visavis.deploy.gallery.names import clean_name, clean_note
+from visavis.deploy.gallery.records import (
+    Candidate,
+    Enrolment,
+    Forgotten,
+    Identification,
+    SourceFile,
+    Subject,
+    damaged_subject,
+    decide,
+)
 from visavis.deploy.gallery.retention import checked_days
+from visavis.deploy.gallery.rows import Rows
 from visavis.deploy.gallery.sqlite_file import Store
+from visavis.deploy.gallery.subject_rows import add_samples, change_subject, check_subject, move_samples, touch_subject
 from visavis.deploy.gallery.vectors import Precision
 from visavis.errors import DataError
 
@@ -70,21 +83,20 @@ class Gallery(GalleryBase):
         if create and not exists and model is None:
             raise DataError(f"{self.path}: a new gallery wants the model it is for; add --model MODEL")
         self._seal = cipher_from_environment() if seal is None else seal
-        self._store = Store(self.path, create=create and not exists, read_only=read_only)
+        new = creator(model, self._seal, retention_days) if create and model is not None else None
+        self._store = Store(self.path, create=new, read_only=read_only)
         try:
-            if create and model is not None:
-                bind(self._store, model, self._seal, retention_days)
-            self.model, self._context = open_binding(self._store, model, self._seal)
-            upgrade(self._store, self._seal, self._context)
+            self.model, self._rows = open_binding(self._store, model, self._seal)
+            self._store.use(self._rows)
+            migrate(self._store, self._seal)
         except BaseException:
             self._store.close()
             raise
-        self._index = TemplateIndex(self.model.dim, precision, self._seal, self._context, approximate=approximate)
+        self._index = TemplateIndex(self.model.dim, precision, self._rows, approximate=approximate)
         self._lock = SharedLock()
         if self.encrypted:
-            self._store.define("unsealed", self._text)
-            self._name, self._consent = "unsealed(title)", "unsealed(consent)"
-            self._contains, self._order = "instr(fold(unsealed(title)), fold(?))", "unsealed(title)"
+            self._name, self._consent = "plain_name(id, name)", "plain_consent(id, consent)"
+            self._contains, self._order = "instr(fold(plain_name(id, name)), fold(?))", "plain_name(id, name)"
 
     @property
     def encrypted(self) -> bool:
@@ -94,7 +106,7 @@ class Gallery(GalleryBase):
     @property
     def retention_days(self) -> float | None:
         """How long new subjects are kept unless said otherwise."""
-        text = self._store.meta("retention_days")
+        text = self._store.settings().get("retention_days")
         return float(text) if text else None
 
     def enroll(
@@ -105,6 +117,7 @@ class Gallery(GalleryBase):
         weights: npt.ArrayLike | None = None,
         pictures: Sequence[bytes | None] | None = None,
         crops: Sequence[bytes | None] | None = None,
+        sources: Sequence[SourceFile | None] | None = None,
         consent: str = "",
         retention_days: float | None = None,
     ) -> Enrolment:
@@ -118,6 +131,7 @@ class Gallery(GalleryBase):
             weights: quality of each sample, positive; 1 when None.
             pictures: digests by which a sample that is already there is recognised and left out.
             crops: encoded pictures to keep; nothing is kept when None.
+            sources: the file of each sample.
             consent: why this person may be enrolled; replaces the note of an earlier enrolment when not empty.
             retention_days: erase after so many days from now. None leaves the end of a subject who is there as it is;
                 a new one gets the gallery's default. Where every sample is there already, nothing at all changes.
@@ -125,9 +139,9 @@ class Gallery(GalleryBase):
         Raises:
             DataError: wrong shape or length, not finite, no valid name; full disk; read-only.
         """
-        marks = None if pictures is None else [self._mark(picture) for picture in pictures]
-        samples = Samples.checked(self.model.dim, embeddings, weights, marks, crops)
-        tidy, now = clean_name(name), time.time()
+        marks = None if pictures is None else [self._rows.digest(picture) for picture in pictures]
+        samples = Samples.checked(self.model.dim, embeddings, weights, marks, crops, sources)
+        tidy, note, now = clean_name(name), clean_note(consent), time.time()
         expires = self._expires(now, retention_days)
         self.sweep()  # or the samples of a subject whose time is over would come back with the name
         with self._store.write() as db:
@@ -135,21 +149,11 @@ class Gallery(GalleryBase):
             if not new:
                 return Enrolment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
             generation = self._store.next_generation(db)
-            subject = self._touch(db, tidy, consent, now, expires, generation, renew=retention_days is not None)
-            db.executemany(
-                "INSERT INTO samples (subject, vector, weight, picture, crop, created) VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        subject,
-                        self.seal(samples.vectors[i].tobytes()),
-                        float(samples.weights[i]),
-                        samples.marks[i],
-                        self.seal(samples.crops[i]),
-                        now,
-                    )
-                    for i in new
-                ],
-            )
+            subject = touch_subject(
+                db, self._rows, tidy, note,
+                now=now, expires=expires, generation=generation, renew=retention_days is not None,
+            )  # fmt: skip
+            add_samples(db, self._rows, [subject] * len(samples.marks), samples, new, now=now)
             row = db.execute(f"{self._columns} WHERE id = ?", (subject,)).fetchone()
         return Enrolment(Subject(*row), added=len(new), already=len(samples.marks) - len(new))
 
@@ -164,50 +168,47 @@ class Gallery(GalleryBase):
                 f"enrolling wants one name per embedding, got {len(names)} names and {len(embeddings)} embeddings"
             )
         self.sweep()
-        now = time.time()
+        note, now = clean_note(consent), time.time()
         expires = self._expires(now, None)
         for start in range(0, len(names), batch):
-            vectors = unit_vectors(embeddings[start : start + batch], self.model.dim)
+            samples = Samples.checked(self.model.dim, embeddings[start : start + batch], None, None, None)
             tidy = [clean_name(name) for name in names[start : start + batch]]
             with self._store.write() as db:
                 generation = self._store.next_generation(db)
-                rows = []
-                for name, vector in zip(tidy, vectors, strict=True):
-                    subject = self._touch(db, name, consent, now, expires, generation, renew=False)
-                    rows.append((subject, self.seal(vector.tobytes()), now))
-                db.executemany("INSERT INTO samples (subject, vector, weight, created) VALUES (?, ?, 1.0, ?)", rows)
+                subjects = [
+                    touch_subject(
+                        db, self._rows, name, note, now=now, expires=expires, generation=generation, renew=False
+                    )
+                    for name in tidy
+                ]
+                add_samples(db, self._rows, subjects, samples, range(len(tidy)), now=now)
         return len(names)
-
-    def _touch(
-        self, db: Any, name: str, consent: str, now: float, expires: float | None, generation: int, *, renew: bool
-    ) -> int:
-        """Make the subject, or note a change; `renew` gives one that is there the new end too."""
-        values = self._stored(name, consent)
-        row = (values["name"], values.get("title"), values["consent"], now, expires, generation, renew)
-        return db.execute(_UPSERT, row).fetchone()[0]
 
     def _pictures(self, db: Any, name: str) -> set[bytes]:
         """Marks of the pictures a subject has."""
         rows = db.execute(
-            "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE name = ?", (self._label(name),)
+            "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE key = ?", (self._label(name),)
         )
         return {row[0] for row in rows} - {None}
 
     def _label(self, name: str) -> str:
-        return self._seal.digest(name.encode(), self._context).hex() if self.encrypted else name
+        return self._rows.label(super()._label(name))
 
-    def _mark(self, picture: bytes | None) -> bytes | None:
-        return None if picture is None else self._seal.digest(picture, self._context)
+    def _stored(self, name: str | None, consent: str | None, subject: int) -> dict[str, Any]:
+        values = super()._stored(name, consent, subject)
+        for column in ("name", "consent"):
+            if column in values:
+                values[column] = self._rows.seal_text(values[column], "subjects", column, subject)
+        return values
 
-    def _stored(self, name: str | None, consent: str | None) -> dict[str, Any]:
-        values = super()._stored(name, consent)
-        return encrypted_texts(values, self._seal, self._context) if self.encrypted else values
+    def _whole(self, db: Any, subject: int) -> None:
+        check_subject(db, self._rows, subject)
 
-    def _text(self, stored: bytes | str) -> str:
-        return self.unseal(stored).decode() if isinstance(stored, bytes) else stored
+    def _move(self, db: Any, samples: Sequence[int], subject: int) -> None:
+        move_samples(db, self._rows, samples, subject)
 
-    def _unsealed(self, crop: bytes) -> bytes:
-        return self.unseal(crop)
+    def _unsealed(self, crop: bytes, sample: int) -> bytes:
+        return self._rows.unseal(crop, "samples", "crop", sample)
 
     def _reading(self) -> AbstractContextManager[Any]:
         return self._store.read()
@@ -218,7 +219,7 @@ class Gallery(GalleryBase):
     def _changed(self, db: Any, subject: int, gone: Collection[int] = ()) -> None:
         generation = self._store.next_generation(db)
         db.executemany("INSERT INTO forgotten VALUES (?, ?)", [(one, generation) for one in gone])
-        db.execute("UPDATE subjects SET changed = ? WHERE id = ?", (generation, subject))
+        change_subject(db, self._rows, subject, generation)
 
     def refresh(self) -> int:
         """Bring the index up to the file, also after another process wrote; returns the subjects searchable."""
@@ -254,21 +255,28 @@ class Gallery(GalleryBase):
         """Candidates of each probe, and how many of the subjects found do not exist any more."""
         with self.searchable() as index:
             lossy = index.vectors.precision != "float32"
-            similarity, row = index.vectors.search(probes, max(1, 4 * top + 16 if lossy else top))
+            similarity, row = index.vectors.search(
+                probes, index.most_templates * max(1, 4 * top + 16 if lossy else top)
+            )
             ids = index.ids[row] if row.size else row
         with self._store.read() as db:
             if lossy:
                 exact = index.exact(db, {int(i) for i in ids.ravel()})
                 similarity = np.array(
-                    [[exact[i] @ p if i in exact else -1 for i in r] for r, p in zip(ids.tolist(), probes, strict=True)]
+                    [
+                        [(exact[i] @ p).max() if i in exact else -1 for i in r]
+                        for r, p in zip(ids.tolist(), probes, strict=True)
+                    ]
                 )
             found = {int(i) for i in ids.ravel()}
             names = self._names(db, found)
         answers = []
         for values, subjects in zip(similarity.tolist(), ids.tolist(), strict=True):
-            pairs = [(float(v), i) for v, i in zip(values, subjects, strict=True) if i in names]
-            pairs.sort(key=lambda pair: -pair[0])
-            answers.append(tuple(Candidate(i, names[i], v) for v, i in pairs[:top]))
+            best: dict[int, float] = {}  # of the templates of a subject the most similar counts
+            for value, i in sorted(zip(values, subjects, strict=True), key=lambda pair: -pair[0]):
+                if i in names:
+                    best.setdefault(i, float(value))
+            answers.append(tuple(Candidate(i, names[i], v) for i, v in list(best.items())[:top]))
         return answers, len(found) - len(names)
 
     def identify(
@@ -288,6 +296,8 @@ class Gallery(GalleryBase):
         for start in range(0, len(wanted), 500):
             part = wanted[start : start + 500]
             marks = ",".join("?" * len(part))
+            for number in self._rows.damaged(db, "subjects", f"id IN ({marks})", part):
+                raise damaged_subject(number)
             names |= dict(db.execute(f"SELECT id, {self._name} FROM subjects WHERE id IN ({marks})", part).fetchall())
         return names
 
@@ -306,22 +316,11 @@ class Gallery(GalleryBase):
         """The file underneath, for the modules that export, cluster and measure."""
         return self._store
 
-    def unseal(self, stored: bytes) -> bytes:
-        """Bytes of the file as they were before encryption."""
-        return self._seal.unseal(stored, self._context)
-
-    def seal(self, plain: bytes | None) -> bytes | None:
-        """Bytes as the file holds them."""
-        return None if plain is None else self._seal.seal(plain, self._context)
+    @property
+    def rows(self) -> Rows:
+        """How the file's rows are encrypted and summed, for the modules that write some."""
+        return self._rows
 
     def close(self) -> None:
         """Let go of the file."""
         self._store.close()
-
-
-_UPSERT = (
-    "INSERT INTO subjects (name, title, consent, created, expires, changed) VALUES (?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (name) DO UPDATE SET changed = excluded.changed, "
-    "expires = CASE WHEN ? THEN excluded.expires ELSE expires END, "
-    "consent = CASE WHEN excluded.consent = '' THEN consent ELSE excluded.consent END RETURNING id"
-)

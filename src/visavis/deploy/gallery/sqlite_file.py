@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from visavis.deploy.gallery.records import StorageError
+from visavis.deploy.gallery.rows import Rows
+from visavis.deploy.gallery.schema import APPLICATION_ID, PAGE_SIZE, SCHEMA, SCHEMA_VERSION
 from visavis.errors import DataError
 
-APPLICATION_ID = 0x76697361  # "visa", bytes 68..71 of the file
-SCHEMA_VERSION = 2  # 1 had no encrypted names; `binding.upgrade` brings it to 2
-_PAGE = 16_384  # holds seven 512-d vectors; SQLite's 4096 would hold one and waste half
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE subjects (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, consent TEXT NOT NULL,
-  created REAL NOT NULL, expires REAL, changed INTEGER NOT NULL, title BLOB);
-CREATE INDEX subjects_changed ON subjects(changed);
-CREATE INDEX subjects_expires ON subjects(expires) WHERE expires IS NOT NULL;
-CREATE TABLE samples (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, subject INTEGER NOT NULL REFERENCES subjects(id) ON DELETE CASCADE,
-  vector BLOB NOT NULL, weight REAL NOT NULL, picture BLOB, crop BLOB, created REAL NOT NULL);
-CREATE INDEX samples_subject ON samples(subject);
-CREATE TABLE forgotten (subject INTEGER PRIMARY KEY, changed INTEGER NOT NULL);
-CREATE INDEX forgotten_changed ON forgotten(changed);
-CREATE TABLE unknowns (id INTEGER PRIMARY KEY AUTOINCREMENT, vector BLOB NOT NULL, crop BLOB, created REAL NOT NULL);
-"""
+Create = Callable[[sqlite3.Connection], None]
+_EARLIER = (1, 2)
 
 
 class Store:
@@ -39,7 +27,9 @@ class Store:
         DataError: no such file, not a gallery, damaged, from a newer version, or not writable (`read_only=False`).
     """
 
-    def __init__(self, path: Path, *, create: bool = False, read_only: bool = False, wait: float = 30.0) -> None:
+    def __init__(
+        self, path: Path, *, create: Create | None = None, read_only: bool = False, wait: float = 30.0
+    ) -> None:
         self.path = path
         self.lock = threading.RLock()
         self._writer = (
@@ -47,19 +37,21 @@ class Store:
         )  # taken before `lock`; rewriting the file holds it alone, so that readers go on
         self.wait = wait
         self.read_only = read_only
-        if not create and not path.is_file():
-            raise DataError(
-                f"{path}: no such gallery; make it with: visavis enroll {path} --model MODEL --name NAME PICTURE"
-            )
+        self.rows: Rows | None = None
+        if create is None and not path.is_file():
+            raise DataError(self._absent())
         with self.explained():
             self._db = self._connect()
             try:
-                if create:
-                    self._create()
-                self._check()
+                self._check(create)
             except BaseException:
                 self._db.close()
                 raise
+
+    def _absent(self) -> str:
+        return (
+            f"{self.path}: no such gallery; make it with: visavis enroll {self.path} --model MODEL --name NAME PICTURE"
+        )
 
     def _connect(self) -> sqlite3.Connection:
         if self.read_only:
@@ -71,40 +63,64 @@ class Store:
         db = sqlite3.connect(name, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA secure_delete = ON")
-        db.create_function("fold", 1, str.casefold, deterministic=True)
+        db.execute("PRAGMA trusted_schema = OFF")
+        if self.rows is not None:
+            self.rows.define(db)
         if not self.read_only:
-            db.execute(f"PRAGMA page_size = {_PAGE}")
-            db.execute("PRAGMA journal_mode = WAL")
+            db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            self._use_log(db)
             db.execute("PRAGMA synchronous = FULL")
         return db
 
-    def _create(self) -> None:
-        with self.write() as db:
-            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                return  # another process made it first
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            db.execute("INSERT INTO meta VALUES ('generation', '0')")
+    def _use_log(self, db: sqlite3.Connection) -> None:
+        """Switch to the write-ahead log; SQLite does not wait by itself when two processes do so at once."""
+        give_up = time.monotonic() + self.wait
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY") or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
 
-    def _check(self) -> None:
+    def _check(self, create: Create | None) -> None:
+        """Refuse what is no gallery of a format this program knows; an empty file becomes one when it shall."""
+        if create is not None and self._empty():
+            with self.write() as db:
+                if self._empty():  # or another process made it while this one waited
+                    for statement in SCHEMA:
+                        db.execute(statement)
+                    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                    create(db)
+        if self._empty():
+            raise DataError(self._absent())
         if self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise DataError(f"{self.path}: an SQLite file, but not a visavis gallery")
-        if self.version not in (1, SCHEMA_VERSION):
+        if self.version not in (*_EARLIER, SCHEMA_VERSION):
             raise DataError(
                 f"{self.path}: gallery format {self.version}, this program reads {SCHEMA_VERSION}; update visavis"
             )
+
+    def _empty(self) -> bool:
+        """Whether nothing was ever committed: a new file, or one whose maker was killed."""
+        return (
+            self._db.execute("PRAGMA application_id").fetchone()[0] == 0
+            and self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        )
+
+    def use(self, rows: Rows) -> None:
+        """Say how rows are encrypted and summed, before any is read or written."""
+        self.rows = rows
+        with self.lock:
+            rows.define(self._db)
 
     @property
     def version(self) -> int:
         """The format of the file."""
         with self.lock:
             return self._db.execute("PRAGMA user_version").fetchone()[0]
-
-    def define(self, name: str, function: Callable[[Any], Any]) -> None:
-        """Let queries call a function of one value."""
-        self._db.create_function(name, 1, function, deterministic=True)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -134,18 +150,20 @@ class Store:
 
     def next_generation(self, db: sqlite3.Connection) -> int:
         """Count one more change; call inside `write`."""
-        db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
-        return self.generation(db)
+        assert self.rows is not None
+        generation = self.generation(db) + 1
+        self.rows.put_setting(db, "generation", str(generation))
+        return generation
 
     def generation(self, db: sqlite3.Connection) -> int:
         """How many changes the gallery has seen; an index built at another number is stale."""
-        return int(db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
+        return int(db.execute("SELECT value FROM settings WHERE key = 'generation'").fetchone()[0])
 
-    def meta(self, key: str) -> str | None:
-        """One setting of the gallery."""
+    def settings(self) -> dict[str, str]:
+        """What the gallery says of itself."""
         with self.read() as db:
-            row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+            table = "settings" if self.version == SCHEMA_VERSION else "meta"
+            return dict(db.execute(f"SELECT key, value FROM {table}").fetchall())
 
     def scrub(self) -> bool:
         """Rewrite the file without freed pages and empty the log; False while another process reads the old state.
@@ -178,10 +196,22 @@ class Store:
             raise DataError(f"{self.path}: the gallery is damaged ({problem}); restore it from an export or a backup")
 
     def backup(self, path: Path) -> None:
-        """Copy the gallery while it is in use."""
-        with self.lock, self.explained(), sqlite3.connect(path) as target:
-            self._db.backup(target)
-        target.close()
+        """Copy the gallery into one file, also while others read and write; the copy is whole or not there."""
+        part = path.with_name(path.name + ".part")
+        with self.explained(), _folder_errors(path):
+            part.unlink(missing_ok=True)
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            source, target = self._connect(), sqlite3.connect(part, isolation_level=None)
+            try:
+                source.backup(target)
+                target.execute("PRAGMA journal_mode = DELETE")  # the copy needs no log beside it
+            finally:
+                target.close()
+                source.close()
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
+            sync_folder(path.parent)
 
     def close(self) -> None:
         """Empty the log into the file and let go of it."""
@@ -197,6 +227,24 @@ class Store:
             raise DataError(f"{self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
             raise StorageError(f"{self.path}: {_explain(error)}") from error
+
+
+@contextmanager
+def _folder_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _explain(error: sqlite3.DatabaseError) -> str:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from visavis.deploy.gallery.clustering import cluster
 from visavis.deploy.gallery.records import Cluster, Enrolment
 from visavis.deploy.gallery.retention import DAY, checked_days
+from visavis.deploy.gallery.rows import next_id
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError
 
@@ -21,19 +22,23 @@ def keep_unknowns(gallery: Gallery, embeddings: Sequence[npt.ArrayLike]) -> int:
     if any(row.shape != (gallery.model.dim,) or not np.isfinite(row).all() for row in rows):
         raise DataError(f"unknown faces want finite embeddings of length {gallery.model.dim}")
     if rows:
+        table, codec = "unknown_faces", gallery.rows
         with gallery.store.write() as db:
-            db.executemany(
-                "INSERT INTO unknowns (vector, created) VALUES (?, ?)",
-                [(gallery.seal(row.tobytes()), time.time()) for row in rows],
-            )
+            fresh = []
+            for number, row in enumerate(rows, next_id(db, table)):
+                sealed = codec.seal(row.tobytes(), table, "vector", number)
+                fresh.append(codec.with_crop((number, sealed, None, None, None, None, time.time()), None, table))
+            codec.insert(db, table, fresh)
     return len(rows)
 
 
 def read_unknowns(gallery: Gallery) -> tuple[list[int], npt.NDArray[np.float32]]:
     """Numbers and embeddings (n, D) of the unknown faces kept."""
     with gallery.store.read() as db:
-        rows = db.execute("SELECT id, vector FROM unknowns ORDER BY id").fetchall()
-    vectors = [np.frombuffer(gallery.unseal(row[1]), np.float32) for row in rows]
+        rows = db.execute("SELECT id, vector FROM unknown_faces ORDER BY id").fetchall()
+    vectors = [
+        np.frombuffer(gallery.rows.unseal(row[1], "unknown_faces", "vector", row[0]), np.float32) for row in rows
+    ]
     return [row[0] for row in rows], np.stack(vectors) if vectors else np.empty((0, gallery.model.dim), np.float32)
 
 
@@ -65,11 +70,11 @@ def drop_unknowns(
     """Erase unknown faces by number, by age, or all; returns how many."""
     with gallery.store.write() as db:
         if unknowns is not None:
-            count = sum(db.execute("DELETE FROM unknowns WHERE id = ?", (int(u),)).rowcount for u in unknowns)
+            count = sum(db.execute("DELETE FROM unknown_faces WHERE id = ?", (int(u),)).rowcount for u in unknowns)
         elif older_than_days is not None:
             before = time.time() - checked_days(older_than_days) * DAY
-            count = db.execute("DELETE FROM unknowns WHERE created < ?", (before,)).rowcount
+            count = db.execute("DELETE FROM unknown_faces WHERE created < ?", (before,)).rowcount
         else:
-            count = db.execute("DELETE FROM unknowns").rowcount
+            count = db.execute("DELETE FROM unknown_faces").rowcount
     gallery.store.scrub()
     return count

@@ -1,0 +1,136 @@
+"""Rows of a gallery's file: what of them is encrypted and to which place it is bound, and the checksum each carries."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, final
+
+from visavis.deploy.gallery.encryption import Cipher, NoCipher
+from visavis.deploy.gallery.schema import COLUMNS, WITH_CROP, columns
+
+Row = Sequence[Any]
+_FLOAT = struct.Struct("<cd").pack
+
+
+@final
+class Rows:
+    """Encrypts, decrypts and sums the rows of one gallery.
+
+    Encrypted bytes are bound to gallery, table, column and row: AES-GCM's authenticated data is their names, so that
+    bytes moved elsewhere do not open. A row's checksum is over all its columns (but the crop, which has its own):
+    CRC-32 in a plain gallery, in an encrypted one a message authentication code under the key, so that no column,
+    encrypted or not, can be exchanged without it.
+    """
+
+    def __init__(self, seal: Cipher, context: bytes) -> None:
+        self._seal = seal
+        self.context = context
+        self.encrypted = not isinstance(seal, NoCipher)
+
+    def seal(self, plain: bytes | None, table: str, column: str, row: int) -> bytes | None:
+        """Bytes as the file holds them in that place."""
+        if plain is None or not self.encrypted:
+            return plain
+        return self._seal.seal(plain, self._place(table, column, row))
+
+    def unseal(self, stored: bytes, table: str, column: str, row: int) -> bytes:
+        """Bytes of that place as they were before encryption.
+
+        Raises:
+            DataError: another key, another place, or changed.
+        """
+        return self._seal.unseal(stored, self._place(table, column, row)) if self.encrypted else bytes(stored)
+
+    def seal_text(self, plain: str | None, table: str, column: str, row: int) -> bytes | str | None:
+        """A text as the file holds it; the empty one is never encrypted."""
+        return self.seal(plain.encode(), table, column, row) if plain and self.encrypted else plain
+
+    def text(self, stored: bytes | str | None, table: str, column: str, row: int) -> str | None:
+        """The text of that place before encryption."""
+        return self.unseal(stored, table, column, row).decode() if isinstance(stored, bytes) else stored
+
+    def digest(self, plain: bytes | None) -> bytes | None:
+        """What stands for a digest or a name in the file, always the same for the same: keyed when encrypted."""
+        return None if plain is None else self._seal.digest(plain, self.context)
+
+    def label(self, key: str) -> str:
+        """What the column `subjects.key` holds for a name's comparison form."""
+        return self._seal.digest(key.encode(), self.context).hex() if self.encrypted else key
+
+    def checksum(self, table: str, values: Row) -> int:
+        """The checksum of a row's columns, in the order of `schema.COLUMNS`."""
+        return self._seal.checksum(_plain_bytes(table, values), self.context)
+
+    def crop_checksum(self, crop: bytes | None) -> int | None:
+        """The checksum of a crop as stored."""
+        return None if crop is None else self._seal.checksum(crop, self.context)
+
+    def with_crop(self, row: Row, crop: bytes | None, table: str) -> tuple[Any, ...]:
+        """A row of a table with crops, made whole: `row` without `crop_checksum`, and the plain crop."""
+        stored = self.seal(crop, table, "crop", row[0])
+        return (*row, self.crop_checksum(stored), stored)
+
+    def insert(self, db: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
+        """Write rows given in the order of `schema.COLUMNS`, followed by the crop where the table has one."""
+        crops = table in WITH_CROP
+        n = len(COLUMNS[table])
+        marks = ",".join("?" * (n + 1 + crops))
+        db.executemany(
+            f"INSERT INTO {table} ({columns(table)}{', crop' if crops else ''}) VALUES ({marks})",
+            ((*row[:n], self.checksum(table, row[:n]), *row[n:]) for row in rows),
+        )
+
+    def put_setting(self, db: sqlite3.Connection, key: str, value: str) -> None:
+        """Write one setting."""
+        row = (key, value, self.checksum("settings", (key, value)))
+        db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?, ?)", row)
+
+    def resum(self, db: sqlite3.Connection, table: str, where: str, values: Row = ()) -> None:
+        """Sum anew rows that were changed on purpose; `verify` them before the change, or damage is made good."""
+        covered = ", ".join(COLUMNS[table])
+        db.execute(f"UPDATE {table} SET checksum = row_checksum('{table}', {covered}) WHERE {where}", values)
+
+    def damaged(self, db: sqlite3.Connection, table: str, where: str = "1", values: Row = ()) -> Iterator[Any]:
+        """Ids (keys, of settings) of the rows whose checksum does not fit; crops are read too."""
+        crops = table in WITH_CROP
+        for row in db.execute(f"SELECT {columns(table)}{', crop' if crops else ''} FROM {table} WHERE {where}", values):
+            end = -2 if crops else -1
+            whole = row[end] == self.checksum(table, row[:end])
+            if not whole or (crops and row[-3] != self.crop_checksum(row[-1])):
+                yield row[0]
+
+    def define(self, db: sqlite3.Connection) -> None:
+        """Let queries of a connection sum rows and read encrypted texts."""
+        db.create_function("row_checksum", -1, lambda table, *values: self.checksum(table, values), deterministic=True)
+        for column in ("name", "consent"):
+            db.create_function(
+                f"plain_{column}", 2, lambda row, stored, c=column: self.text(stored, "subjects", c, row)
+            )
+        db.create_function("fold", 1, str.casefold, deterministic=True)
+
+    def _place(self, table: str, column: str, row: int) -> bytes:
+        return b"%s\0%s\0%s\0%d" % (self.context, table.encode(), column.encode(), row)
+
+
+def next_id(db: sqlite3.Connection, table: str) -> int:
+    """The number of the next row; those of erased rows are not given again. Call inside a write."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+    return 1 if row is None else row[0] + 1
+
+
+def _plain_bytes(table: str, values: Row) -> bytes:
+    """Values as bytes, no two rows alike: each with its kind and, if it has one, its length."""
+    parts = [table.encode()]
+    for value in values:
+        if value is None:
+            parts.append(b"n")
+        elif isinstance(value, float):
+            parts.append(_FLOAT(b"f", value))
+        elif isinstance(value, int):
+            parts.append(b"i%d;" % value)
+        else:
+            kind, raw = (b"t", value.encode()) if isinstance(value, str) else (b"b", value)
+            parts += (b"%s%d;" % (kind, len(raw)), raw)
+    return b"".join(parts)

@@ -1,0 +1,94 @@
+"""Writing and reading the rows of subjects and samples in a gallery's file; call inside a transaction of its store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from visavis.deploy.gallery.base import Samples
+from visavis.deploy.gallery.names import name_key
+from visavis.deploy.gallery.records import damaged_sample, damaged_subject
+from visavis.deploy.gallery.rows import Rows, next_id
+from visavis.deploy.gallery.schema import columns
+
+
+def touch_subject(
+    db: sqlite3.Connection,
+    rows: Rows,
+    name: str,
+    consent: str,
+    *,
+    now: float,
+    expires: float | None,
+    generation: int,
+    renew: bool,
+) -> int:
+    """Make a subject, or note a change of one who is there; `renew` gives that one the new end too. Returns the id."""
+    label = rows.label(name_key(name))
+    row = db.execute(f"SELECT {columns('subjects')} FROM subjects WHERE key = ?", (label,)).fetchone()
+    if row is None:
+        number = next_id(db, "subjects")
+        texts = [rows.seal_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", consent))]
+        rows.insert(db, "subjects", [(number, label, *texts, now, expires, generation)])
+        return number
+    number, _, stored, note, created, end, _, checksum = row
+    if checksum != rows.checksum("subjects", row[:-1]):
+        raise damaged_subject(number)
+    note = rows.seal_text(consent, "subjects", "consent", number) if consent else note
+    values = (number, label, stored, note, created, expires if renew else end, generation)
+    db.execute(
+        "UPDATE subjects SET consent = ?, expires = ?, changed = ?, checksum = ? WHERE id = ?",
+        (*values[3:4], *values[5:], rows.checksum("subjects", values), number),
+    )
+    return number
+
+
+def add_samples(
+    db: sqlite3.Connection, rows: Rows, subjects: Sequence[int], samples: Samples, which: Iterable[int], *, now: float
+) -> None:
+    """Write the samples at the positions `which`, each for the subject of the same position in `subjects`."""
+    first = next_id(db, "samples")
+    fresh = []
+    for number, i in enumerate(which, first):
+        source = samples.sources[i]
+        weight = float(samples.weights[i])
+        row = (
+            number,
+            subjects[i],
+            0,
+            rows.seal(samples.vectors[i].tobytes(), "samples", "vector", number),
+            weight,
+            weight if samples.rated else None,
+            samples.marks[i],
+            None if source is None else rows.digest(source.digest),
+            None if source is None else rows.seal_text(source.name, "samples", "source_name", number),
+            now,
+        )
+        fresh.append(rows.with_crop(row, samples.crops[i], "samples"))
+    rows.insert(db, "samples", fresh)
+
+
+def change_subject(db: sqlite3.Connection, rows: Rows, subject: int, generation: int) -> None:
+    """Note that a subject's row, or the samples it stands for, were changed on purpose."""
+    db.execute("UPDATE subjects SET changed = ? WHERE id = ?", (generation, subject))
+    rows.resum(db, "subjects", "id = ?", (subject,))
+
+
+def move_samples(db: sqlite3.Connection, rows: Rows, samples: Iterable[int], subject: int) -> None:
+    """Give samples to another subject.
+
+    Raises:
+        StorageError: one of them is damaged.
+    """
+    for sample in samples:
+        for number in rows.damaged(db, "samples", "id = ?", (sample,)):
+            row = db.execute("SELECT subject FROM samples WHERE id = ?", (number,)).fetchone()
+            raise damaged_sample(number, row[0])
+        db.execute("UPDATE samples SET subject = ? WHERE id = ?", (subject, sample))
+        rows.resum(db, "samples", "id = ?", (sample,))
+
+
+def check_subject(db: sqlite3.Connection, rows: Rows, subject: int) -> None:
+    """Raise StorageError when a subject's row is damaged."""
+    for number in rows.damaged(db, "subjects", "id = ?", (subject,)):
+        raise damaged_subject(number)
