@@ -173,7 +173,6 @@ def test_too_large_uploads_are_refused_before_and_while_they_arrive(make):
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (b"{}", "application/json"),
         (b"junk", "multipart/form-data; boundary=b"),
         (b"junk", "multipart/form-data"),
         (

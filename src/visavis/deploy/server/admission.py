@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from visavis.deploy.server.proxies import address_block
+from visavis.deploy.server.request_fields import StrictRequest
 from visavis.deploy.server.settings import Role, ServiceSettings, is_loopback
 
 _REMEMBERED = 10_000
@@ -116,7 +117,7 @@ def route_admitted_by(admit: Callable[[Request, Role], None]) -> type[APIRoute]:
             async def admitted(request: Request) -> Response:
                 if role != "anybody":
                     admit(request, role)
-                return await handle(request)
+                return await handle(StrictRequest(request.scope, request.receive))
 
             return admitted
 

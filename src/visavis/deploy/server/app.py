@@ -69,7 +69,10 @@ async def _explain(service: Service, request: Request, error: Exception) -> JSON
         status, text, headers = error.status_code, str(error.detail), error.headers
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        status, text = 422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        if first["type"] == "unknown_key":
+            status, text = 400, first["msg"]
+        else:
+            status, text = 422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
     elif isinstance(error, UnknownSubject):
         status, text = 404, str(error)
     elif isinstance(error, StorageError):

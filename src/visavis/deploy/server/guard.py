@@ -87,7 +87,10 @@ class _Exchange:
     def too_large(self) -> str:
         """What a client is told."""
         if self.limit <= MAX_JSON:
-            return f"a request without pictures may have {self.limit:,} bytes"
+            return (
+                f"a request without pictures may have {self.limit:,} bytes; "
+                "pictures go as files of multipart/form-data, e.g. curl -F picture=@photo.jpg URL"
+            )
         return f"a request may have {self.limit:,} bytes; send smaller or fewer pictures"
 
     @property

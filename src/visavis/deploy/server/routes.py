@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from visavis.deploy.gallery.retention import MAX_DAYS
 from visavis.deploy.json_views import forgotten_json, merge_json, subject_json
 from visavis.deploy.server.admission import needs, route_admitted_by
+from visavis.deploy.server.request_fields import Form, StrictModel, check_query
 from visavis.deploy.server.service import Service
 from visavis.deploy.server.telemetry import resident_bytes
-from visavis.deploy.server.uploads import read_upload
+from visavis.deploy.server.uploads import Upload, read_upload
 
 # What SQLite and PostgreSQL count rows with.
 _LARGEST = 2**63 - 1
@@ -22,7 +23,7 @@ SubjectId = Annotated[int, Field(strict=True, ge=0, le=_LARGEST)]
 SubjectNumber = Annotated[int, Path(ge=0, le=_LARGEST)]
 
 
-class Change(BaseModel):
+class Change(StrictModel):
     """New values of a subject; what is left out stays."""
 
     name: str | None = Field(None, max_length=400)
@@ -30,66 +31,77 @@ class Change(BaseModel):
     retention_days: float | None = Field(None, gt=0, le=MAX_DAYS)
 
 
-class Whom(BaseModel):
+class Whom(StrictModel):
     """Subjects by number or by name."""
 
     ids: list[SubjectId] = Field(default_factory=list, max_length=1000)
     names: list[str] = Field(default_factory=list, max_length=1000)
 
 
+_ALIGNED = {"aligned": "true: the pictures are aligned crops already"}
 _POINT = {
     "fmr": "false match rate to decide at; the model must be calibrated there",
     "threshold": "cosine similarity to decide at instead",
-    "aligned": "true: the pictures are aligned crops already",
+    **_ALIGNED,
+    "crops": "true: with crops",
 }
+VERIFY = Form({"reference": False, "probe": False}, _POINT)
+IDENTIFY = Form({"picture": False}, _POINT | {"top": "candidates, 1 to 50 (5)"})
+ENROLL = Form(
+    {"pictures": True},
+    {
+        "name": "the subject",
+        "consent": "why this person may be enrolled",
+        "retention_days": "erase after so many days; left out, the end of a subject who is there stays",
+        **_ALIGNED,
+        "strict": "true: refuse pictures of poor quality",
+    },
+    ("name",),
+)
+EMBED = Form({"pictures": True}, _ALIGNED)
 
 
-def _form(pictures: dict[str, bool], texts: dict[str, str], required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """OpenAPI's description of a multipart request; pictures maps a field to whether it takes several."""
-    one = {"type": "string", "format": "binary"}
-    fields: dict[str, Any] = {n: {"type": "array", "items": one} if several else one for n, several in pictures.items()}
-    fields |= {name: {"type": "string", "description": text} for name, text in texts.items()}
-    schema = {"type": "object", "properties": fields, "required": [*pictures, *required]}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+def _decision(form: Upload) -> dict[str, float | None]:
+    """At which rate or similarity a request wants to be decided."""
+    fmr, threshold = form.number("fmr", 0, 1), form.number("threshold", -1, 1)
+    if fmr is not None and threshold is not None:
+        raise HTTPException(400, "fmr and threshold exclude each other; give one")
+    return {"fmr": fmr, "threshold": threshold}
 
 
 def make_router(service: Service) -> APIRouter:
     """All routes but the page's."""
-    router = APIRouter(route_class=route_admitted_by(service.admit))
+    router = APIRouter(route_class=route_admitted_by(service.admit), dependencies=[Depends(check_query)])
     handlers, gallery, settings = service.handlers, service.handlers.gallery, service.settings
 
     @router.post(
         "/verify",
-        openapi_extra=needs("read")
-        | _form({"reference": False, "probe": False}, _POINT | {"crops": "true: with crops"}),
+        openapi_extra=needs("read") | VERIFY.openapi,
     )
     async def verify(request: Request) -> dict[str, Any]:
         """Whether two pictures show one person."""
-        form = await read_upload(request, settings)
+        form = await read_upload(request, settings, VERIFY)
         return await service.work(
             handlers.verify,
             form.one("reference"),
             form.one("probe"),
-            fmr=form.number("fmr"),
-            threshold=form.number("threshold"),
+            **_decision(form),
             aligned=form.flag("aligned"),
             crops=form.flag("crops"),
         )
 
     @router.post(
         "/identify",
-        openapi_extra=needs("read")
-        | _form({"picture": False}, _POINT | {"top": "candidates, 1 to 50 (5)", "crops": "true: with crops"}),
+        openapi_extra=needs("read") | IDENTIFY.openapi,
     )
     async def identify(request: Request) -> dict[str, Any]:
         """Who the people on a picture are."""
-        form = await read_upload(request, settings)
+        form = await read_upload(request, settings, IDENTIFY)
         answer = await service.work(
             handlers.identify,
             form.one("picture"),
-            fmr=form.number("fmr"),
-            threshold=form.number("threshold"),
-            top=int(min(50, max(1, form.number("top") or 5))),
+            **_decision(form),
+            top=form.whole("top", 5, 1, 50),
             aligned=form.flag("aligned"),
             crops=form.flag("crops"),
         )
@@ -98,22 +110,11 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post(
         "/enroll",
-        openapi_extra=needs("write")
-        | _form(
-            {"pictures": True},
-            {
-                "name": "the subject",
-                "consent": "why this person may be enrolled",
-                "retention_days": "erase after so many days; left out, the end of a subject who is there stays",
-                "aligned": "true: aligned crops",
-                "strict": "true: refuse pictures of poor quality",
-            },
-            ("name",),
-        ),
+        openapi_extra=needs("write") | ENROLL.openapi,
     )
     async def enroll(request: Request) -> dict[str, Any]:
         """Add pictures of a subject, who is made when new; 422 when no picture was fit."""
-        form = await read_upload(request, settings)
+        form = await read_upload(request, settings, ENROLL)
         days = form.number("retention_days")
         if days is not None and not 0 < days <= MAX_DAYS:
             raise HTTPException(400, f"retention_days must be above 0 and at most {MAX_DAYS:g}")
@@ -121,7 +122,7 @@ def make_router(service: Service) -> APIRouter:
             handlers.enroll,
             form.text("name"),
             form.many("pictures"),
-            consent=form.text("consent")[:4000],
+            consent=form.text("consent", most=4000),
             retention_days=days,
             aligned=form.flag("aligned"),
             strict=form.flag("strict"),
@@ -132,10 +133,10 @@ def make_router(service: Service) -> APIRouter:
         request.state.subjects = [answer["subject"]["id"]]
         return answer
 
-    @router.post("/embed", openapi_extra=needs("read") | _form({"pictures": True}, {"aligned": _POINT["aligned"]}))
+    @router.post("/embed", openapi_extra=needs("read") | EMBED.openapi)
     async def embed(request: Request) -> dict[str, Any]:
         """Embeddings of every face of every picture, of length 1."""
-        form = await read_upload(request, settings)
+        form = await read_upload(request, settings, EMBED)
         return await service.work(handlers.embed, form.many("pictures"), aligned=form.flag("aligned"))
 
     @router.get("/subjects", openapi_extra=needs("read"))
