@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from visavis.cli import main
+from visavis.cli.gallery import ACTIONS
 from visavis.deploy.client import Client, ServiceError
 from visavis.deploy.gallery.encryption import KEY_VARIABLE
 from visavis.errors import DataError
@@ -66,7 +67,10 @@ def people(tmp_path):
 
 
 def run(capsys, *words):
-    status = main([str(word) for word in words])
+    try:
+        status = main([str(word) for word in words])
+    except SystemExit as stop:  # argparse's own complaint
+        status = stop.code
     said = capsys.readouterr()
     return status, said.out, said.err
 
@@ -192,6 +196,9 @@ def test_a_time_limit_stays_until_it_is_changed_by_name(capsys, model, people, t
         (("forget", "{t}/n.db", "Rosa"), "no such gallery"),
         (("forget", "{t}/n.db"), "whom?"),
         (("gallery", "{t}/n.db", "lst"), "did you mean 'list'"),
+        (("gallery", "{t}/n.db", "rename", "Rosa"), "required: NEW; see: visavis gallery GALLERY rename --help"),
+        (("gallery", "{t}/n.db", "list", "--min-size", "3"), "does not know --min-size"),
+        (("gallery", "{t}/n.db", "adopt", "Rosa", "first"), "NUMBER: invalid int value"),
         (("verify", "{m}", "{p}/Rosa/0.png", "{t}/none.png", "--aligned"), "cannot read the picture"),
         (
             ("verify", "{m}", "{p}/Rosa/0.png", "{p}/Blau/0.png", "--aligned", "--fmr", "1e-5"),
@@ -211,6 +218,16 @@ def test_mistakes_get_one_line(capsys, monkeypatch, model, people, tmp_path, wor
     assert err.count("\n") == 1
     assert out == ""
     assert not (tmp_path / "n.db").exists()
+
+
+@pytest.mark.parametrize("action", sorted(ACTIONS))
+def test_every_action_says_what_it_takes(capsys, action):
+    status, out, _ = run(capsys, "gallery", "people.db", action, "--help")
+    assert status == 0
+    assert f"usage: visavis gallery GALLERY {action}" in out
+    assert "--json" in out
+    words = {"rename": ("OLD", "NEW"), "adopt": ("NAME", "NUMBER", "--consent"), "fpir": ("--threshold", "--fmr")}
+    assert all(word in out for word in words.get(action, ()))
 
 
 def test_unknown_faces_are_grouped_and_become_subjects(capsys, model, people, tmp_path):

@@ -6,8 +6,10 @@ import argparse
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 # verb: (module, one line). A module offers configure(parser) and run(args) -> exit status.
 VERBS = {
@@ -52,9 +54,21 @@ EXTRAS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse's parser, but a mistake gets one line that names what is near or where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        from visavis.errors import unknown_name
+
+        choice = re.fullmatch(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if choice:
+            message = unknown_name(choice[1].lower(), choice[2], re.findall(r"[\w.-]+", choice[3]))
+        self.exit(2, f"visavis: {message}; see: {self.prog} --help\n")
+
+
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     """The parser; only the named verb's module is imported."""
-    parser = argparse.ArgumentParser(prog="visavis", description="Deep face recognition: prepare, train, prove, ship.")
+    parser = _Parser(prog="visavis", description="Deep face recognition: prepare, train, prove, ship.")
     parser.add_argument("--debug", action="store_true", help="show a traceback for errors of any kind")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (module, line) in VERBS.items():
