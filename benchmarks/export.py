@@ -17,8 +17,6 @@ import time
 from pathlib import Path
 
 import onnx
-import onnxruntime
-import openvino
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -30,6 +28,7 @@ from visavis.export.model import open_model
 from visavis.export.pipeline import export_model
 from visavis.models.card import ModelCard, read_card
 from visavis.models.torch import load_model, save_model
+from visavis.runtimes import import_runtime
 from visavis.vision.preprocessing import PreprocessSpec
 
 SIZES = {"deepid": ((55, 47), 160), "small": ((56, 56), 128), "sphere20": ((112, 96), 512)}
@@ -143,8 +142,8 @@ def main():
             "visavis": visavis.__version__,
             "torch": torch.__version__,
             "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "openvino": openvino.__version__.split("-")[0],
+            "onnxruntime": import_runtime("onnxruntime").__version__,
+            "openvino": import_runtime("openvino").__version__.split("-")[0],
         },
         "models": [m for m in stored["models"] if m["model"] not in measured] + found,
     }

@@ -15,6 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
+from visavis.runtimes import silence
+
+silence()  # tests import runtimes themselves
 cv2.setNumThreads(1)
 if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["VISAVIS_CACHE"], ignore_errors=True)

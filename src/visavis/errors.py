@@ -24,6 +24,10 @@ class ModelFormatError(VisavisError):
     """A checkpoint, model folder or ONNX file is damaged, foreign or contradicts its card."""
 
 
+class MissingPackageError(VisavisError):
+    """What was asked for needs a package that is not installed; the message says what to type."""
+
+
 class ProtocolError(VisavisError):
     """An evaluation protocol and the data or scores given to it do not fit."""
 

@@ -9,9 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from visavis.cli import EXTRAS, main
+from visavis.cli import main
 from visavis.errors import ModelFormatError
 from visavis.models.onnx import OnnxEmbedder
+from visavis.runtimes import EXTRAS
 
 
 def graph_with(operator, domain=""):

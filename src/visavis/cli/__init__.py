@@ -35,24 +35,6 @@ VERBS = {
     "recipes": ("recipes", "list the recipes or print one"),
 }
 
-# module: the extra that brings it, "" the default install
-EXTRAS = {
-    "onnxruntime": "",
-    "torch": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "openvino": "openvino",
-    "nncf": "openvino",
-    "mindspore": "mindspore",
-    "fastapi": "serve",
-    "uvicorn": "serve",
-    "httpx": "serve",
-    "cryptography": "serve",
-    "faiss": "gallery",
-    "huggingface_hub": "hub",
-    "psycopg": "postgres",
-}
-
 
 class _Parser(argparse.ArgumentParser):
     """argparse's parser, but a mistake gets one line that names what is near or where help is."""
@@ -89,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in argv if not word.startswith("-")), None)
     from visavis.errors import VisavisError, unknown_name
+    from visavis.runtimes import EXTRAS, what_to_type
 
     if verb is not None and verb not in VERBS:
         return _complain(unknown_name("verb", verb, VERBS))
@@ -111,8 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = (error.name or "").split(".")[0]
         if args.debug or name not in EXTRAS:
             raise
-        package = f"'visavis[{EXTRAS[name]}]'" if EXTRAS[name] else "visavis"
-        return _complain(f"{args.verb} needs {name}, which is not installed; pip install {package}")
+        return _complain(f"{args.verb} needs {name}, which is not installed; {what_to_type(name)}")
     except KeyboardInterrupt:
         return _complain("stopped", 130)
     except BrokenPipeError:

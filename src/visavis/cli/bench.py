@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from visavis.machine import usable_cores
+
 _EPILOG = """\
 Times whatever the model folder holds: its weights in torch, its .onnx files in ONNX Runtime, its .xml in OpenVINO.
 With --save the fastest goes into the card, and whoever loads the folder runs it so.
@@ -27,7 +29,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, save the choice."""
     import json
-    import os
     from pathlib import Path
 
     from rich.console import Console
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if not folder.is_dir():
         raise ModelFormatError(f"{folder}: bench compares the files of a model folder; give the folder")
     card = read_card(folder)
-    threads = _numbers("--threads", args.threads) or sorted({1, os.cpu_count() or 1})
+    threads = _numbers("--threads", args.threads) or sorted({1, usable_cores()})
     batches = _numbers("--batch", args.batch)
     candidates, missing = candidates_of(folder, card, threads)
     crops = crops_of(args.data, card.preprocess, count=32)

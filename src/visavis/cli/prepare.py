@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from visavis.machine import usable_cores
 
 if TYPE_CHECKING:
     from visavis.data.prepare import Account
@@ -31,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-face", type=int, default=20, help="smallest face in pixels (default 20)")
     parser.add_argument("--min-score", type=float, default=0.0, help="reject faces the detector is less sure of")
     parser.add_argument("--all-faces", action="store_true", help="write every face, not only the large central one")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (default: one a core)")
     parser.add_argument("--skip-damaged", action="store_true", help="leave damaged records of a .rec out")
     parser.add_argument(
         "--youtube-faces", action="store_true", help="SRC is a YouTube Faces tree (DeepID's crop and split)"

@@ -88,10 +88,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _faces(args: argparse.Namespace, out: Path, identities: range) -> None:
     from visavis.cli.evaluation_progress import embedding_bar
+    from visavis.machine import usable_cores
     from visavis.synthetic import store
-    from visavis.synthetic.parallel import people, processors
+    from visavis.synthetic.parallel import people
 
-    workers = max(1, min(processors() if args.workers is None else args.workers, len(identities)))
+    workers = max(1, min(usable_cores() if args.workers is None else args.workers, len(identities)))
     start = time.perf_counter()
     with embedding_bar("drawing faces") as bar:
         count = store.write_people(
@@ -127,11 +128,11 @@ def _scenes(args: argparse.Namespace, out: Path, identities: range) -> None:
 
 def _clips(args: argparse.Namespace, out: Path, identities: range) -> None:
     from visavis.cli.evaluation_progress import embedding_bar
+    from visavis.machine import usable_cores
     from visavis.synthetic import store
     from visavis.synthetic.clips import clip, write_clips
-    from visavis.synthetic.parallel import processors
 
-    workers = max(1, min(processors() if args.workers is None else args.workers, len(identities)))
+    workers = max(1, min(usable_cores() if args.workers is None else args.workers, len(identities)))
     start, frames, per = time.perf_counter(), 0, args.images_per_identity
     with embedding_bar("drawing clips") as bar:
         # The face fills the middle half, so that a crop of --size wants a picture of twice that side.

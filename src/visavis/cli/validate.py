@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from visavis.machine import usable_cores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write everything found")
     parser.add_argument("--html", metavar="FILE", help="write a page with the class histogram and sheets to review")
     parser.add_argument("--only", metavar="LIST", help="only the identities in a list, one a line")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (default: one a core)")
     parser.add_argument("--skip-damaged", action="store_true", help="leave damaged records of a .rec out")
 
 

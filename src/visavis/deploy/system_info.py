@@ -15,6 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from visavis.machine import instructions, memory_gb, processor, usable_cores
+from visavis.runtimes import import_runtime
+
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 _TORCH = """
 import json, torch
@@ -38,10 +41,10 @@ def inspect(folder: str | os.PathLike[str] = ".", *, torch_seconds: float = 20.0
         "visavis": _version("visavis"),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": {"name": processor(), "features": [name for name in _FEATURES if name in instructions()]},
         "cores": os.cpu_count(),
-        "cores_usable": _usable_cores(),
-        "memory_gb": _memory(),
+        "cores_usable": usable_cores(),
+        "memory_gb": memory_gb(),
         "disk_free_gb": round(shutil.disk_usage(folder).free / 1e9, 1),
         "extras": _extras(),
         "runtimes": _runtimes(),
@@ -55,37 +58,6 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> dict[str, Any]:
-    text = _read("/proc/cpuinfo")
-    name = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
-    flags = set(re.findall(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.M)[:1] or [""])
-    there = set(" ".join(flags).split())
-    return {
-        "name": name.group(1) if name else platform.processor() or platform.machine(),
-        "features": [feature for feature in _FEATURES if feature in there],
-    }
-
-
-def _usable_cores() -> int:
-    """Cores this process may run on; in a container or a batch job fewer than the machine has."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
-    return max(1, min(count, int(quota) // int(period))) if quota.isdigit() and period.strip().isdigit() else count
-
-
-def _memory() -> dict[str, float]:
-    text = _read("/proc/meminfo")
-    sizes = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", text, re.M))
-    return {key: round(int(value) / 1e6, 1) for key, value in sizes.items()}
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _extras() -> dict[str, Any]:
@@ -112,14 +84,10 @@ def _extras() -> dict[str, Any]:
 def _runtimes() -> dict[str, Any]:
     answer: dict[str, Any] = {}
     if _there("onnxruntime"):
-        import onnxruntime
-
-        answer["onnxruntime"] = onnxruntime.get_available_providers()
+        answer["onnxruntime"] = import_runtime("onnxruntime").get_available_providers()
     if _there("openvino"):
         try:
-            import openvino
-
-            answer["openvino"] = openvino.Core().available_devices
+            answer["openvino"] = import_runtime("openvino").Core().available_devices
         except Exception as error:  # a driver that is not there raises what it likes
             answer["openvino"] = f"installed, but does not start: {type(error).__name__}: {str(error)[:200]}"
     if _there("faiss"):

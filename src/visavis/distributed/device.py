@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import platform
 from collections.abc import Callable, Iterator
 
 import torch
 
 from visavis.errors import RecipeError
+from visavis.machine import usable_cores
 
 log = logging.getLogger(__name__)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,7 +52,7 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()})"
+        return f"cpu ({torch.get_num_threads()} threads of {usable_cores()} cores, {platform.machine()})"
     return str(device)
 
 

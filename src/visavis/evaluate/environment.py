@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import visavis
+from visavis.machine import processor, usable_cores
 
 _LIBRARIES = ("numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch")
 
@@ -28,7 +28,7 @@ def environment() -> dict[str, Any]:
     return {
         "machine": {
             "processor": processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": usable_cores(),
             "system": f"{platform.system()} {platform.release()}",
             "architecture": platform.machine(),
         },
@@ -44,17 +44,6 @@ def _command() -> str:
         return ""
     name = Path(sys.argv[0]).name
     return shlex.join(["visavis" if name == "__main__.py" else name, *sys.argv[1:]])
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def describe_model(embedder: object) -> dict[str, Any]:

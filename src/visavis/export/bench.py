@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from visavis.errors import VisavisError
+from visavis.machine import instructions, load_average, processor, usable_cores
 from visavis.models.card import WEIGHTS, ModelCard, digest_of
 from visavis.models.onnx import OnnxEmbedder
 from visavis.types import ByteArray, Embedder
@@ -72,7 +72,7 @@ def candidates_of(folder: Path, card: ModelCard, threads: Sequence[int]) -> tupl
             found.append(
                 RuntimeCandidate("openvino", path.name, _precision(path, card), count, _openvino(path, count, "f32"))
             )
-            if _precision(path, card) == "fp32" and _has_bf16():
+            if _precision(path, card) == "fp32" and "avx512_bf16" in instructions():
                 found.append(RuntimeCandidate("openvino", path.name, "bf16", count, _openvino(path, count, "bf16")))
     for pattern, name in (("*.onnx", "onnx"), ("*.xml", "openvino")):
         if not any(_is_current(p, card, folder) for p in folder.glob(pattern)):
@@ -90,13 +90,6 @@ def _is_current(path: Path, card: ModelCard, folder: Path) -> bool:
 def _precision(path: Path, card: ModelCard) -> str:
     record = card.exports.get(path.name)
     return str(record.get("precision", "fp32")) if isinstance(record, dict) else "fp32"
-
-
-def _has_bf16() -> bool:
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
 
 
 def _torch(folder: Path, threads: int) -> Callable[[int], Embedder]:
@@ -245,19 +238,11 @@ def best_record(timing: Timing, folder: Path) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    model = ""
-    flags: set[str] = set()
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-        model = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
-        flags = set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
-    except OSError:
-        pass
     return {
-        "cpu": model,
-        "cores": os.cpu_count(),
+        "cpu": processor(),
+        "cores": usable_cores(),
         "instructions": sorted(
-            flags & {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"}
+            instructions() & {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"}
         ),
-        "load": os.getloadavg()[0],
+        "load": load_average(),
     }

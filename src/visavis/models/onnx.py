@@ -14,6 +14,7 @@ import numpy.typing as npt
 from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_name
 from visavis.models.card import CARD, ONNX, WEIGHTS, ModelCard, digest_of, find_model, read_card
 from visavis.models.onnx_errors import unknown_operator
+from visavis.runtimes import import_runtime, onnx_session
 from visavis.types import ByteArray, Embedder
 from visavis.vision.preprocessing import Flip, PreprocessSpec, fit_crops
 
@@ -307,16 +308,10 @@ def open_session(path: Path, *, threads: int | None = None) -> Any:
     Raises:
         ModelFormatError: no such file, damaged, or with operators the runtime does not know.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = int(threads)
-    available = onnxruntime.get_available_providers()
+    available = import_runtime("onnxruntime").get_available_providers()
     providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
     try:
-        return onnxruntime.InferenceSession(os.fspath(path), sess_options=options, providers=providers)
+        return onnx_session(path, threads=threads, providers=providers)
     except Exception as error:  # see above
         reason = unknown_operator(path, str(error))
         reason = reason or f"ONNX Runtime cannot load it, damaged or not an ONNX model: {first_line(error)}"

@@ -12,22 +12,8 @@ import numpy.typing as npt
 from visavis.errors import DataError, ModelFormatError
 from visavis.models.card import CARD, ModelCard, read_card
 from visavis.models.onnx import CARD_KEY, INPUT_KEY, GraphEmbedder, check_card
+from visavis.runtimes import import_runtime
 from visavis.vision.preprocessing import Flip
-
-
-def import_openvino() -> Any:
-    """The openvino package.
-
-    Raises:
-        ModelFormatError: not installed; says which extra to install.
-    """
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise ModelFormatError(
-            "the OpenVINO runtime is not installed; pip install 'visavis[openvino]', or use --format onnx"
-        ) from error
-    return openvino
 
 
 class OpenVinoEmbedder(GraphEmbedder):
@@ -43,7 +29,8 @@ class OpenVinoEmbedder(GraphEmbedder):
         precision: what the CPU may compute in: f32, or bf16 where it has instructions for it.
 
     Raises:
-        ModelFormatError: OpenVINO missing, a damaged file, no card, or a card its graph contradicts.
+        ModelFormatError: a damaged file, no card, or a card its graph contradicts.
+        MissingPackageError: OpenVINO is not installed.
     """
 
     def __init__(
@@ -55,7 +42,7 @@ class OpenVinoEmbedder(GraphEmbedder):
         threads: int | None = None,
         precision: str = "f32",
     ) -> None:
-        openvino = import_openvino()
+        openvino = import_runtime("openvino")
         self.path = Path(path)
         self._core = openvino.Core()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError
+from visavis.machine import usable_cores
 from visavis.synthetic.render import check_request, face
 from visavis.types import ByteArray, IntArray, Pairs
 
@@ -74,7 +74,7 @@ def generate(
         uint8 (N, size, size, 3) RGB, labels int64 (N,) counting the identities given from 0, landmarks (N, 5, 2).
     """
     total = len(identities) * pictures
-    count = processors() if workers is None else workers
+    count = usable_cores() if workers is None else workers
     images = np.empty((total, size, size, 3), np.uint8)
     landmarks = np.empty((total, 5, 2))
     done = 0
@@ -84,11 +84,6 @@ def generate(
         if progress is not None:
             progress(done, total)
     return images, np.repeat(np.arange(len(identities), dtype=np.int64), pictures), landmarks
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def picture_name(identity: int, picture: int) -> str:

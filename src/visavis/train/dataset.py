@@ -11,10 +11,11 @@ from typing import final
 import numpy as np
 
 from visavis.data.decoded_cache.cache import CachedSource, fitted
-from visavis.data.decoded_cache.policy import cache_home, cached
+from visavis.data.decoded_cache.policy import cached
 from visavis.data.sources import open_source
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
+from visavis.machine import cache_home
 from visavis.train.recipe import DataRecipe
 from visavis.types import ByteArray, IntArray
 from visavis.vision.preprocessing import PreprocessSpec, place_frame

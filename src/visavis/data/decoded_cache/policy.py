@@ -18,13 +18,6 @@ from visavis.data.sources.base import Source
 log = logging.getLogger(__name__)
 
 
-def cache_home() -> Path:
-    """Where what can be made again is kept: $VISAVIS_CACHE, or visavis/ in $XDG_CACHE_HOME, usually ~/.cache."""
-    if own := os.environ.get("VISAVIS_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"
-
-
 def cached(
     source: Source,
     folder: Path | None,

@@ -13,6 +13,7 @@ from visavis.data.sources.base import Source
 from visavis.data.validate.label_errors import LabelError
 from visavis.data.validate.validation import Findings
 from visavis.errors import DataError
+from visavis.runtimes import import_runtime
 from visavis.types import ByteArray
 
 _MOST = 120  # pairs shown on a sheet
@@ -23,10 +24,8 @@ img{max-width:100%}.bad{color:#a00}.good{color:#070}h2{margin-top:2em}"""
 
 def class_histogram(source: Source) -> bytes:
     """A PNG: how many identities have how many pictures, both axes logarithmic."""
-    from matplotlib.figure import Figure
-
     sizes = np.bincount(source.labels, minlength=len(source.identities))
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    figure = import_runtime("matplotlib.figure").Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     top = max(2, int(sizes.max()))
     edges = np.unique(np.round(np.geomspace(1, top + 1, 40)).astype(int))

@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from visavis.deploy.gallery.topk import CHUNK, FEW, Found, join, top_k
 from visavis.errors import DataError, unknown_name
+from visavis.machine import usable_cores
 
 Precision = Literal["float32", "float16", "int8"]
 _HUGE = 1 << 21
 _WIDEN = 1024  # rows widened at a time: their float32 form stays in the cache
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _ASKED = os.environ.get("OMP_NUM_THREADS", "")
-_THREADS = min(int(_ASKED) if _ASKED.isdecimal() and int(_ASKED) else _CORES, 8)
+_THREADS = min(int(_ASKED) if _ASKED.isdecimal() and int(_ASKED) else usable_cores(), 8)
 _POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="visavis-scan")
 
 

@@ -14,8 +14,8 @@ from visavis.deploy.json_views import forgotten_json, merge_json, subject_json
 from visavis.deploy.server.admission import needs, route_admitted_by
 from visavis.deploy.server.request_fields import Form, StrictModel, check_query
 from visavis.deploy.server.service import Service
-from visavis.deploy.server.telemetry import resident_bytes
 from visavis.deploy.server.uploads import Upload, read_upload
+from visavis.machine import resident_bytes
 
 # What SQLite and PostgreSQL count rows with.
 _LARGEST = 2**63 - 1

@@ -10,6 +10,7 @@ from typing import Literal
 
 from visavis.deploy.server.proxies import Network
 from visavis.errors import DataError
+from visavis.machine import usable_cores
 
 Role = Literal["read", "write"]
 WRITE_TOKEN, READ_TOKEN = "VISAVIS_TOKEN", "VISAVIS_READ_TOKEN"
@@ -52,7 +53,7 @@ class ServiceSettings:
     trusted_proxies: tuple[Network, ...] = ()
     origins: tuple[str, ...] = ()
     root_path: str = ""
-    workers: int = 4 * (os.cpu_count() or 1) + 4
+    workers: int = field(default_factory=lambda: 4 * usable_cores() + 4)
     waiting: int = 256
 
 

@@ -42,12 +42,3 @@ class Metrics:
         for name, value in gauges.items():
             lines += [f"# TYPE visavis_{name} gauge", f"visavis_{name} {value:g}"]
         return "\n".join(lines) + "\n"
-
-
-def resident_bytes() -> float:
-    """Memory this process holds, where the system tells (Linux); NaN elsewhere."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return float(file.read().split()[1]) * 4096
-    except OSError:
-        return float("nan")

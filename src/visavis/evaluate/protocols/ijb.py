@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visavis.data.decoded_cache.policy import cache_home
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.protocols.integer_lists import read_integers
 from visavis.evaluate.protocols.loading import LoadedProtocol, ProtocolArgs
 from visavis.evaluate.protocols.template_identification import TemplateSearchProtocol
 from visavis.evaluate.protocols.template_verification import TemplateProtocol
+from visavis.machine import cache_home
 from visavis.metrics.fusion import Pooling
 from visavis.types import ByteArray, IntArray
 from visavis.vision.alignment import align

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.evaluate.report.figures import Plot, Series
+from visavis.runtimes import import_runtime
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +36,7 @@ _STYLE: dict[Any, Any] = {
 
 def to_svg(plot: Plot) -> str:
     """The figure as an `<svg>` element, to be put into a page."""
-    import matplotlib
-
+    matplotlib = import_runtime("matplotlib")
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": plot.name}):
         buffer = io.StringIO()
         draw(plot).savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -46,8 +46,7 @@ def to_svg(plot: Plot) -> str:
 
 def to_png(plot: Plot, *, dpi: int = 150) -> bytes:
     """The figure as a PNG file."""
-    import matplotlib
-
+    matplotlib = import_runtime("matplotlib")
     with matplotlib.rc_context(_STYLE):
         buffer = io.BytesIO()
         draw(plot).savefig(buffer, format="png", dpi=dpi)
@@ -56,9 +55,7 @@ def to_png(plot: Plot, *, dpi: int = 150) -> bytes:
 
 def draw(plot: Plot) -> Figure:
     """Draw a plot's series on one pair of axes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 3.7), layout="constrained")
+    figure = import_runtime("matplotlib.figure").Figure(figsize=(5.2, 3.7), layout="constrained")
     axes = figure.add_subplot()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -7,11 +7,15 @@ Needs numpy and onnxruntime, nothing else.
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, on import: nothing is reported to the runtime's maker
+
 import onnxruntime
 
 HERE = Path(__file__).resolve().parent

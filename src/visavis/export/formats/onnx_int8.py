@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
-from onnxruntime.quantization.calibrate import HistogramCalibrater, create_calibrator
-from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from visavis.errors import ModelFormatError, unknown_name
 from visavis.export.formats.registry import ExportInfo, plain_onnx
@@ -23,17 +20,24 @@ from visavis.export.onnx.compact import compact
 from visavis.export.onnx.files import Input, set_metadata, write_onnx
 from visavis.export.onnx.graph import Array
 from visavis.models.onnx import GraphEmbedder, OnnxEmbedder
+from visavis.runtimes import import_runtime
 from visavis.types import ByteArray
 
 if TYPE_CHECKING:
     from visavis.export.model import ExportModel
     from visavis.export.pipeline import Options, ProgressCallback
 
+_quantization = import_runtime("onnxruntime.quantization")
+_Method = _quantization.CalibrationMethod
+_calibration = import_runtime("onnxruntime.quantization.calibrate")
 RANGES = {
-    "minmax": (CalibrationMethod.MinMax, {}),
-    "moving": (CalibrationMethod.MinMax, {"moving_average": True}),
-    "entropy": (CalibrationMethod.Entropy, {"num_bins": 512, "num_quantized_bins": 256}),  # 128 of 128 leave no choice
-    "percentile": (CalibrationMethod.Percentile, {"percentile": 99.99}),
+    "minmax": (_Method.MinMax, {}),
+    "moving": (_Method.MinMax, {"moving_average": True}),
+    "entropy": (
+        _quantization.CalibrationMethod.Entropy,
+        {"num_bins": 512, "num_quantized_bins": 256},
+    ),  # 128 of 128 leave no choice
+    "percentile": (_Method.Percentile, {"percentile": 99.99}),
 }
 QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Relu", "LeakyRelu")
 
@@ -45,7 +49,7 @@ def layout(model: ExportModel, crops: ByteArray, pixels: Input) -> Array:
     return crops if pixels == "uint8" else np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32)
 
 
-class _Reader(CalibrationDataReader):
+class _Reader(_quantization.CalibrationDataReader):
     def __init__(self, name: str, batches: list[Array]) -> None:
         self.feeds = iter([{name: batch} for batch in batches])
 
@@ -71,14 +75,16 @@ def calibrate(model: onnx.ModelProto, batches: list[Array], ranges: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float.onnx"
         onnx.save(model, source)
-        calibrator = create_calibrator(
+        calibrator = _calibration.create_calibrator(
             source, list(QUANTISED), str(Path(folder) / "augmented.onnx"), calibrate_method=method, extra_options=extra
         )
         if calibrator is None:
             raise ModelFormatError("ONNX Runtime offers no calibrator")
         name = model.graph.input[0].name
         with contextlib.redirect_stdout(io.StringIO()):  # it tells of every call
-            if isinstance(calibrator, HistogramCalibrater):  # keeps every activation of what one call reads
+            if isinstance(
+                calibrator, _calibration.HistogramCalibrater
+            ):  # keeps every activation of what one call reads
                 for batch in batches:
                     calibrator.collect_data(_Reader(name, [batch]))
             else:
@@ -92,12 +98,12 @@ def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onn
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        quantizer = QDQQuantizer(
+        quantizer = import_runtime("onnxruntime.quantization.qdq_quantizer").QDQQuantizer(
             onnx.ModelProto.FromString(model.SerializeToString()),
             True,
             False,
-            QuantType.QInt8,
-            QuantType.QUInt8,
+            _quantization.QuantType.QInt8,
+            _quantization.QuantType.QUInt8,
             ranges,
             [],
             in_float,

@@ -15,18 +15,19 @@ from visavis.errors import DataError, ModelFormatError
 from visavis.models.card import ModelCard
 from visavis.models.onnx import CARD_KEY, INPUT_KEY
 from visavis.models.onnx_errors import names_of, of_layers
-from visavis.models.openvino import import_openvino
+from visavis.runtimes import import_runtime
 
 
 def convert(model: onnx.ModelProto) -> Any:
     """An `openvino.Model` of an ONNX model.
 
     Raises:
-        ModelFormatError: OpenVINO is missing or does not know an operator; names it.
+        ModelFormatError: OpenVINO does not know an operator; names it.
+        MissingPackageError: OpenVINO is not installed.
     """
     import io
 
-    openvino = import_openvino()
+    openvino = import_runtime("openvino")
     metadata = list(model.metadata_props)
     del model.metadata_props[:]  # OpenVINO would keep them beside the card we store, where they soon are out of date
     data = model.SerializeToString()
@@ -64,7 +65,7 @@ def save(model: Any, path: str | os.PathLike[str], *, half: bool = False) -> Non
     Raises:
         DataError: the folder cannot be written.
     """
-    openvino = import_openvino()
+    openvino = import_runtime("openvino")
     _share_ranges(model)
     try:
         openvino.save_model(model, os.fspath(path), compress_to_fp16=half)
@@ -109,7 +110,7 @@ def _shorten(path: Path, keep: set[str]) -> None:
 
 def restamp(path: str | os.PathLike[str], card: ModelCard, *, pixels: str) -> None:
     """Replace the card of a written model; its weights are written anew as they are."""
-    openvino = import_openvino()
+    openvino = import_runtime("openvino")
     file = Path(path)
     model = openvino.Core().read_model(os.fspath(file))
     set_card(model, card, pixels=pixels)

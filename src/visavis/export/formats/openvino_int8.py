@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visavis.errors import ModelFormatError
 from visavis.export.formats.onnx_int8 import layout
 from visavis.export.formats.openvino import convert, save, set_card
 from visavis.export.formats.registry import ExportInfo, plain_onnx
 from visavis.export.gates.parity import Crops, crops_of
 from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
 from visavis.models.openvino import OpenVinoEmbedder
+from visavis.runtimes import import_runtime
 from visavis.types import Embedder
 
 if TYPE_CHECKING:
@@ -23,27 +22,11 @@ if TYPE_CHECKING:
     from visavis.export.pipeline import Options, ProgressCallback
 
 
-def import_nncf() -> Any:
-    """The nncf package.
-
-    Raises:
-        ModelFormatError: not installed; says which extra to install.
-    """
-    try:
-        import nncf
-    except ModuleNotFoundError as error:
-        raise ModelFormatError(
-            "int8 for OpenVINO needs nncf, which is not installed; pip install 'visavis[openvino]'"
-        ) from error
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    return nncf
-
-
 def write_int8_openvino(
     model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
 ) -> ExportInfo:
     """Quantise with NNCF and keep sensitive layers in float until the accuracy budget holds."""
-    nncf = import_nncf()
+    nncf = import_runtime("nncf")
     crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
     graph = plain_onnx(model, options)
     batch = layout(model, crops.pictures, options.pixels)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visavis.errors import ModelFormatError
 from visavis.models.card import ModelCard
 from visavis.models.onnx import OnnxEmbedder
+from visavis.runtimes import import_runtime
 from visavis.types import Embedder
 
 if TYPE_CHECKING:
@@ -94,9 +95,7 @@ def _stamp_onnx(path: Path, card: ModelCard, options: Options) -> None:
 
 
 def _onnxruntime() -> str:
-    import onnxruntime
-
-    return f"ONNX Runtime {onnxruntime.__version__}"
+    return f"ONNX Runtime {import_runtime('onnxruntime').__version__}"
 
 
 def _write_openvino(
@@ -127,9 +126,7 @@ def _load_openvino(path: Path) -> Embedder:
 
 
 def _openvino() -> str:
-    from visavis.models.openvino import import_openvino
-
-    return f"OpenVINO {import_openvino().__version__.split('-')[0]}"
+    return f"OpenVINO {import_runtime('openvino').__version__.split('-')[0]}"
 
 
 def _write_mindir(

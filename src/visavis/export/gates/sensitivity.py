@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import NodeProto, helper
 
 from visavis.errors import ModelFormatError
 from visavis.export.gates.accuracy import PairSet, judge
 from visavis.export.onnx.graph import Array, Graph
+from visavis.runtimes import onnx_session
 from visavis.types import Embedder
 
 LAYERS = ("Conv", "Gemm", "MatMul")
@@ -46,9 +46,7 @@ def rank_layers(model: onnx.ModelProto, batch: Array) -> list[str]:
 
 
 def _run(model: onnx.ModelProto, batch: Array, outputs: Sequence[str] = ("embedding",)) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(model.SerializeToString())
     known = [o.name for o in session.get_outputs()]
     wanted = [name for name in outputs if name in known] or known[:1]
     got = session.run(wanted, {session.get_inputs()[0].name: batch})

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError, ModelFormatError, unknown_name
+from visavis.runtimes import onnx_session
 from visavis.types import Detector, Faces
 
 Array = npt.NDArray[np.floating[Any]]
@@ -105,16 +106,9 @@ def session(path: Path, threads: int) -> Any:
     Raises:
         ModelFormatError: no such file, or not an ONNX network.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     if not path.is_file():
         raise ModelFormatError(f"{path}: expected a detector's .onnx file, there is none")
     try:
-        # Its second attempt with the same provider would only print to the user's screen.
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        return onnx_session(path, threads=threads)
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ModelFormatError(f"{path}: cannot load the detector ({str(error)[:200]})") from error

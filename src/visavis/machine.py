@@ -1,0 +1,85 @@
+"""What this process may use of its machine: cores, the container's quota, processor, memory, and where caches lie."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+
+ROOT = Path("/")
+
+
+def usable_cores(root: Path = ROOT) -> int:
+    """Cores this process may run on: its affinity, and no more than the quota of its container or batch job.
+
+    A quota that is no whole number of cores is rounded down, to at least 1: more threads than that are held up.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min([count, *_quotas(root)])))
+
+
+def _quotas(root: Path) -> list[float]:
+    """Cores allowed by each control group this process is in (cgroup v2 and v1), from its own up to the root."""
+    found = []
+    for line in _read(root / "proc/self/cgroup").splitlines() or ["0::/"]:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        version_1 = "cpu" in controllers.split(",")
+        if controllers and not version_1:
+            continue
+        base = root / "sys/fs/cgroup" / ("cpu" if version_1 else "")
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if version_1:
+                limit = [_read(folder / f"cpu.cfs_{what}_us").strip() for what in ("quota", "period")]
+            else:
+                limit = _read(folder / "cpu.max").split()
+            if len(limit) == 2 and limit[0].isdigit() and limit[1].isdigit() and int(limit[1]):
+                found.append(int(limit[0]) / int(limit[1]))
+            if folder == base:
+                break
+    return found
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    name = re.search(r"^model name\s*:\s*(.+)$", _read(ROOT / "proc/cpuinfo"), re.M)
+    return name.group(1).strip() if name else platform.processor() or platform.machine()
+
+
+def instructions() -> frozenset[str]:
+    """The instruction sets the processor says it has, by Linux's names; empty elsewhere."""
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read(ROOT / "proc/cpuinfo"), re.M)
+    return frozenset(flags.group(1).split()) if flags else frozenset()
+
+
+def memory_gb() -> dict[str, float]:
+    """`MemTotal` and `MemAvailable` in 10⁹ bytes; empty where the system does not tell."""
+    sizes = re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", _read(ROOT / "proc/meminfo"), re.M)
+    return {key: round(int(value) * 1024 / 1e9, 1) for key, value in sizes}
+
+
+def resident_bytes() -> float:
+    """Memory this process holds, where the system tells (Linux); NaN elsewhere."""
+    fields = _read(ROOT / "proc/self/statm").split()
+    return float(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else float("nan")
+
+
+def load_average() -> float | None:
+    """Processes that wanted to run in the last minute; None where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def cache_home() -> Path:
+    """Where what can be made again is kept: $VISAVIS_CACHE, or visavis/ in $XDG_CACHE_HOME, usually ~/.cache."""
+    if own := os.environ.get("VISAVIS_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

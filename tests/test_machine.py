@@ -1,0 +1,70 @@
+import os
+
+import pytest
+
+from visavis import machine
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A machine of 8 cores; `write(path, text)` puts what its kernel says."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+
+    def write(path, text):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("250000 100000", 2),
+        ("50000 100000", 1),
+        ("1600000 100000", 8),
+        ("", 8),
+    ],
+)
+def test_a_container_s_quota_counts(root, limit, cores):
+    assert machine.usable_cores(root("sys/fs/cgroup/cpu.max", limit)) == cores
+
+
+def test_a_group_is_bound_by_those_above_it(root):
+    root("proc/self/cgroup", "0::/batch/job7\n")
+    root("sys/fs/cgroup/batch/job7/cpu.max", "max 100000\n")
+    assert machine.usable_cores(root("sys/fs/cgroup/batch/cpu.max", "300000 100000\n")) == 3
+
+
+def test_cgroup_version_1(root):
+    root("proc/self/cgroup", "5:memory:/box\n4:cpu,cpuacct:/box\n")
+    root("sys/fs/cgroup/cpu/box/cpu.cfs_period_us", "100000\n")
+    assert machine.usable_cores(root("sys/fs/cgroup/cpu/box/cpu.cfs_quota_us", "-1\n")) == 8
+    assert machine.usable_cores(root("sys/fs/cgroup/cpu/box/cpu.cfs_quota_us", "400000\n")) == 4
+
+
+def test_where_the_system_tells_nothing(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(os, "getloadavg", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    assert machine.usable_cores(tmp_path) == 1
+    assert machine.load_average() is None
+    assert machine.memory_gb() == {}
+    assert machine.instructions() == frozenset()
+    assert machine.resident_bytes() != machine.resident_bytes()
+    assert isinstance(machine.processor(), str)
+
+
+def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):
+    for name in ("VISAVIS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert machine.cache_home() == tmp_path / ".cache" / "visavis"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert machine.cache_home() == tmp_path / "x" / "visavis"
+    monkeypatch.setenv("VISAVIS_CACHE", str(tmp_path / "own"))
+    assert machine.cache_home() == tmp_path / "own"
