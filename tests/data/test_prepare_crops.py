@@ -1,18 +1,25 @@
 """visavis prepare: crops from listed and detected landmarks, the account of every picture, resuming, refusals."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from visavis.backbones import build_backbone
 from visavis.cli import main
 from visavis.data.prepare import PrepareSettings, prepare, read_manifest
 from visavis.data.sources import open_source
 from visavis.data.sources.lists import read_list
+from visavis.deploy.recognizer import Recognizer
 from visavis.errors import DataError
+from visavis.models.card import ModelCard
+from visavis.models.torch import TorchEmbedder, save_model
+from visavis.types import Faces
 from visavis.vision import images
 from visavis.vision.alignment import align, template_points
+from visavis.vision.preprocessing import PreprocessSpec
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 POINTS = template_points("arcface", (112, 112)) + np.array([30, 20])
@@ -184,3 +191,58 @@ def test_a_damaged_photograph_is_named_with_its_reason(photos, capsys):
     assert "rejected 1: damaged or truncated picture" in capsys.readouterr().out
     _, accounts = read_manifest(photos / "out" / "manifest.jsonl")
     assert accounts[3].reject.startswith("damaged or truncated picture (")
+
+
+class _Framed:
+    """A detector that knows where the face of a picture lies: at 1,000 pixels, turned and off the centre."""
+
+    def detect(self, image):
+        turn = np.array([[0.98, -0.2], [0.2, 0.98]])
+        points = template_points("arcface", (1000, 1000)) @ turn.T + [150, -40]
+        return Faces(np.array([[0, 0, 999, 999]], np.float32), np.ones(1, np.float32), points[None].astype(np.float32))
+
+
+@pytest.mark.parametrize("antialias", ["area", "none"])
+def test_prepared_crops_answer_as_verify_does(tmp_path, monkeypatch, capsys, antialias):
+    """What `--aligned` says of prepared crops is what `verify` says of the photographs of a 1,000-pixel face."""
+    monkeypatch.setattr("visavis.data.prepare.load_detector", lambda *args, **given: _Framed())
+    rng = np.random.default_rng(0)
+    for who in "ab":
+        (tmp_path / "src" / who).mkdir(parents=True)
+        blocks = rng.integers(0, 256, (260, 300, 3), dtype=np.uint8)
+        images.write(tmp_path / "src" / who / "1.png", np.kron(blocks, np.ones((4, 4, 1), np.uint8)))
+    spec = PreprocessSpec((32, 32), flip="sum", antialias=antialias)
+    network = build_backbone("small", size=(32, 32), dim=16, width=8)
+    save_model(tmp_path / "model", network, ModelCard("m", "small", 16, spec, backbone_args={"width": 8}))
+    out = tmp_path / "out"
+    done = ["prepare", str(tmp_path / "src"), str(out), "--model", str(tmp_path / "model"), "--format", "png"]
+    assert main([*done, "--workers", "1"]) == 0
+    verifier = Recognizer.load(tmp_path / "model", detector=_Framed())
+    photos = verifier.verify(tmp_path / "src/a/1.png", tmp_path / "src/b/1.png")
+    crops = verifier.verify(out / "images/a/1.png", out / "images/b/1.png", aligned=True)
+    assert crops.similarity == pytest.approx(photos.similarity, abs=1e-6)
+    other = replace(spec, antialias={"area": "none", "none": "area"}[antialias])
+    card = ModelCard("m", "small", 16, other, backbone_args={"width": 8})
+    differs = Recognizer(TorchEmbedder(network, other), spec=other, card=card, detector=_Framed())
+    assert abs(differs.verify(tmp_path / "src/a/1.png", tmp_path / "src/b/1.png").similarity - photos.similarity) > 1e-4
+    capsys.readouterr()
+    assert main([*done, "--size", "112x112", "--padding", "2"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "leave out --size, --padding" in said
+
+
+def test_a_folder_made_before_the_reduction_was_a_setting_was_sampled(photos):
+    """A manifest without `antialias` is one of plain bilinear crops: it goes on as such, and as nothing else."""
+    source, listed = open_source(photos / "src"), read_list(photos / "five.txt")
+    sampled = replace(SETTINGS, antialias="none")
+    list(prepare(source, photos / "out", sampled, landmarks=listed))
+    manifest = photos / "out" / "manifest.jsonl"
+    head, _, rest = manifest.read_text().partition("\n")
+    values = json.loads(head)
+    assert values["settings"].pop("antialias") == "none"
+    manifest.write_text(json.dumps(values) + "\n" + rest)
+    assert len(list(prepare(source, photos / "out", sampled, landmarks=listed))) == 5
+    manifest.write_text(json.dumps(values) + "\n" + rest)
+    with pytest.raises(DataError, match=r"other settings \(antialias\)"):
+        list(prepare(source, photos / "out", SETTINGS, landmarks=listed))

@@ -12,15 +12,22 @@ from visavis.machine import usable_cores
 if TYPE_CHECKING:
     from visavis.data.prepare import Account
     from visavis.data.sources.base import Source
+    from visavis.vision.alignment import Antialias, Points
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="folder per identity, .rec, .bin or a list of pictures")
     parser.add_argument("target", metavar="DST", help="folder to write: images/, manifest.jsonl, rejects.jpg")
     parser.add_argument(
-        "--size", default="112x112", help="crop as HEIGHTxWIDTH (default 112x112; 112x96 is SphereFace's)"
+        "--model", metavar="MODEL", help="crops as this model's card wants them: size, template, antialias"
     )
+    parser.add_argument("--size", help="crop as HEIGHTxWIDTH (default 112x112; 112x96 is SphereFace's)")
     parser.add_argument("--template", choices=["arcface", "sphereface"], help="default: told from the size")
+    parser.add_argument(
+        "--antialias",
+        choices=["area", "none"],
+        help="how faces over twice the crop are reduced: averaged (default), or sampled",
+    )
     parser.add_argument("--padding", type=float, default=0.0, help="template pixels kept around the frame (S2: 2)")
     parser.add_argument("--format", default="jpg", choices=["jpg", "png", "webp"], help="of the crops (default jpg)")
     parser.add_argument("--quality", type=int, default=95, help="of jpg and webp (default 95)")
@@ -50,13 +57,12 @@ def run(args: argparse.Namespace) -> int:
     from visavis.data.sources.lists import read_list
     from visavis.errors import DataError
 
-    size = parse_size(args.size)
-    template = args.template or ("sphereface" if size[0] * 96 == size[1] * 112 else "arcface")
+    size, template, antialias = _crop(args)
     if not 1 <= args.quality <= 100:
         raise DataError(f"--quality must lie in 1 … 100, got {args.quality}")
     settings = PrepareSettings(
         size, template, args.padding, "." + args.format, args.quality, args.all_faces, args.detector,
-        args.detector_model, args.min_face, args.min_score,
+        args.detector_model, args.min_face, args.min_score, antialias=antialias,
     )  # fmt: skip
     source = open_source(args.source, skip_damaged=args.skip_damaged)
     target = Path(args.target)
@@ -89,6 +95,22 @@ def run(args: argparse.Namespace) -> int:
     if rejects:
         _report(source, rejects, target)
     return 0
+
+
+def _crop(args: argparse.Namespace) -> tuple[tuple[int, int], str | Points, Antialias]:
+    """Size, template and reduction of the crops: the model's where one is named, else as told."""
+    from visavis.deploy.recognizer import card_of
+    from visavis.errors import DataError
+
+    if not args.model:
+        size = parse_size(args.size or "112x112")
+        template = args.template or ("sphereface" if size[0] * 96 == size[1] * 112 else "arcface")
+        return size, template, args.antialias or "area"
+    told = [f"--{name}" for name in ("size", "template", "padding", "antialias") if getattr(args, name)]
+    if told:
+        raise DataError(f"--model says the crops already; leave out {', '.join(told)}")
+    spec = card_of(args.model).preprocess
+    return spec.size, spec.template, spec.antialias
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from visavis.errors import DataError
 from visavis.models.card import write_atomically
 from visavis.types import ByteArray, Detector, Faces
 from visavis.vision import images
-from visavis.vision.alignment import align
+from visavis.vision.alignment import Antialias, Points, align
 from visavis.vision.detection.detectors import choose, load_detector
 
 MANIFEST = "manifest.jsonl"
@@ -32,10 +32,10 @@ _CHUNK = 8
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """What makes the crops: their `size` (height, width), template, encoding, and how faces are found."""
+    """What makes the crops: their `size` (height, width), template, reduction, encoding, and how faces are found."""
 
     size: tuple[int, int] = (112, 112)
-    template: str = "arcface"
+    template: str | Points = "arcface"
     padding: float = 0.0
     extension: str = ".jpg"
     quality: int = 95
@@ -45,6 +45,7 @@ class PrepareSettings:
     min_face: int = 20
     min_score: float = 0.0
     landmarks: bool = False  # taken from a list, nothing is detected
+    antialias: Antialias = "area"
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,14 @@ class _Worker:
         stem = os.path.splitext(name)[0]
         outputs = []
         for k, points in enumerate(landmarks):
-            crop = align(picture, points, template=options.template, size=options.size, padding=options.padding)
+            crop = align(
+                picture,
+                points,
+                template=options.template,
+                size=options.size,
+                padding=options.padding,
+                antialias=options.antialias,
+            )
             relative = f"{stem}{f'_face{k}' if options.all_faces else ''}{options.extension}"
             path = self.target / relative
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,6 +262,7 @@ def _resume(target: Path, settings: PrepareSettings) -> dict[str, Account]:
     done: dict[str, Account] = {}
     if path.is_file():
         theirs, accounts = read_manifest(path)
+        theirs = {"antialias": "none", **theirs} if theirs else {}  # manifests before this setting: plain bilinear
         if theirs and theirs != ours:
             changed = sorted(key for key in ours if theirs.get(key) != ours[key])
             raise DataError(
