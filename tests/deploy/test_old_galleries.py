@@ -148,9 +148,9 @@ def old_program(tmp_path_factory):
 
 _OLD = """
 import sys
-from visavis.deploy.gallery.model_identity import ModelIdentity
-from visavis.deploy.gallery.sqlite import Gallery
-from visavis.deploy.gallery.unknowns import drop_unknowns, keep_unknowns
+from visavis.deploy.binding import ModelIdentity
+from visavis.deploy.gallery import Gallery
+from visavis.deploy.unknowns import drop_unknowns, keep_unknowns
 from visavis.errors import DataError
 def refused(task):
     try: task()

@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from visavis.deploy.binding import ModelIdentity
+from visavis.deploy.sealing import AesGcm, Plain
+from visavis.deploy.unknowns import keep_unknowns, read_unknowns
 
-from visavis.deploy.gallery.encryption import AesGcm, NoCipher
-from visavis.deploy.gallery.model_identity import ModelIdentity
-from visavis.deploy.gallery.sqlite import Gallery
-from visavis.deploy.gallery.unknowns import keep_unknowns, read_unknowns
+from visavis.deploy.gallery import Gallery
 
 HERE = Path(__file__).parent
 MODEL = ModelIdentity("fake", 8, "a" * 64)
@@ -67,7 +67,7 @@ def answers(gallery: Gallery) -> dict:
 def main() -> None:
     """Write the files."""
     said = {}
-    for kind, seal in (("plain", NoCipher()), ("sealed", AesGcm(KEY))):
+    for kind, seal in (("plain", Plain()), ("sealed", AesGcm(KEY))):
         path = Path(tempfile.mkdtemp()) / "g.db"
         with Gallery(path, MODEL, create=True, retention_days=FAR / 2, seal=seal) as gallery:
             fill(gallery)

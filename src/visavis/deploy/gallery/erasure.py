@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
+import base64
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,25 +66,48 @@ def finish(
         note = "" if scrubbed else "another process holds the old state open; the log is emptied when it lets go"
     except DataError as error:  # the rows are deleted and zeroed; only the rewriting did not happen
         note = f"deleted, but the file could not be rewritten: {error}"
-    files = store.files()
-    size = sum(path.stat().st_size for path in files)
+    size = sum(path.stat().st_size for path in store.files())
     pieces = traces.pieces[: max(4, int(_SEARCH_BUDGET // max(size, 1)))]
     say(f"searching {size / 1e6:,.0f} MB for {len(pieces)} pieces of what was erased")
-    left = {piece for path in files for piece in residues(path, pieces)}
-    found = sum(not _lives_on(store, piece) for piece in left)
+    search = search_files(store.files(), pieces)
+    found = sum(not _lives_on(store, piece) for piece in search.found)
+    notes = [note, search.problem]
+    if kept := [path.name for path in store.backups()]:
+        notes.append(f"{', '.join(kept)} still holds the gallery as it was before the format changed; delete it")
     return Forgotten(
         subjects=len(traces.subjects), samples=traces.samples, crops=traces.crops, index_rows=index_rows,
-        files=tuple(path.name for path in files), bytes_searched=size, fingerprints=len(pieces), found=found,
-        complete=scrubbed and found == 0, note=note,
+        files=search.files, bytes_searched=search.size, fingerprints=len(pieces), found=found,
+        complete=scrubbed and found == 0 and not search.problem and not kept, note="; ".join(filter(None, notes)),
     )  # fmt: skip
 
 
-def residues(path: Path, pieces: Sequence[bytes]) -> list[bytes]:
-    """Those of `pieces` that a file holds."""
-    if path.stat().st_size == 0:
-        return []
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return [piece for piece in pieces if data.find(piece) >= 0]
+@dataclass(frozen=True)
+class Search:
+    """What was searched, the pieces found, and why not everything could be, if so."""
+
+    files: tuple[str, ...] = ()
+    identities: tuple[tuple[int, int], ...] = ()
+    size: int = 0
+    found: tuple[bytes, ...] = ()
+    problem: str = ""
+
+
+def search_files(paths: Sequence[Path], pieces: Sequence[bytes]) -> Search:
+    """Search files for pieces in a process of its own; see `residue_search`."""
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("residue_search.py")), *map(str, paths)]
+    try:
+        said = subprocess.run(
+            command, input=b"\n".join(map(base64.b64encode, pieces)), capture_output=True, check=True
+        ).stdout
+        answer = json.loads(said)
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        return Search(problem=f"the files could not be searched ({type(error).__name__}: {error})")
+    return Search(
+        tuple(Path(file["path"]).name for file in answer["files"]),
+        tuple((file["device"], file["inode"]) for file in answer["files"]),
+        sum(file["bytes"] for file in answer["files"]),
+        tuple(pieces[i] for i in answer["found"]),
+    )
 
 
 def _lives_on(store: Store, piece: bytes) -> bool:

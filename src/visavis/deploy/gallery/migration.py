@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from pathlib import Path
 
 from visavis.deploy.gallery.encryption import Cipher, NoCipher
 from visavis.deploy.gallery.names import name_key
@@ -38,22 +37,12 @@ def migrate(store: Store, seal: Cipher) -> None:
         version = store.version
         if version == SCHEMA_VERSION:
             return  # another process did it while this one waited
-        copy = backup_path(store.path, version)
+        copy = store.backup_path(version)
         store.backup(copy)
         _to_format_3(db, version, _Old(seal, rows.context), rows)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     log.warning("%s: brought from format %d to %d; as it was: %s", store.path, version, SCHEMA_VERSION, copy.name)
     store.scrub()
-
-
-def backup_path(path: Path, version: int) -> Path:
-    """Where the state before a migration is kept."""
-    return path.with_name(f"{path.name}.format-{version}.backup")
-
-
-def backups(path: Path) -> list[Path]:
-    """The states kept by migrations, which hold people whom the gallery may have forgotten since."""
-    return [copy for version in range(1, SCHEMA_VERSION) if (copy := backup_path(path, version)).exists()]
 
 
 class _Old:

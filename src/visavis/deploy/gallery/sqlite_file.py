@@ -17,7 +17,7 @@ from visavis.deploy.gallery.schema import APPLICATION_ID, PAGE_SIZE, SCHEMA, SCH
 from visavis.errors import DataError
 
 Create = Callable[[sqlite3.Connection], None]
-_EARLIER = (1, 2)
+EARLIER = (1, 2)
 
 
 class Store:
@@ -31,6 +31,7 @@ class Store:
         self, path: Path, *, create: Create | None = None, read_only: bool = False, wait: float = 30.0
     ) -> None:
         self.path = path
+        self.real = path.resolve()  # where a link points: the log lies there
         self.lock = threading.RLock()
         self._writer = (
             threading.RLock()
@@ -56,10 +57,11 @@ class Store:
     def _connect(self) -> sqlite3.Connection:
         if self.read_only:
             # A folder that cannot be written has no room for WAL's index; with no -wal file nothing is lost without it.
-            frozen = "" if self.path.with_name(self.path.name + "-wal").exists() else "&immutable=1"
-            name = f"{self.path.resolve().as_uri()}?mode=ro{frozen}"
+            log = self.real.with_name(self.real.name + "-wal")
+            frozen = "" if log.exists() or os.access(self.real.parent, os.W_OK) else "&immutable=1"
+            name = f"{self.real.as_uri()}?mode=ro{frozen}"
         else:
-            name = f"{self.path.resolve().as_uri()}?mode=rwc"
+            name = f"{self.real.as_uri()}?mode=rwc"
         db = sqlite3.connect(name, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA secure_delete = ON")
@@ -98,7 +100,7 @@ class Store:
             raise DataError(self._absent())
         if self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise DataError(f"{self.path}: an SQLite file, but not a visavis gallery")
-        if self.version not in (*_EARLIER, SCHEMA_VERSION):
+        if self.version not in (*EARLIER, SCHEMA_VERSION):
             raise DataError(
                 f"{self.path}: gallery format {self.version}, this program reads {SCHEMA_VERSION}; update visavis"
             )
@@ -181,8 +183,16 @@ class Store:
 
     def files(self) -> list[Path]:
         """Every file that may hold a gallery's bytes."""
-        names = [self.path.name + suffix for suffix in ("", "-wal", "-shm", "-journal")]
-        return [path for name in names if (path := self.path.with_name(name)).exists()]
+        names = [self.real.name + suffix for suffix in ("", "-wal", "-shm", "-journal")]
+        return [path for name in names if (path := self.real.with_name(name)).exists()]
+
+    def backup_path(self, version: int) -> Path:
+        """Where a migration keeps the state of an earlier format."""
+        return self.real.with_name(f"{self.real.name}.format-{version}.backup")
+
+    def backups(self) -> list[Path]:
+        """The states kept by migrations, which hold people whom the gallery may have forgotten since."""
+        return [path for version in EARLIER if (path := self.backup_path(version)).exists()]
 
     def verify(self) -> None:
         """Read every page and index.
