@@ -94,10 +94,8 @@ def test_merging_both_ways_at_once_keeps_every_sample_and_the_template_of_all(ga
         assert sum(s.samples for s in left) == 3
         for subject in left:
             with gallery._reading() as db:
-                rows = db.execute(
-                    "SELECT weight, vector::text FROM samples WHERE subject = ? ORDER BY id", (subject.id,)
-                ).fetchall()
-            vectors = np.array([np.fromstring(text[1:-1], sep=",") for _, text in rows])
+                rows = db.execute("SELECT vector FROM samples WHERE subject = ?", (subject.id,)).fetchall()
+            vectors = np.array([np.frombuffer(row[0], np.float32) for row in rows])
             template = vectors.sum(0) / np.linalg.norm(vectors.sum(0))
             found = {c.name: c.similarity for c in gallery.search(template, top=100)[0]}
             assert found[subject.name] == pytest.approx(1, abs=1e-5)
@@ -139,21 +137,21 @@ def lose(db, postgres):
 def test_a_connection_lost_in_the_middle_keeps_nothing_and_the_next_change_works(gallery, postgres):
     def change():
         with gallery._writing() as db:
-            db.execute("INSERT INTO meta VALUES ('probe', '1')")
+            db.execute("INSERT INTO settings VALUES ('probe', '1', 0)")
             lose(db, postgres)
             db.execute("SELECT 1")
 
     with pytest.raises(StorageError, match="cannot be reached"):
         change()
     with gallery._reading() as db:
-        assert db.execute("SELECT count(*) FROM meta WHERE key = 'probe'").fetchone()[0] == 0
+        assert db.execute("SELECT count(*) FROM settings WHERE key = 'probe'").fetchone()[0] == 0
     assert gallery.enroll("Bob", unit(2)).added == 1
 
 
 def test_a_connection_lost_while_a_change_is_kept_is_said_to_be_undecided(gallery, postgres):
     def change():
         with gallery._writing() as db:
-            db.execute("INSERT INTO meta VALUES ('probe', '1')")
+            db.execute("INSERT INTO settings VALUES ('probe', '1', 0)")
             lose(db, postgres)
 
     with pytest.raises(StorageError, match="whether it did cannot be told"):
@@ -165,7 +163,7 @@ def test_a_server_that_goes_and_comes_is_found_again(schema):
     server = PostgresServer()
     try:
         with PgGallery(server.dsn, MODEL, schema=schema, create=True) as gallery:
-            gallery._pool._pool.timeout = 1.0
+            gallery.store.pool._pool.timeout = 1.0
             gallery.enroll("Ada", unit(1))
             server.kill()
             with pytest.raises(StorageError, match="cannot be reached") as caught:
@@ -174,7 +172,7 @@ def test_a_server_that_goes_and_comes_is_found_again(schema):
             with pytest.raises(StorageError, match="cannot be reached"):
                 PgGallery(server.dsn, MODEL, schema=schema)
             server.start()
-            gallery._pool._pool.timeout = 10.0
+            gallery.store.pool._pool.timeout = 10.0
             assert gallery.search(unit(1), top=1)[0][0].name == "Ada"
             assert gallery.enroll("Bob", unit(2)).added == 1
     finally:

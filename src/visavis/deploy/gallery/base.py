@@ -1,21 +1,21 @@
-"""What every gallery does alike, wherever its rows are kept: looking up, renaming, merging, erasing, deciding."""
+"""What every gallery does alike, wherever its rows are kept: enrolling, looking up, merging, erasing, deciding."""
 
 from __future__ import annotations
 
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from visavis.deploy.gallery.index import unit_vectors
+from visavis.deploy.gallery.index import TemplateIndex
+from visavis.deploy.gallery.locks import SharedLock
 from visavis.deploy.gallery.model_identity import ModelIdentity
-from visavis.deploy.gallery.names import clean_name, name_key
+from visavis.deploy.gallery.names import clean_name, clean_note, name_key
 from visavis.deploy.gallery.records import (
     Candidate,
     Enrolment,
@@ -25,77 +25,55 @@ from visavis.deploy.gallery.records import (
     SourceFile,
     Subject,
     UnknownSubject,
+    damaged_subject,
     decide,
 )
 from visavis.deploy.gallery.retention import DAY, checked_days, earliest, joined_notes
+from visavis.deploy.gallery.rows import Rows
+from visavis.deploy.gallery.samples import Samples
+from visavis.deploy.gallery.subject_rows import add_samples, change_subject, check_subject, move_samples, touch_subject
 from visavis.errors import DataError
 
 LIVE = "(expires IS NULL OR expires > ?)"
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Samples:
-    """What is enrolled at once: unit vectors (n, D) and for each a weight, a mark of its picture, a crop, its file.
-
-    `rated` says whether the weights are qualities, or 1 because nobody judged.
-    """
-
-    vectors: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float64]
-    marks: Sequence[bytes | None]
-    crops: Sequence[bytes | None]
-    sources: Sequence[SourceFile | None]
-    rated: bool
-
-    @classmethod
-    def checked(
-        cls,
-        dim: int,
-        embeddings: npt.ArrayLike,
-        weights: npt.ArrayLike | None,
-        pictures: Sequence[bytes | None] | None,
-        crops: Sequence[bytes | None] | None,
-        sources: Sequence[SourceFile | None] | None = None,
-    ) -> Samples:
-        """The arguments of `enroll`, or a DataError that says what does not fit."""
-        vectors = unit_vectors(embeddings, dim)
-        n = len(vectors)
-        quality = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-        marks, kept, files = pictures or [None] * n, crops or [None] * n, sources or [None] * n
-        fits = quality.shape == (n,) and len(marks) == len(kept) == len(files) == n
-        if n == 0 or not fits or not (np.isfinite(quality) & (quality > 0)).all():
-            raise DataError(
-                "enrolling wants one finite positive weight, picture, crop and source for each of 1 or more samples, "
-                f"got {n}"
-            )
-        return cls(vectors, quality, marks, kept, files, weights is not None)
-
-    def new(self, there: Collection[bytes]) -> list[int]:
-        """Positions of the samples whose picture is not `there` and did not come before."""
-        marks = self.marks
-        return [
-            i for i, mark in enumerate(marks) if mark is None or (mark not in there and mark not in list(marks[:i]))
-        ]
-
-
 class GalleryBase(ABC):
-    """Enrol, identify, forget over two tables, subjects and samples; SQL here marks its values with `?`."""
+    """Enrol, identify, forget over a store's tables; SQL here marks its values with `?`.
+
+    A gallery of a kind opens its store, and says how it searches and how it erases.
+    """
 
     path: str | os.PathLike[str]
     model: ModelIdentity
+    _store: Any  # `Store` or `PostgresStore`
+    _rows: Rows
+    _index: TemplateIndex
+    _lock: SharedLock
     # How the tables give a subject's name and consent note, whether a name contains a text, and the order of names.
     _name = "name"
     _consent = "consent"
     _contains = "instr(fold(name), fold(?))"
     _order = "name"
 
-    @property
     @abstractmethod
-    def retention_days(self) -> float | None:
-        """How long new subjects are kept unless said otherwise."""
+    def search(self, embeddings: npt.ArrayLike, *, top: int = 5) -> list[tuple[Candidate, ...]]:
+        """The `top` most similar subjects to each probe (P, D) or (D,), best first."""
 
     @abstractmethod
+    def _erase(self, ids: Iterable[int], progress: Progress | None = None) -> Forgotten: ...
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether names, notes, vectors and crops are encrypted in the file."""
+        return self._rows.encrypted
+
+    @property
+    def retention_days(self) -> float | None:
+        """How long new subjects are kept unless said otherwise."""
+        text = self._store.settings().get("retention_days")
+        return float(text) if text else None
+
     def enroll(
         self,
         name: str,
@@ -108,48 +86,118 @@ class GalleryBase(ABC):
         consent: str = "",
         retention_days: float | None = None,
     ) -> Enrolment:
-        """Add samples to a subject, who is made when new."""
+        """Add samples to a subject, who is made when new; all or none, on the disk when this returns.
 
-    @abstractmethod
-    def search(self, embeddings: npt.ArrayLike, *, top: int = 5) -> list[tuple[Candidate, ...]]:
-        """The `top` most similar subjects to each probe (P, D) or (D,), best first."""
+        The subject is then found by the template Σ wᵢ·vᵢ / ‖Σ wᵢ·vᵢ‖ over all samples.
 
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the file or the server."""
+        Args:
+            name: the subject; Unicode, 1 to 200 characters.
+            embeddings: (n, D), or (D,) for one; any length but 0, stored as unit vectors.
+            weights: quality of each sample, positive; 1 when None.
+            pictures: digests by which a sample that is already there is recognised and left out.
+            crops: encoded pictures to keep; nothing is kept when None.
+            sources: the file of each sample.
+            consent: why this person may be enrolled; replaces the note of an earlier enrolment when not empty.
+            retention_days: erase after so many days from now. None leaves the end of a subject who is there as it is;
+                a new one gets the gallery's default. Where every sample is there already, nothing at all changes.
 
-    @abstractmethod
-    def _reading(self) -> AbstractContextManager[Any]: ...
+        Raises:
+            DataError: wrong shape or length, not finite, no valid name; full disk; read-only.
+        """
+        marks = None if pictures is None else [self._rows.digest(picture) for picture in pictures]
+        samples = Samples.checked(self.model.dim, embeddings, weights, marks, crops, sources)
+        tidy, note, now = clean_name(name), clean_note(consent), time.time()
+        expires = self._expires(now, retention_days)
+        self.sweep()  # or the samples of a subject whose time is over would come back with the name
+        with self._store.write() as db:
+            new = samples.new(self._pictures(db, tidy))
+            if not new:
+                return Enrolment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
+            generation = self._store.next_generation(db)
+            subject = touch_subject(
+                db, self._rows, tidy, note,
+                now=now, expires=expires, generation=generation, renew=retention_days is not None,
+            )  # fmt: skip
+            add_samples(db, self._rows, [subject] * len(samples.marks), samples, new, now=now)
+            self._fused(db, [subject])
+            row = db.execute(f"{self._columns} WHERE id = ?", (subject,)).fetchone()
+        return Enrolment(Subject(*row), added=len(new), already=len(samples.marks) - len(new))
 
-    @abstractmethod
-    def _writing(self) -> AbstractContextManager[Any]: ...
+    def enroll_many(
+        self, names: Sequence[str], embeddings: npt.NDArray[np.float32], *, consent: str = "", batch: int = 10_000
+    ) -> int:
+        """Add one sample to each of many subjects, `batch` per transaction; returns how many were added.
 
-    @abstractmethod
-    def _erase(self, ids: Iterable[int], progress: Progress | None = None) -> Forgotten: ...
+        Raises:
+            DataError: as `enroll`; the batches before the failing one are kept.
+        """
+        if len(names) != len(embeddings):
+            raise DataError(
+                f"enrolling wants one name per embedding, got {len(names)} names and {len(embeddings)} embeddings"
+            )
+        self.sweep()
+        note, now = clean_note(consent), time.time()
+        expires = self._expires(now, None)
+        for start in range(0, len(names), batch):
+            samples = Samples.checked(self.model.dim, embeddings[start : start + batch], None, None, None)
+            tidy = [clean_name(name) for name in names[start : start + batch]]
+            with self._store.write() as db:
+                generation = self._store.next_generation(db)
+                subjects = [
+                    touch_subject(
+                        db, self._rows, name, note, now=now, expires=expires, generation=generation, renew=False
+                    )
+                    for name in tidy
+                ]
+                add_samples(db, self._rows, subjects, samples, range(len(tidy)), now=now)
+                self._fused(db, list(dict.fromkeys(subjects)))
+        return len(names)
 
-    @abstractmethod
-    def _changed(self, db: Any, subject: int, gone: Collection[int] = ()) -> None:
-        """After a subject's row changed, or it took over the samples of those `gone`."""
+    def _pictures(self, db: Any, name: str) -> set[bytes]:
+        """Marks of the pictures a subject has."""
+        rows = db.execute(
+            "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE key = ?", (self._label(name),)
+        )
+        return {row[0] for row in rows} - {None}
 
     def _label(self, name: str) -> str:
         """What the column `key`, by which a subject is found, holds for a name."""
-        return name_key(name)
+        return self._rows.label(name_key(name))
 
     def _stored(self, name: str | None, consent: str | None, subject: int) -> dict[str, Any]:
         """Columns and values that hold a name and a consent note of a subject."""
-        values = {"key": None if name is None else self._label(name), "name": name, "consent": consent}
-        return {column: value for column, value in values.items() if value is not None}
+        values: dict[str, Any] = {} if name is None else {"key": self._label(name)}
+        for column, text in (("name", name), ("consent", consent)):
+            if text is not None:
+                values[column] = self._rows.seal_text(text, "subjects", column, subject)
+        return values
 
-    def _whole(self, db: Any, subject: int) -> None:  # noqa: B027
-        """Raise StorageError when the row of a subject is damaged, if the store can tell."""
+    def _whole(self, db: Any, subject: int) -> None:
+        """Raise StorageError when the row of a subject is damaged."""
+        check_subject(db, self._rows, subject)
 
     def _move(self, db: Any, samples: Sequence[int], subject: int) -> None:
         """Give samples to another subject; call `_changed` for both after it."""
-        for sample in samples:
-            db.execute("UPDATE samples SET subject = ? WHERE id = ?", (subject, sample))
+        move_samples(db, self._rows, samples, subject)
 
     def _unsealed(self, crop: bytes, sample: int) -> bytes:
-        return bytes(crop)
+        return self._rows.unseal(crop, "samples", "crop", sample)
+
+    def _reading(self) -> AbstractContextManager[Any]:
+        return self._store.read()
+
+    def _writing(self) -> AbstractContextManager[Any]:
+        return self._store.write()
+
+    def _changed(self, db: Any, subject: int, gone: Collection[int] = ()) -> None:
+        """After a subject's row changed, or it took over the samples of those `gone`."""
+        generation = self._store.next_generation(db)
+        db.executemany("INSERT INTO forgotten VALUES (?, ?)", [(one, generation) for one in gone])
+        change_subject(db, self._rows, subject, generation)
+        self._fused(db, [subject])
+
+    def _fused(self, db: Any, subjects: Sequence[int]) -> None:  # noqa: B027
+        """Renew what the store itself keeps of subjects' templates."""
 
     @property
     def _columns(self) -> str:
@@ -307,6 +355,59 @@ class GalleryBase(ABC):
         with self._reading() as db:
             rows = db.execute("SELECT id FROM subjects WHERE expires <= ?", (time.time(),)).fetchall()
         return self._erase([row[0] for row in rows], progress) if rows else None
+
+    def refresh(self) -> int:
+        """Know what other processes wrote; returns the subjects that can be found."""
+        self._load()
+        return len(self._index)
+
+    def _load(self) -> None:
+        """Bring the index in memory up to the store."""
+        with self._store.read() as db:
+            generation = self._store.generation(db)
+            if generation != self._index.generation:
+                with self._lock.exclusive():
+                    self._index.load(db, generation)
+        now = time.time()
+        if self._index.expiring(now):
+            with self._lock.exclusive():
+                self._index.drop_expired(now)
+
+    @contextmanager
+    def searchable(self) -> Iterator[TemplateIndex]:
+        """The index in memory, brought up to date and held still."""
+        self._load()
+        with self._lock.shared():
+            yield self._index
+
+    def _names(self, db: Any, ids: set[int]) -> dict[int, str]:
+        """Names of those of the subjects that exist."""
+        wanted, names = sorted(ids), {}
+        for start in range(0, len(wanted), 500):
+            part = wanted[start : start + 500]
+            marks = ",".join("?" * len(part))
+            for number in self._rows.damaged(db, "subjects", f"id IN ({marks})", part):
+                raise damaged_subject(number)
+            names |= dict(db.execute(f"SELECT id, {self._name} FROM subjects WHERE id IN ({marks})", part).fetchall())
+        return names
+
+    def everybody(self, db: Any) -> list[Subject]:
+        """All subjects by id, also those whose time is over, for a reader that holds `store.read()`."""
+        return [Subject(*row) for row in db.execute(f"{self._columns} ORDER BY id")]
+
+    @property
+    def store(self) -> Any:
+        """The file or schema underneath, for the modules that export, cluster and measure."""
+        return self._store
+
+    @property
+    def rows(self) -> Rows:
+        """How the rows are encrypted and summed, for the modules that write some."""
+        return self._rows
+
+    def close(self) -> None:
+        """Let go of the file or the server."""
+        self._store.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -73,7 +72,7 @@ class TemplateIndex:
         """Subject id of every row."""
         return self._ids[: len(self.vectors)]
 
-    def load(self, db: sqlite3.Connection, generation: int) -> None:
+    def load(self, db: Any, generation: int) -> None:
         """Bring the index from the generation it was built at to the store's."""
         if self.generation < 0:
             count = db.execute("SELECT count(*) FROM subjects").fetchone()[0]
@@ -91,7 +90,7 @@ class TemplateIndex:
             self._put(ids, templates, expires, fresh=fresh)
         self.generation = generation
 
-    def exact(self, db: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Vector]:
+    def exact(self, db: Any, ids: Iterable[int]) -> dict[int, Vector]:
         """Templates (T, D) of subjects as the store has them, for rescoring what a lossy index found."""
         found: dict[int, Vector] = {}
         for subject in ids:
@@ -125,7 +124,7 @@ class TemplateIndex:
         self._next_expiry = float(self._expires[: len(self.vectors)].min(initial=np.inf))
 
     def _templates(
-        self, db: sqlite3.Connection, where: str, values: tuple[int, ...]
+        self, db: Any, where: str, values: tuple[int, ...]
     ) -> Iterable[tuple[list[int], Vector, list[float]]]:
         """Templates of live subjects in batches, by subject: ids, a row for each template, ends."""
         cursor = db.execute(

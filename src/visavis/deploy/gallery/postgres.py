@@ -1,26 +1,37 @@
-"""The gallery's interface over PostgreSQL with pgvector, for galleries that several machines share."""
+"""The gallery over PostgreSQL with pgvector, for galleries that several machines share."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
-from visavis.deploy.gallery.base import LIVE, GalleryBase, Progress, Samples
-from visavis.deploy.gallery.index import fuse, unit_vectors
-from visavis.deploy.gallery.model_identity import ModelIdentity
-from visavis.deploy.gallery.names import clean_name, name_key
-from visavis.deploy.gallery.postgres_erasure import delete, finish
-from visavis.deploy.gallery.postgres_pool import Connection, PostgresPool, is_postgres, without_password
-from visavis.deploy.gallery.records import Candidate, Enrolment, Forgotten, SourceFile, Subject
+from visavis.deploy.gallery import postgres_erasure
+from visavis.deploy.gallery.base import LIVE, GalleryBase, Progress
+from visavis.deploy.gallery.encryption import NoCipher
+from visavis.deploy.gallery.index import TemplateIndex, unit_vectors
+from visavis.deploy.gallery.locks import SharedLock
+from visavis.deploy.gallery.model_identity import ModelIdentity, new_settings, open_binding
+from visavis.deploy.gallery.postgres_pool import PostgresPool, is_postgres, split_schema, without_password
+from visavis.deploy.gallery.postgres_store import FORMAT, PostgresRows, PostgresStore, write_templates
+from visavis.deploy.gallery.records import Candidate, Forgotten
 from visavis.deploy.gallery.retention import checked_days
-from visavis.errors import DataError
 
-_CREATION, _CHANGE = 0x76697361, 0x76697362  # advisory locks: making a gallery in a database, changing one
+_MODEL_PATH = "model_path"
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """How many subjects could be found at a generation, until which time, and the most templates of one."""
+
+    generation: int
+    subjects: int
+    until: float
+    most_templates: int
 
 
 @final
@@ -32,11 +43,12 @@ class PgGallery(GalleryBase):
     files. There is no encryption by the client: the server could not search.
 
     Args:
-        dsn: as for psycopg, e.g. postgresql://user@host/database.
+        dsn: as for psycopg, e.g. postgresql://user@host/database?schema=NAME; a password belongs into PGPASSWORD,
+            PGPASSFILE or a service file.
         model: as for `Gallery`.
-        schema: whose tables; several galleries of one database have several.
+        schema: whose tables; several galleries of one database have several. Taken from `dsn`, or `visavis`, when None.
         create: make the schema when it is absent.
-        approximate: keep an HNSW index; faster, and may miss a subject.
+        approximate: keep an HNSW index in a new gallery; faster, and may miss a subject.
         retention_days: default for new subjects; stored when the gallery is made.
 
     Raises:
@@ -44,7 +56,6 @@ class PgGallery(GalleryBase):
         StorageError: the server cannot be reached or refuses.
     """
 
-    encrypted = False
     wait = 30.0  # seconds for other transactions to let go of what was erased
     _contains = "strpos(lower(name), lower(?)) > 0"
     _order = 'name COLLATE "C"'
@@ -54,188 +65,107 @@ class PgGallery(GalleryBase):
         dsn: str,
         model: ModelIdentity | None = None,
         *,
-        schema: str = "visavis",
+        schema: str | None = None,
         create: bool = False,
         approximate: bool = False,
         retention_days: float | None = None,
     ) -> None:
-        days = "" if retention_days is None else repr(checked_days(retention_days))
-        self.path = without_password(dsn) if is_postgres(dsn) else f"postgresql, schema {schema}"
-        self._pool = PostgresPool(dsn, schema, name=str(self.path))
+        if retention_days is not None:
+            checked_days(retention_days)
+        pool, schema = open_pool(dsn, schema)
         try:
-            with self._pool.transaction(read_only=True) as db:
-                there = _exists(db, schema)
-            if not there and (not create or model is None):
-                raise DataError(f"{self.path}: no such gallery; make it with create=True and its model")
-            if not there and model is not None:
-                with self._pool.transaction() as db:
-                    self._create(db, schema, model, approximate, days)
-            self.model = self._bound(model)
+            new = None if model is None or not create else _creator(model, retention_days)
+            self._store = PostgresStore(
+                pool, schema, create=new, dim=0 if model is None else model.dim, approximate=approximate
+            )
+            self.path = self._store.path
+            self.model, _ = open_binding(self._store, model, NoCipher())
+            self._rows = PostgresRows(NoCipher(), b"")
+            self._store.use(self._rows)
         except BaseException:
-            self._pool.close()
+            pool.close()
             raise
-
-    @staticmethod
-    def _create(db: Connection, schema: str, model: ModelIdentity, approximate: bool, days: str) -> None:
-        """Make schema and tables; of several creators one does, the others find them made."""
-        db.execute("SELECT pg_advisory_xact_lock(?)", (_CREATION,))
-        if _exists(db, schema):
-            return
-        dim = int(model.dim)
-        db.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        db.make_schema(schema)
-        db.execute("CREATE TABLE meta (key text PRIMARY KEY, value text NOT NULL)")
-        db.execute(
-            "CREATE TABLE subjects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-            "key text NOT NULL UNIQUE, name text NOT NULL, "
-            "consent text NOT NULL, created double precision NOT NULL, expires double precision, "
-            f"template vector({dim}) NOT NULL)"
-        )
-        db.execute(
-            "CREATE TABLE samples (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, subject bigint NOT NULL "
-            f"REFERENCES subjects(id) ON DELETE CASCADE, vector vector({dim}) NOT NULL, "
-            "template smallint NOT NULL DEFAULT 0, weight double precision NOT NULL, quality double precision, "
-            "picture bytea, source bytea, source_name text, crop bytea, created double precision NOT NULL)"
-        )
-        db.execute("CREATE INDEX ON samples (subject)")
-        if approximate:
-            db.execute("CREATE INDEX ON subjects USING hnsw (template vector_ip_ops)")
-        values = {"model_name": model.name, "model_digest": model.digest, "dim": str(dim), "retention_days": days}
-        for item in values.items():
-            db.execute("INSERT INTO meta VALUES (?, ?)", item)
-
-    def _bound(self, model: ModelIdentity | None) -> ModelIdentity:
-        with self._reading() as db:
-            meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
-        bound = ModelIdentity(meta["model_name"], int(meta["dim"]), meta["model_digest"])
-        if model is not None and model.digest != bound.digest:
-            raise DataError(f"{self.path}: this gallery belongs to the model {bound.name!r}, got {model.name!r}")
-        self._retention_days = float(meta["retention_days"]) if meta["retention_days"] else None
-        return bound
-
-    @property
-    def retention_days(self) -> float | None:
-        """How long new subjects are kept unless said otherwise."""
-        return self._retention_days
-
-    def _reading(self) -> AbstractContextManager[Any]:
-        return self._pool.transaction(read_only=True)
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """One change at a time: none deadlocks, and none is computed from what another is about to change."""
-        with self._pool.transaction() as db:
-            db.execute("SELECT pg_advisory_xact_lock(?, hashtext(current_schema()))", (_CHANGE,))
-            yield db
-
-    def _changed(self, db: Any, subject: int, gone: Collection[int] = ()) -> None:
-        if gone:
-            self._fuse(db, subject)
+        self._index = TemplateIndex(self.model.dim, "float32", self._rows)
+        self._lock = SharedLock()
+        self._counted = _Counted(-1, 0, 0.0, 1)
 
     def refresh(self) -> int:
         """How many subjects can be found; the server's index needs no refreshing."""
-        return len(self)
+        with self._store.read() as db:
+            return self._count(db).subjects
 
-    def enroll(
-        self,
-        name: str,
-        embeddings: npt.ArrayLike,
-        *,
-        weights: npt.ArrayLike | None = None,
-        pictures: Sequence[bytes | None] | None = None,
-        crops: Sequence[bytes | None] | None = None,
-        sources: Sequence[SourceFile | None] | None = None,
-        consent: str = "",
-        retention_days: float | None = None,
-    ) -> Enrolment:
-        """Add samples to a subject; see `Gallery.enroll`."""
-        samples = Samples.checked(self.model.dim, embeddings, weights, pictures, crops, sources)
-        tidy, now = clean_name(name), time.time()
-        expires = self._expires(now, retention_days)
-        self.sweep()
-        with self._writing() as db:
-            known = db.execute(
-                "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE key = ?", (name_key(tidy),)
-            ).fetchall()
-            new = samples.new({bytes(row[0]) for row in known if row[0] is not None})
-            if not new:
-                return Enrolment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
-            subject = db.execute(
-                "INSERT INTO subjects (key, name, consent, created, expires, template) "
-                "VALUES (?, ?, ?, ?, ?, ?::vector) "
-                "ON CONFLICT (key) DO UPDATE SET "
-                "expires = CASE WHEN ?::boolean THEN excluded.expires ELSE subjects.expires END, "
-                "consent = CASE WHEN excluded.consent = '' THEN subjects.consent ELSE excluded.consent END "
-                "RETURNING id",
-                (name_key(tidy), tidy, consent, now, expires, _text(samples.vectors[0]), retention_days is not None),
-            ).fetchone()[0]
-            for i in new:
-                source, weight = samples.sources[i], float(samples.weights[i])
-                db.execute(
-                    "INSERT INTO samples (subject, vector, weight, quality, picture, source, source_name, crop, "
-                    "created) VALUES (?, ?::vector, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        subject,
-                        _text(samples.vectors[i]),
-                        weight,
-                        weight if samples.rated else None,
-                        samples.marks[i],
-                        None if source is None else source.digest,
-                        None if source is None else source.name,
-                        samples.crops[i],
-                        now,
-                    ),
-                )
-            self._fuse(db, subject)
-            row = db.execute(f"{self._columns} WHERE id = ?", (subject,)).fetchone()
-        return Enrolment(Subject(*row), added=len(new), already=len(samples.marks) - len(new))
+    def __len__(self) -> int:
+        return self.refresh()
 
-    def enroll_many(self, names: Sequence[str], embeddings: npt.NDArray[np.float32], *, consent: str = "") -> int:
-        """One sample for each of many subjects, one transaction each."""
-        if len(names) != len(embeddings):
-            raise DataError(f"enrolling wants one name per embedding, got {len(names)} and {len(embeddings)}")
-        for name, vector in zip(names, embeddings, strict=True):
-            self.enroll(name, vector, consent=consent)
-        return len(names)
-
-    @staticmethod
-    def _fuse(db: Any, subject: int) -> None:
-        rows = db.execute(
-            "SELECT weight, vector::text FROM samples WHERE subject = ? ORDER BY id", (subject,)
-        ).fetchall()
-        vectors = np.array([np.fromstring(row[1][1:-1], np.float32, sep=",") for row in rows], np.float32)
-        template = fuse(vectors, np.array([row[0] for row in rows]))
-        db.execute("UPDATE subjects SET template = ?::vector WHERE id = ?", (_text(template), subject))
+    def _count(self, db: Any) -> _Counted:
+        """The count at the present generation, taken anew when something changed or somebody's time is over."""
+        generation, now = self._store.generation(db), time.time()
+        if self._counted.generation != generation or now >= self._counted.until:
+            subjects, until = db.execute(
+                f"SELECT count(*), coalesce(min(expires), 'infinity') FROM subjects WHERE {LIVE}", (now,)
+            ).fetchone()
+            most = db.execute("SELECT coalesce(max(number), 0) + 1 FROM templates").fetchone()[0]
+            self._counted = _Counted(generation, subjects, until, most)
+        return self._counted
 
     def search(self, embeddings: npt.ArrayLike, *, top: int = 5) -> list[tuple[Candidate, ...]]:
         """The most similar subjects to each probe; see `Gallery.search`."""
-        answers = []
-        with self._reading() as db:
-            for probe in unit_vectors(embeddings, self.model.dim):
-                rows = db.execute(
-                    f"SELECT id, name, -(template <#> ?::vector) FROM subjects WHERE {LIVE} "
-                    "ORDER BY template <#> ?::vector LIMIT ?",
-                    (_text(probe), time.time(), _text(probe), top),
-                ).fetchall()
-                answers.append(tuple(Candidate(row[0], row[1], float(row[2])) for row in rows))
-        return answers
+        probes = unit_vectors(embeddings, self.model.dim)
+        with self._store.read() as db:
+            counted = self._count(db)
+            wanted = counted.most_templates * min(top, max(counted.subjects, 1))
+            db.execute(f"SET LOCAL hnsw.ef_search = {min(1000, max(40, 2 * wanted))}")
+            found = [self._nearest(db, probe, wanted, top) for probe in probes]
+            names = self._names(db, {subject for best in found for subject, _ in best})
+        return [tuple(Candidate(subject, names[subject], float(value)) for subject, value in best) for best in found]
+
+    def _nearest(self, db: Any, probe: npt.NDArray[np.float32], wanted: int, top: int) -> list[tuple[int, float]]:
+        """Subjects and similarities, best first; of the templates of a subject the most similar counts."""
+        text = str(probe.tolist())
+        return db.execute(
+            "WITH near AS (SELECT subject, vector <#> ?::vector AS distance FROM templates "
+            f"JOIN subjects ON subjects.id = subject WHERE {LIVE} ORDER BY vector <#> ?::vector LIMIT ?) "
+            "SELECT subject, -min(distance) FROM near GROUP BY subject ORDER BY min(distance), subject LIMIT ?",
+            (text, time.time(), text, wanted, top),
+        ).fetchall()
+
+    def _fused(self, db: Any, subjects: Sequence[int]) -> None:
+        write_templates(db, self._index, subjects)
 
     def _erase(self, ids: Iterable[int], progress: Progress | None = None) -> Forgotten:
-        with self._writing() as db:
-            traces = delete(db, sorted(set(ids)))
-        return finish(self._pool, traces, wait=self.wait, progress=progress)
+        traces = postgres_erasure.delete(self._store, sorted(set(ids)))
+        with self._lock.exclusive():
+            self._index.remove(traces.subjects)
+        return postgres_erasure.finish(self._store.pool, traces, wait=self.wait, progress=progress)
 
-    def close(self) -> None:
-        """Let go of the server."""
-        self._pool.close()
+    @property
+    def model_path(self) -> str | None:
+        """Where the model named last lies, on the machine that named it."""
+        return self._store.settings().get(_MODEL_PATH)
+
+    def remember_model(self, path: str) -> None:
+        """Note where the model lies, for those who name none."""
+        if path != self.model_path:
+            with self._store.write() as db:
+                self._rows.put_setting(db, _MODEL_PATH, path)
 
 
-def _exists(db: Connection, schema: str) -> bool:
-    """Whether a schema holds a gallery."""
-    query = "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = 'meta'"
-    return db.execute(query, (schema,)).fetchone() is not None
+def open_pool(dsn: str, schema: str | None) -> tuple[PostgresPool, str]:
+    """Connections to the database of an address, and the schema it names."""
+    shown = without_password(dsn) if is_postgres(dsn) else f"postgresql, schema {schema or 'visavis'}"
+    named = schema
+    if is_postgres(dsn):
+        dsn, named = split_schema(dsn)
+    return PostgresPool(dsn, schema or named or "visavis", name=shown), schema or named or "visavis"
 
 
-def _text(vector: npt.NDArray[np.float32]) -> str:
-    """pgvector's form, digits enough to give back the same float32."""
-    return str(vector.tolist())
+def _creator(model: ModelIdentity, retention_days: float | None) -> Any:
+    """Writes the settings of a new gallery, inside the transaction that makes its tables."""
+    settings = {**new_settings(model, NoCipher(), retention_days), "format": str(FORMAT)}
+
+    def create(db: Any) -> None:
+        rows = PostgresRows(NoCipher(), b"")
+        for key, value in settings.items():
+            rows.put_setting(db, key, value)
+
+    return create

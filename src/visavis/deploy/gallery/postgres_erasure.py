@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from visavis.deploy.gallery.base import Progress
 from visavis.deploy.gallery.postgres_pool import Connection, PostgresPool
+from visavis.deploy.gallery.postgres_store import PostgresStore
 from visavis.deploy.gallery.records import Forgotten, StorageError
 
 _NOTE = "the rows are gone and the tables rewritten; the server's log and its backups are its administrator's to erase"
@@ -37,9 +38,16 @@ class Traces:
     transaction: str
 
 
-def delete(db: Connection, ids: Sequence[int]) -> Traces:
-    """Delete subjects with everything of theirs; those that are gone already are passed over."""
-    gone = [row[0] for row in db.execute("SELECT id FROM subjects WHERE id = ANY(?) ORDER BY id", (list(ids),))]
+def delete(store: PostgresStore, ids: Sequence[int]) -> Traces:
+    """Delete subjects with everything of theirs in one transaction; those that are gone already are passed over."""
+    with store.write() as db:
+        return _delete(store, db, list(ids))
+
+
+def _delete(store: PostgresStore, db: Connection, ids: list[int]) -> Traces:
+    gone = [row[0] for row in db.execute("SELECT id FROM subjects WHERE id = ANY(?) ORDER BY id", (ids,))]
+    generation = store.next_generation(db)
+    db.executemany("INSERT INTO forgotten VALUES (?, ?)", [(subject, generation) for subject in gone])
     samples, crops = db.execute("SELECT count(*), count(crop) FROM samples WHERE subject = ANY(?)", (gone,)).fetchone()
     db.execute("DELETE FROM subjects WHERE id = ANY(?)", (gone,))
     transaction = db.execute("SELECT pg_current_xact_id()::xid::text").fetchone()[0]
@@ -85,7 +93,7 @@ def _rewrite(pool: PostgresPool, transaction: str, wait: float) -> bool:
             if not holders or time.monotonic() > deadline:
                 break
             time.sleep(0.02)
-        kept = sum(_vacuum(db, table) for table in ("samples", "subjects"))
+        kept = sum(_vacuum(db, table) for table in ("samples", "templates", "subjects"))
     return kept == 0 or (holders == 0 and hidden == 0)
 
 

@@ -12,6 +12,7 @@ from visavis.deploy.gallery.records import StorageError
 from visavis.errors import DataError
 
 SCHEMA = "visavis"
+FORMAT = 2  # 1 had neither checksums nor sources nor unknown faces; `postgres_migration` brings it to 2
 _SCHEMES = ("postgresql://", "postgres://")
 LOCK_WAIT = 30.0  # seconds to wait for another process's change
 _PATIENCE = 10.0  # seconds a caller waits for a connection while the server is away
@@ -104,13 +105,14 @@ class PostgresPool:
 
         def configure(db: Any) -> None:
             db.execute(path)
+            db.execute(f"SET visavis.format = '{FORMAT}'")
             db.execute(f"SET lock_timeout = '{LOCK_WAIT:g}s'")
             # A machine that vanishes in the middle of a change must not keep the others waiting for hours.
             db.execute(f"SET idle_in_transaction_session_timeout = '{2 * LOCK_WAIT:g}s'")
             db.commit()
 
         self._first(conninfo)
-        self._pool = ConnectionPool(
+        self._pool: Any = ConnectionPool(
             conninfo,
             min_size=1,
             max_size=size,
@@ -161,9 +163,9 @@ class PostgresPool:
             try:
                 db.execute(f"SET lock_timeout = '{wait:g}s'")
                 yield Connection(db)
-                db.execute(f"SET lock_timeout = '{LOCK_WAIT:g}s'")
             finally:
                 if not db.closed:
+                    db.execute(f"SET lock_timeout = '{LOCK_WAIT:g}s'")
                     db.autocommit = False
 
     @contextmanager

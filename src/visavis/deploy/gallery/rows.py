@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, final
+from typing import Any
 
 from visavis.deploy.gallery.encryption import Cipher, NoCipher
 from visavis.deploy.gallery.schema import COLUMNS, WITH_CROP, columns
@@ -14,7 +13,6 @@ Row = Sequence[Any]
 _FLOAT = struct.Struct("<cd").pack
 
 
-@final
 class Rows:
     """Encrypts, decrypts and sums the rows of one gallery.
 
@@ -72,7 +70,7 @@ class Rows:
         stored = self.seal(crop, table, "crop", row[0])
         return (*row, self.crop_checksum(stored), stored)
 
-    def insert(self, db: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
+    def insert(self, db: Any, table: str, rows: Iterable[Row]) -> None:
         """Write rows given in the order of `schema.COLUMNS`, followed by the crop where the table has one."""
         crops = table in WITH_CROP
         n = len(COLUMNS[table])
@@ -82,17 +80,27 @@ class Rows:
             ((*row[:n], self.checksum(table, row[:n]), *row[n:]) for row in rows),
         )
 
-    def put_setting(self, db: sqlite3.Connection, key: str, value: str) -> None:
+    def next_id(self, db: Any, table: str) -> int:
+        """The number of the next row; those of erased rows are not given again. Call inside a write."""
+        row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        return 1 if row is None else row[0] + 1
+
+    def put_setting(self, db: Any, key: str, value: str) -> None:
         """Write one setting."""
         row = (key, value, self.checksum("settings", (key, value)))
-        db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?, ?)", row)
+        db.execute(
+            "INSERT INTO settings VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, "
+            "checksum = excluded.checksum",
+            row,
+        )
 
-    def resum(self, db: sqlite3.Connection, table: str, where: str, values: Row = ()) -> None:
+    def resum(self, db: Any, table: str, where: str, values: Row = ()) -> None:
         """Sum anew rows that were changed on purpose; `verify` them before the change, or damage is made good."""
-        covered = ", ".join(COLUMNS[table])
-        db.execute(f"UPDATE {table} SET checksum = row_checksum('{table}', {covered}) WHERE {where}", values)
+        found = db.execute(f"SELECT {', '.join(COLUMNS[table])} FROM {table} WHERE {where}", values).fetchall()
+        for row in found:
+            db.execute(f"UPDATE {table} SET checksum = ? WHERE id = ?", (self.checksum(table, row), row[0]))
 
-    def damaged(self, db: sqlite3.Connection, table: str, where: str = "1", values: Row = ()) -> Iterator[Any]:
+    def damaged(self, db: Any, table: str, where: str = "TRUE", values: Row = ()) -> Iterator[Any]:
         """Ids (keys, of settings) of the rows whose checksum does not fit; crops are read too."""
         crops = table in WITH_CROP
         for row in db.execute(f"SELECT {columns(table)}{', crop' if crops else ''} FROM {table} WHERE {where}", values):
@@ -101,9 +109,8 @@ class Rows:
             if not whole or (crops and row[-3] != self.crop_checksum(row[-1])):
                 yield row[0]
 
-    def define(self, db: sqlite3.Connection) -> None:
-        """Let queries of a connection sum rows and read encrypted texts."""
-        db.create_function("row_checksum", -1, lambda table, *values: self.checksum(table, values), deterministic=True)
+    def define(self, db: Any) -> None:
+        """Let queries of a connection read encrypted texts."""
         for column in ("name", "consent"):
             db.create_function(
                 f"plain_{column}", 2, lambda row, stored, c=column: self.text(stored, "subjects", c, row)
@@ -112,12 +119,6 @@ class Rows:
 
     def _place(self, table: str, column: str, row: int) -> bytes:
         return b"%s\0%s\0%s\0%d" % (self.context, table.encode(), column.encode(), row)
-
-
-def next_id(db: sqlite3.Connection, table: str) -> int:
-    """The number of the next row; those of erased rows are not given again. Call inside a write."""
-    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-    return 1 if row is None else row[0] + 1
 
 
 def _plain_bytes(table: str, values: Row) -> bytes:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from visavis.deploy.gallery.base import Samples
 from visavis.deploy.gallery.names import name_key
 from visavis.deploy.gallery.records import damaged_sample, damaged_subject
-from visavis.deploy.gallery.rows import Rows, next_id
+from visavis.deploy.gallery.rows import Rows
+from visavis.deploy.gallery.samples import Samples
 from visavis.deploy.gallery.schema import columns
 
 
 def touch_subject(
-    db: sqlite3.Connection,
+    db: Any,
     rows: Rows,
     name: str,
     consent: str,
@@ -27,7 +27,7 @@ def touch_subject(
     label = rows.label(name_key(name))
     row = db.execute(f"SELECT {columns('subjects')} FROM subjects WHERE key = ?", (label,)).fetchone()
     if row is None:
-        number = next_id(db, "subjects")
+        number = rows.next_id(db, "subjects")
         texts = [rows.seal_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", consent))]
         rows.insert(db, "subjects", [(number, label, *texts, now, expires, generation)])
         return number
@@ -44,10 +44,10 @@ def touch_subject(
 
 
 def add_samples(
-    db: sqlite3.Connection, rows: Rows, subjects: Sequence[int], samples: Samples, which: Iterable[int], *, now: float
+    db: Any, rows: Rows, subjects: Sequence[int], samples: Samples, which: Iterable[int], *, now: float
 ) -> None:
     """Write the samples at the positions `which`, each for the subject of the same position in `subjects`."""
-    first = next_id(db, "samples")
+    first = rows.next_id(db, "samples")
     fresh = []
     for number, i in enumerate(which, first):
         source = samples.sources[i]
@@ -68,13 +68,13 @@ def add_samples(
     rows.insert(db, "samples", fresh)
 
 
-def change_subject(db: sqlite3.Connection, rows: Rows, subject: int, generation: int) -> None:
+def change_subject(db: Any, rows: Rows, subject: int, generation: int) -> None:
     """Note that a subject's row, or the samples it stands for, were changed on purpose."""
     db.execute("UPDATE subjects SET changed = ? WHERE id = ?", (generation, subject))
     rows.resum(db, "subjects", "id = ?", (subject,))
 
 
-def move_samples(db: sqlite3.Connection, rows: Rows, samples: Iterable[int], subject: int) -> None:
+def move_samples(db: Any, rows: Rows, samples: Iterable[int], subject: int) -> None:
     """Give samples to another subject.
 
     Raises:
@@ -88,7 +88,7 @@ def move_samples(db: sqlite3.Connection, rows: Rows, samples: Iterable[int], sub
         rows.resum(db, "samples", "id = ?", (sample,))
 
 
-def check_subject(db: sqlite3.Connection, rows: Rows, subject: int) -> None:
+def check_subject(db: Any, rows: Rows, subject: int) -> None:
     """Raise StorageError when a subject's row is damaged."""
     for number in rows.damaged(db, "subjects", "id = ?", (subject,)):
         raise damaged_subject(number)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from visavis.deploy.gallery.clustering import cluster
 from visavis.deploy.gallery.records import Cluster, Enrolment
 from visavis.deploy.gallery.retention import DAY, checked_days
-from visavis.deploy.gallery.rows import next_id
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError
 
@@ -25,7 +24,7 @@ def keep_unknowns(gallery: Gallery, embeddings: Sequence[npt.ArrayLike]) -> int:
         table, codec = "unknown_faces", gallery.rows
         with gallery.store.write() as db:
             fresh = []
-            for number, row in enumerate(rows, next_id(db, table)):
+            for number, row in enumerate(rows, codec.next_id(db, table)):
                 sealed = codec.seal(row.tobytes(), table, "vector", number)
                 fresh.append(codec.with_crop((number, sealed, None, None, None, None, time.time()), None, table))
             codec.insert(db, table, fresh)
