@@ -155,6 +155,41 @@ def test_looking_after_a_gallery(capsys, model, people, tmp_path):
     assert "gallery export" in err
 
 
+def test_what_the_command_line_does_is_in_the_audit_log(capsys, monkeypatch, model, people, tmp_path):
+    gallery, log = str(tmp_path / "people.db"), tmp_path / "audit.jsonl"
+    monkeypatch.setenv("VISAVIS_AUDIT", str(log))
+    enrol = ["enroll", gallery, str(people), "--model", str(model), "--aligned"]
+    probe = str(next((people / "Rosa").iterdir()))
+    for words in (
+        enrol,
+        ["identify", gallery, probe, "--aligned"],
+        ["gallery", gallery, "list"],
+        ["gallery", gallery, "rename", "Blau", "Bleu"],
+        ["gallery", gallery, "merge", "Rosa", "Bleu"],
+        ["forget", gallery, "Rosa"],
+    ):
+        assert main(words) == 0, words
+    assert main(["forget", gallery, "Nobody"]) == 2
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(r["event"], r.get("subjects")) for r in records if "phase" not in r] == [
+        ("enroll", [1, 2, 3]), ("identify", [3]), ("list", [1, 2, 3]), ("change", [1]), ("merge", [1, 3]),
+        ("forget", [3]), ("forget", None),
+    ]  # fmt: skip
+    assert records[-1]["failed"] == "UnknownSubject"
+    assert [r["event"] for r in records if r.get("phase") == "begins"] == [
+        "enroll", "change", "merge", "forget", "forget",
+    ]  # fmt: skip
+    assert {r["gallery"] for r in records} == {gallery}
+    assert all(r["client"].startswith("cli:") for r in records)
+    assert not any(name in log.read_text() for name in ("Rosa", "Blau", "Bleu", "Nobody"))
+    assert main(["audit", "check", str(log)]) == 0
+    capsys.readouterr()
+    assert main(["forget", gallery, "Grün", "--audit", str(tmp_path)]) == 2
+    assert "audit log" in capsys.readouterr().err
+    assert main(["gallery", gallery, "list"]) == 0
+    assert "Grün" in capsys.readouterr().out  # nothing is done that cannot be written
+
+
 def test_a_time_limit_stays_until_it_is_changed_by_name(capsys, model, people, tmp_path):
     file = tmp_path / "g.db"
     words = ("enroll", file, people / "Rosa/0.png", "--name", "Rosa", "--aligned", "--model", model)

@@ -30,6 +30,7 @@ VERBS = {
     "forget": ("forget", "erase a subject from a gallery"),
     "gallery": ("gallery", "look after a gallery: list, rename, merge, doubles, export"),
     "serve": ("serve", "a service and a page over a gallery"),
+    "audit": ("audit", "check that an audit log is whole"),
     "bench": ("bench", "time a model in every runtime of this machine"),
     "doctor": ("doctor", "what this machine offers and what is missing"),
     "recipes": ("recipes", "list the recipes or print one"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from visavis.cli._audit import add_audit, audited, subject_ids, tell_subjects
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -27,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="erase after N days from now; without it the end of a subject who is there stays",
     )
+    add_audit(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -34,16 +37,29 @@ def run(args: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
-    from visavis.cli._gallery import open_gallery, progress
-    from visavis.deploy.enrollment import enroll_pictures
     from visavis.deploy.gallery.retention import checked_days
-    from visavis.deploy.json_views import candidate_json, subject_json
 
     if args.retention_days is not None:
         checked_days(args.retention_days)
     people = _people(args, Path)
+    summary: list[dict] = []
+    with audited(args, "enroll", changes=True) as about:
+        total = _enroll(args, people, summary)
+        tell_subjects(about, subject_ids([entry["subject"] for entry in summary]))
+    if args.json:
+        print(json.dumps({"enrolled": summary, "subjects": total}, indent=2))
+    else:
+        _tell(summary, total, terms=bool(args.consent) or args.retention_days is not None)
+    return 0 if any(entry["subject"] for entry in summary) else 1
+
+
+def _enroll(args: argparse.Namespace, people: dict[str, list[str]], summary: list[dict]) -> int:
+    """Enrol everybody; fills the summary, returns how many subjects the gallery then has."""
+    from visavis.cli._gallery import open_gallery, progress
+    from visavis.deploy.enrollment import enroll_pictures
+    from visavis.deploy.json_views import candidate_json, subject_json
+
     recognizer, gallery = open_gallery(args.gallery, args.model, create=True, detector=args.detector)
-    summary = []
     with gallery:
         point = recognizer.point() if recognizer.card is not None and recognizer.card.thresholds else None
         for subject, pictures in progress(people.items(), "enrolling", quiet=args.json):
@@ -70,12 +86,7 @@ def run(args: argparse.Namespace) -> int:
                     "resembles": [candidate_json(c) for c in done.resembles],
                 }
             )
-        total = len(gallery)
-    if args.json:
-        print(json.dumps({"enrolled": summary, "subjects": total}, indent=2))
-    else:
-        _tell(summary, total, terms=bool(args.consent) or args.retention_days is not None)
-    return 0 if any(entry["subject"] for entry in summary) else 1
+        return len(gallery)
 
 
 def _people(args: argparse.Namespace, path_type) -> dict[str, list[str]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+from visavis.cli._audit import add_audit, audited
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
     parser.add_argument("names", metavar="NAME", nargs="*", help="subjects to erase")
     parser.add_argument("--id", type=int, action="append", default=[], metavar="N", help="a subject by number")
     parser.add_argument("--expired", action="store_true", help="erase everybody whose retention period is over")
+    add_audit(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -28,10 +31,14 @@ def run(args: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             print(f"{text} ...", file=sys.stderr)
 
-    with Gallery(args.gallery) as gallery:
+    with audited(args, "forget", changes=True) as about, Gallery(args.gallery) as gallery:
         receipts = [gallery.forget(*args.names, *args.id, progress=say)] if args.names or args.id else []
         if args.expired and (swept := gallery.sweep(progress=say)):
             receipts.append(swept)
+        about |= {
+            "subjects": [number for receipt in receipts for number in receipt.ids],
+            "complete": all(receipt.complete for receipt in receipts),
+        }
         left = len(gallery)
     if args.json:
         print(json.dumps({"receipts": [forgotten_json(r) for r in receipts], "subjects": left}, indent=2))

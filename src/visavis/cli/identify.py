@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from visavis.cli._audit import add_audit, audited, tell_subjects
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
@@ -24,19 +26,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--approximate", action="store_true", help="same as --index cells")
     parser.add_argument("--keep-unknown", action="store_true", help="keep embeddings of unknown faces, to cluster them")
+    add_audit(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     import json
 
+    from visavis.errors import DataError
+
+    if args.top < 1:
+        raise DataError(f"--top must be at least 1, got {args.top}")
+    with audited(args, "identify", changes=args.keep_unknown) as about:
+        answers, failed = _identify(args)
+        tell_subjects(about, (face["match"]["id"] for a in answers for face in a["faces"] if face["match"]))
+    if args.json:
+        print(json.dumps(answers, indent=2))
+    else:
+        _tell(answers)
+    return 2 if failed else 0
+
+
+def _identify(args: argparse.Namespace) -> tuple[list[dict], int]:
+    """The answers, and how many pictures could not be read."""
     from visavis.cli._gallery import index_kind, open_gallery, writable
     from visavis.deploy.gallery.unknowns import keep_unknowns
     from visavis.deploy.json_views import identification_json
     from visavis.errors import DataError
 
-    if args.top < 1:
-        raise DataError(f"--top must be at least 1, got {args.top}")
     recognizer, gallery = open_gallery(
         args.gallery,
         args.model,
@@ -45,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         approximate=index_kind(args),
     )
-    answers = []
+    answers: list[dict] = []
     failed = 0
     with gallery:
         for picture in args.pictures:
@@ -64,11 +81,7 @@ def run(args: argparse.Namespace) -> int:
                     gallery, [face.embedding for face, answer in found if answer.decided and not answer.match]
                 )
             answers.append({"picture": picture, "faces": [identification_json(f, a) for f, a in found]})
-    if args.json:
-        print(json.dumps(answers, indent=2))
-    else:
-        _tell(answers)
-    return 2 if failed else 0
+    return answers, failed
 
 
 def _tell(answers: list[dict]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from visavis.cli._audit import add_audit, audit_file
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file; made when absent")
@@ -22,9 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--rate", type=float, default=600, metavar="N", help="requests per minute and client (600; 0: any)"
     )
     parser.add_argument("--max-upload", type=float, default=16, metavar="MB", help="of one request (16)")
-    parser.add_argument(
-        "--audit", metavar="FILE", help="append one line of JSON per request, without pictures or names"
-    )
+    add_audit(parser)
     parser.add_argument(
         "--trusted-proxy",
         action="append",
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         max_upload=int(args.max_upload * 1e6),
         rate=args.rate,
         keep_crops=args.keep_crops,
-        audit=Path(args.audit) if args.audit else None,
+        audit=Path(audit) if (audit := audit_file(args)) else None,
         fmr=args.fmr,
         threshold=args.threshold,
         trusted_proxies=tuple(map(trusted_network, args.trusted_proxy)),

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -348,13 +349,14 @@ class GalleryBase(ABC):
         """
         with self._reading() as db:
             ids = [self._find(db, one, expired=True).id for one in who]
-        return self._erase(ids, progress)
+        return replace(self._erase(ids, progress), ids=tuple(ids))
 
     def sweep(self, *, progress: Progress | None = None) -> Forgotten | None:
         """Erase the subjects whose retention period is over; None when there are none."""
         with self._reading() as db:
             rows = db.execute("SELECT id FROM subjects WHERE expires <= ?", (time.time(),)).fetchall()
-        return self._erase([row[0] for row in rows], progress) if rows else None
+        ids = tuple(row[0] for row in rows)
+        return replace(self._erase(ids, progress), ids=ids) if ids else None
 
     def refresh(self) -> int:
         """Know what other processes wrote; returns the subjects that can be found."""

@@ -89,7 +89,7 @@ class Forgotten:
 
     After the erasure `bytes_searched` bytes of `files` were searched for `fingerprints` pieces of the erased vectors,
     crops and names; `found` of them were still there. `complete` is false when some were, or when another process held
-    on to the old state of the file.
+    on to the old state of the file. `ids` are the numbers of the subjects erased.
     """
 
     subjects: int
@@ -102,6 +102,7 @@ class Forgotten:
     found: int
     complete: bool
     note: str = ""
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import hmac
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -32,8 +32,8 @@ class Gatekeeper:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def admit(self, request: Request, needs: Role) -> str:
-        """Let a request pass; returns a short name of the client for the audit log.
+    def admit(self, request: Request, needs: Role) -> None:
+        """Let a request pass; its state tells the client's short name and role to the audit log.
 
         Raises:
             HTTPException: 400 Host or Origin is no address, 401 no or wrong token, 403 the token may not, or a page of
@@ -53,11 +53,11 @@ class Gatekeeper:
                 )
             role = matching[0]
             client = f"token:{digest.hex()[:8]}"
+            request.state.client_name, request.state.role = client, role
         if needs == "write" and role != "write":
             raise HTTPException(403, "this token may read, not enrol, change or forget")
         if self._settings.rate:
             self._count(client, self._settings.rate)
-        return client
 
     def _count(self, client: str, rate: float) -> None:
         """A bucket of `rate` requests that refills over a minute."""
@@ -107,7 +107,7 @@ def needs(role: Role | None) -> dict[str, Any]:
     return {"x-role": role or "anybody"}
 
 
-def route_admitted_by(admit: Callable[[Request, Role], None]) -> type[APIRoute]:
+def route_admitted_by(admit: Callable[[Request, Role], Awaitable[None]]) -> type[APIRoute]:
     """A class of routes that ask `admit` before anything of the body is read; each must say `needs(role)`."""
 
     class AdmittedRoute(APIRoute):
@@ -116,7 +116,7 @@ def route_admitted_by(admit: Callable[[Request, Role], None]) -> type[APIRoute]:
 
             async def admitted(request: Request) -> Response:
                 if role != "anybody":
-                    admit(request, role)
+                    await admit(request, role)
                 return await handle(StrictRequest(request.scope, request.receive))
 
             return admitted

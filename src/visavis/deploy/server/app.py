@@ -20,6 +20,8 @@ from visavis.deploy.gallery.records import StorageError, UnknownSubject
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
 from visavis.deploy.server import page, routes
+from visavis.deploy.server.audit import AuditError
+from visavis.deploy.server.audited import Audited
 from visavis.deploy.server.guard import Guard
 from visavis.deploy.server.handlers import RequestHandlers
 from visavis.deploy.server.proxies import ForwardedClient
@@ -56,6 +58,7 @@ def create_app(recognizer: Recognizer, gallery: Gallery, settings: ServiceSettin
         app.add_exception_handler(kind, partial(_explain, service))
     app.include_router(routes.make_router(service))
     app.include_router(page.make_router())
+    app.add_middleware(Audited, service=service)
     app.add_middleware(Guard, limit=settings.max_upload)
     app.add_middleware(_Recorder, service=service)
     app.add_middleware(ForwardedClient, trusted=settings.trusted_proxies, root_path=settings.root_path)
@@ -75,6 +78,9 @@ async def _explain(service: Service, request: Request, error: Exception) -> JSON
             status, text = 422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
     elif isinstance(error, UnknownSubject):
         status, text = 404, str(error)
+    elif isinstance(error, AuditError):
+        status, text = 503, "the audit log cannot be written; nothing is changed until it can"
+        log.error("%s", error)
     elif isinstance(error, StorageError):
         status, text = 507 if "disk is full" in str(error) else 503, str(error)
         log.error("%s", error)
@@ -84,7 +90,7 @@ async def _explain(service: Service, request: Request, error: Exception) -> JSON
 
 
 class _Recorder:
-    """Counts and times every request, and writes the audit line."""
+    """Counts and times every request."""
 
     def __init__(self, app: ASGIApp, *, service: Service) -> None:
         self._app = app
@@ -108,15 +114,3 @@ class _Recorder:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
             self._service.metrics.record(route, status, seconds)
-            state = scope.get("state", {})
-            if "client_name" in state and scope["method"] != "OPTIONS":
-                self._service.audit(
-                    {
-                        "client": state["client_name"],
-                        "address": (scope.get("client") or ("unknown",))[0],
-                        "action": f"{scope['method']} {route}",
-                        "status": status,
-                        "ms": round(1000 * seconds, 1),
-                        "subjects": state.get("subjects", []),
-                    }
-                )

@@ -148,6 +148,7 @@ def make_router(service: Service) -> APIRouter:
     ) -> dict[str, Any]:
         """Subjects by name; `query` is any part of it."""
         found = await service.work(gallery.subjects, query.strip(), offset=offset, limit=limit)
+        request.state.subjects = [subject.id for subject in found]
         return {"subjects": [subject_json(s) for s in found], "total": await service.work(len, gallery)}
 
     @router.get("/subjects/{number}", openapi_extra=needs("read"))
@@ -159,6 +160,7 @@ def make_router(service: Service) -> APIRouter:
     @router.get("/subjects/{number}/crop", response_class=Response, openapi_extra=needs("read"))
     async def crop(request: Request, number: SubjectNumber) -> Response:
         """The kept crop of a subject as JPEG; 404 when crops are not kept."""
+        request.state.subjects = [number]
         data = await service.work(gallery.crop, number)
         if data is None:
             raise HTTPException(404, "no crop is kept of this subject")
@@ -167,14 +169,17 @@ def make_router(service: Service) -> APIRouter:
     @router.patch("/subjects/{number}", openapi_extra=needs("write"))
     async def change(request: Request, number: SubjectNumber, change: Change) -> dict[str, Any]:
         """Rename a subject, change the consent note or the time it is kept."""
-        request.state.subjects = [number]
-        return subject_json(await service.work(gallery.update, number, **change.model_dump(exclude_none=True)))
+        values = change.model_dump(exclude_none=True)
+        request.state.subjects, request.state.about = [number], {"changed": sorted(values)}
+        return subject_json(await service.work(gallery.update, number, **values))
 
     @router.post("/subjects/{number}/merge", openapi_extra=needs("write"))
     async def merge(request: Request, number: SubjectNumber, others: Whom) -> dict[str, Any]:
         """Give the samples of others to this subject; they cease to exist. The earliest end and all notes hold."""
         request.state.subjects = [number, *others.ids]
-        return merge_json(await service.work(gallery.merge, number, *others.ids, *others.names))
+        merged = await service.work(gallery.merge, number, *others.ids, *others.names)
+        request.state.subjects = [number, *(subject.id for subject, _ in merged.absorbed)]
+        return merge_json(merged)
 
     @router.delete("/subjects/{number}", openapi_extra=needs("write"))
     async def delete(request: Request, number: SubjectNumber) -> dict[str, Any]:
@@ -188,7 +193,9 @@ def make_router(service: Service) -> APIRouter:
         if not whom.ids and not whom.names:
             raise HTTPException(400, "whom? give ids or names")
         request.state.subjects = whom.ids
-        return forgotten_json(await service.work(gallery.forget, *whom.ids, *whom.names))
+        receipt = await service.work(gallery.forget, *whom.ids, *whom.names)
+        request.state.subjects = list(receipt.ids)
+        return forgotten_json(receipt)
 
     @router.get("/model", openapi_extra=needs("read"))
     async def model(request: Request) -> dict[str, Any]:

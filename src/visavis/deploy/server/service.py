@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from visavis.deploy.server.admission import Gatekeeper
+from visavis.deploy.server.audit import AuditError, AuditLog
+from visavis.deploy.server.audit_events import EVENTS, RefusalBudget, who
 from visavis.deploy.server.handlers import RequestHandlers
 from visavis.deploy.server.settings import Role, ServiceSettings
 from visavis.deploy.server.telemetry import Metrics
@@ -36,11 +36,27 @@ class Service:
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="visavis-work")
         self._pending = 0
         self._readiness: tuple[float, asyncio.Future[int]] | None = None
-        self._audit_lock = threading.Lock()
+        self.audit = None if settings.audit is None else AuditLog(settings.audit)
+        self.refusals = RefusalBudget()
+        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="visavis-audit")
+        if self.audit is not None:
+            self.audit.write("start", client="service", gallery=str(handlers.gallery.path))
 
-    def admit(self, request: Request, needs: Role) -> None:
-        """Check who asks; see `Gatekeeper.admit`."""
-        request.state.client_name = self.gate.admit(request, needs)
+    async def admit(self, request: Request, needs: Role) -> None:
+        """Check who asks, and write that a change begins before it does; see `Gatekeeper.admit`.
+
+        Raises:
+            AuditError: it could not be written, so it must not begin.
+        """
+        self.gate.admit(request, needs)
+        if self.audit is not None and needs != "read":
+            event = EVENTS.get(request.scope["route"].name, request.scope["route"].name)
+            write = partial(self.audit.write, event, keep=False, phase="begins", **who(request.scope))
+            await self.write_audit(write)
+
+    async def write_audit(self, write: Callable[..., None], *args: Any, **about: Any) -> None:
+        """Write to the audit log, in order and off the event loop."""
+        await asyncio.get_running_loop().run_in_executor(self._scribe, partial(write, *args, **about))
 
     async def work(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run in a worker thread; turned away when too many wait already.
@@ -60,6 +76,7 @@ class Service:
         """Read the gallery, at most once a second however many ask.
 
         Raises:
+            AuditError: the audit log cannot be written.
             HTTPException: 503, all workers are busy and as many requests wait as may.
             StorageError: the gallery cannot be read.
         """
@@ -74,22 +91,31 @@ class Service:
         while True:
             try:
                 receipt = await self.work(self.handlers.gallery.sweep)
-                if receipt is not None:
-                    self.audit({"action": "retention", "subjects": receipt.subjects, "complete": receipt.complete})
+                if receipt is not None and self.audit is not None:
+                    done = {"subjects": list(receipt.ids), "complete": receipt.complete}
+                    await self.write_audit(self.audit.write, "expire", durable=True, client="service", **done)
+                await self._tell_refusals()
             except (VisavisError, HTTPException) as error:
                 log.warning("erasing expired subjects failed, it is tried again: %s", error)
             await asyncio.sleep(self.settings.sweep_seconds)
 
-    def audit(self, entry: dict[str, Any]) -> None:
-        """Append one line of JSON to the audit log."""
-        if self.settings.audit is None:
-            return
-        line = json.dumps({"time": round(time.time(), 3), **entry}) + "\n"
-        with self._audit_lock, self.settings.audit.open("a", encoding="utf-8") as file:
-            file.write(line)
+    async def _tell_refusals(self) -> None:
+        """Write how many refusals were left out; see `RefusalBudget`."""
+        for address, count in self.refusals.rest():
+            if self.audit is not None:
+                await self.write_audit(self.audit.write, "refused", address=address, left_out=count)
 
     def close(self) -> None:
         """Finish requests at hand, then let go."""
         self._pool.shutdown(wait=True)
         self.handlers.close()
         self.handlers.gallery.close()
+        self._scribe.shutdown(wait=True)
+        if self.audit is not None:
+            try:
+                for address, count in self.refusals.rest(everything=True):
+                    self.audit.write("refused", address=address, left_out=count)
+                self.audit.write("stop", client="service")
+            except AuditError as error:
+                log.error("%s", error)
+            self.audit.close()
