@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis.errors import MissingPackageError
-from visavis.machine import cache_home
+from visavis.machine import cache_home, usable_cores
 
 # module: the extra that brings it, "" the default install
 EXTRAS = {
@@ -76,21 +76,26 @@ def silence() -> None:
 
 
 def onnx_session(
-    model: str | os.PathLike[str] | bytes, *, threads: int | None = None, providers: Sequence[str] | None = None
+    model: str | os.PathLike[str] | bytes,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    arena: bool = True,
 ) -> Any:
     """An `onnxruntime.InferenceSession` that prints nothing. What it raises shares no base class but Exception.
 
     Args:
         model: a file or its content.
-        threads: intra-op threads; ONNX Runtime's choice when None.
+        threads: intra-op threads; all usable cores when None (its own choice knows no quota).
         providers: execution providers, best first; the CPU's when None.
+        arena: keep freed memory for the next run; not for inputs of every size, the largest of which would stay.
     """
     onnxruntime = import_runtime("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
-    if threads is not None:
-        options.intra_op_num_threads = int(threads)
+    options.intra_op_num_threads = usable_cores() if threads is None else int(threads)
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     given = model if isinstance(model, bytes) else os.fspath(Path(model))
     wanted = list(providers or ["CPUExecutionProvider"])
     # A second attempt on failure would only print to the user's screen.

@@ -116,7 +116,7 @@ def ranges_around_a_convolution(openvino):
 
 def test_short_openvino_text_computes_the_same(tmp_path):
     openvino = pytest.importorskip("openvino")
-    from visavis.export.formats.openvino import save
+    from visavis.export.onnx.to_openvino import save
 
     openvino.save_model(ranges_around_a_convolution(openvino), tmp_path / "long.xml", compress_to_fp16=False)
     model = ranges_around_a_convolution(openvino)

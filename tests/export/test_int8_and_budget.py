@@ -6,12 +6,13 @@ from onnxruntime.quantization.calibrate import HistogramCalibrater
 
 from visavis.backbones import build_backbone
 from visavis.errors import ModelFormatError, RecipeError
+from visavis.export.formats.base import Options
+from visavis.export.formats.float_graph import float_onnx
 from visavis.export.formats.onnx_int8 import calibrate
-from visavis.export.formats.registry import plain_onnx
 from visavis.export.gates.parity import crops_of
 from visavis.export.gates.sensitivity import hold_budget, layers_of, rank_layers
 from visavis.export.model import open_model
-from visavis.export.pipeline import Options, export_model
+from visavis.export.pipeline import export_model
 from visavis.models.card import ModelCard, read_card
 from visavis.models.onnx import OnnxEmbedder
 from visavis.models.torch import save_model
@@ -97,7 +98,7 @@ def test_histograms_cut_outliers_and_keep_one_batch_at_a_time(monkeypatch, capsy
 
 
 def test_layers_are_ranked_by_the_damage_they_do(folder, faces):
-    graph = plain_onnx(open_model(folder), Options())
+    graph = float_onnx(open_model(folder), Options())
     names = [node.name for node in layers_of(graph)]
     assert len(names) == 9
     ruined = next(node for node in graph.graph.node if node.name == names[3])

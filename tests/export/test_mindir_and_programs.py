@@ -9,11 +9,12 @@ from torch import nn
 from visavis.backbones import build_backbone
 from visavis.cli import main
 from visavis.errors import ModelFormatError
+from visavis.export.formats.base import Options
 from visavis.export.formats.mindir import commands
-from visavis.export.formats.onnx import make_onnx
 from visavis.export.gates.parity import unnamed
 from visavis.export.model import open_model
-from visavis.export.pipeline import Options, export_model
+from visavis.export.onnx.from_torch import make_onnx
+from visavis.export.pipeline import export_model
 from visavis.models.card import ModelCard
 from visavis.models.torch import TorchEmbedder, save_model
 from visavis.vision.preprocessing import PreprocessSpec

@@ -12,10 +12,11 @@ from torch import nn
 from visavis.backbones import build_backbone
 from visavis.cli import main
 from visavis.errors import ModelFormatError
-from visavis.export.formats.onnx import make_onnx
+from visavis.export.formats.base import Options
 from visavis.export.gates.parity import compare, crops_of, require, unnamed
 from visavis.export.model import open_model
-from visavis.export.pipeline import Options, export_model
+from visavis.export.onnx.from_torch import make_onnx
+from visavis.export.pipeline import export_model
 from visavis.models.card import ModelCard, read_card
 from visavis.models.onnx import OnnxEmbedder, load_embedder
 from visavis.models.torch import TorchEmbedder, save_model
@@ -169,7 +170,7 @@ def test_a_wrong_export_fails_names_and_saves_the_worst_picture(folder, tmp_path
 
 def test_failed_gate_leaves_no_file(folder, monkeypatch):
     path, _, _ = folder(width=8)
-    monkeypatch.setattr("visavis.export.formats.registry.plain_onnx", _with_another_mean)
+    monkeypatch.setattr("visavis.export.formats.onnx.float_onnx", _with_another_mean)
     with pytest.raises(ModelFormatError, match="does not embed as its reference"):
         export_model(open_model(path), "onnx", unnamed(pictures(2, (32, 32))))
     assert not (path / "model.onnx").exists()

@@ -48,7 +48,7 @@ def test_onnx_runtime_s_unknown_operator_is_named_with_its_layer(operator, domai
 @pytest.mark.parametrize(("operator", "domain"), [("Det", ""), ("Fancy", "com.microsoft")])
 def test_openvino_s_unknown_operator_is_named_with_its_layer(operator, domain):
     pytest.importorskip("openvino")
-    from visavis.export.formats.openvino import convert
+    from visavis.export.onnx.to_openvino import convert
 
     said = f"{domain}:{operator}" if domain else operator
     with pytest.raises(ModelFormatError, match=f"OpenVINO cannot convert the graph: operator {said} of layer block1/"):

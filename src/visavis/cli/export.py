@@ -67,9 +67,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from visavis.errors import RecipeError
+    from visavis.export.formats.base import Options
     from visavis.export.gates.parity import crops_of
     from visavis.export.model import open_model
-    from visavis.export.pipeline import Options, export_model
+    from visavis.export.pipeline import export_model
 
     precision = "int8" if args.int8 else args.precision
     if args.crops < 1 or args.calibration_count < 1 or (args.batch is not None and args.batch < 1):

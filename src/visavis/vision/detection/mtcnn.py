@@ -17,10 +17,11 @@ import numpy.typing as npt
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import ByteArray, Faces
 from visavis.vision.detection.detectors import Array, no_faces, session, suppress
+from visavis.vision.detection.pyramid import CELL, STRIDE, Tile, levels, smallest_face, tiles
 
-_STRIDE, _CELL = 2, 12  # P-Net sees 12 × 12 pixels every 2
-_MAX_CANDIDATES = 4096
-_SMALLEST_SHARE = 50
+_MAX_CANDIDATES = 2048
+_MAX_FACES = 256
+_BATCH = 64
 
 
 class Mtcnn:
@@ -28,8 +29,9 @@ class Mtcnn:
 
     Differs from their code: landmarks are the mean of two looks of O-Net, the second at the box the first one found,
     which takes 40 % off what they move by when the picture is shifted or resized; pixels count from 0, so that
-    landmarks need no correction later; at most 4,096 proposals go on from a picture, and faces below a fiftieth of its
-    shorter side are not looked for, so that no picture can exhaust the memory.
+    landmarks need no correction later. No picture can exhaust time or memory: each size is searched in tiles, of which
+    `smallest_face` bounds the pixels, at most 2,048 proposals go on (more where `min_face` makes it search more) and at
+    most 256 of those that R-Net accepts.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class Mtcnn:
         folder: str | os.PathLike[str] | None = None,
         *,
         threads: int = 1,
-        min_face: int = 20,
+        min_face: int | None = None,
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         factor: float = 0.709,
     ) -> None:
@@ -46,8 +48,8 @@ class Mtcnn:
         self._inputs = [net.get_inputs()[0].name for net in self._nets]
         if [len(net.get_outputs()) for net in self._nets] != [2, 2, 3]:
             raise ModelFormatError(f"{home}: expected MTCNN's three networks, got others")
-        if min_face < _CELL:
-            raise DataError(f"MTCNN looks for faces of at least {_CELL} pixels, got min_face {min_face}")
+        if min_face is not None and min_face < CELL:
+            raise DataError(f"MTCNN looks for faces of at least {CELL} pixels, got min_face {min_face}")
         self.min_face, self.thresholds, self.factor = min_face, thresholds, factor
 
     def detect(self, image: ByteArray) -> Faces:
@@ -64,47 +66,64 @@ class Mtcnn:
         outputs = self._nets[stage].run(None, {self._inputs[stage]: pictures.transpose(0, 2, 1, 3)})
         return {value.shape[-1]: value for value in outputs}
 
+    def _run_crops(self, stage: int, image: ByteArray, squares: Array, size: int) -> dict[int, Array]:
+        """Run a network on squares of a picture, a batch at a time."""
+        starts = range(0, len(squares), _BATCH)
+        parts = [self._run(stage, _crops(image, squares[at : at + _BATCH], size)) for at in starts]
+        return {width: np.concatenate([part[width] for part in parts]) for width in parts[0]}
+
     def _propose(self, image: ByteArray) -> Array:
+        """Candidate boxes (N, 4), best first."""
         height, width = image.shape[:2]
-        found: list[Array] = []
-        smallest = max(self.min_face, min(height, width) / _SMALLEST_SHARE)
-        scale = _CELL / smallest
-        while min(height, width) * scale >= _CELL:
-            size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
-            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            small = (np.asarray(cv2.resize(image, size, interpolation=how), np.float32) - 127.5) / 128
-            out = self._run(0, small[None])
-            probability, shift = out[2][0, :, :, 1], out[4][0]  # (columns, rows), transposed back by indexing
-            column, row = np.nonzero(probability >= self.thresholds[0])
-            if len(column):
-                corner = np.stack([column, row], 1) * _STRIDE
-                stretch = np.array([width / size[0], height / size[1]])
-                # A pixel's centre is at whole numbers, so the cell spans corner − ½ … corner + 11½.
-                low = corner * stretch - 0.5
-                high = (corner + _CELL) * stretch - 0.5
-                score = probability[column, row]
-                rows = np.column_stack([low, high, score, shift[column, row]]).astype(np.float32)
-                rows = rows[np.argsort(-score, kind="stable")[:_MAX_CANDIDATES]]
-                found.append(rows[suppress(rows[:, :4], rows[:, 4], 0.5)])
-            scale *= self.factor
-        if not found:
+        smallest = smallest_face(image.shape, self.min_face)
+        sizes = levels(image.shape, smallest, self.factor)
+        most = self._most(image, _MAX_CANDIDATES)
+        found: dict[tuple[int, int], list[Array]] = {}
+        for tile in tiles(image, sizes):
+            rows = self._look(tile, width / tile.size[0], height / tile.size[1])
+            if len(rows):
+                found.setdefault(tile.size, []).append(rows)
+        kept = []
+        for parts in found.values():
+            rows = np.concatenate(parts)
+            rows = rows[np.argsort(-rows[:, 4], kind="stable")[:most]]
+            kept.append(rows[suppress(rows[:, :4], rows[:, 4], 0.5)])
+        if not kept:
             return np.zeros((0, 4), np.float32)
-        rows = np.concatenate(found)
-        rows = rows[suppress(rows[:, :4], rows[:, 4], 0.7)][:_MAX_CANDIDATES]
+        rows = np.concatenate(kept)
+        rows = rows[np.argsort(-rows[:, 4], kind="stable")[:most]]
+        rows = rows[suppress(rows[:, :4], rows[:, 4], 0.7)]
         return _shifted(rows[:, :4], rows[:, 5:])
+
+    def _most(self, image: ByteArray, most: int) -> int:
+        """How many go on: more where a smallest face makes it search more than it would."""
+        if self.min_face is None:
+            return most
+        return int(most * max(1.0, (smallest_face(image.shape, None) / self.min_face) ** 2))
+
+    def _look(self, tile: Tile, across: float, down: float) -> Array:
+        """P-Net on a tile: rows of box, score and shift (N, 9) in pixels of the picture."""
+        out = self._run(0, (np.asarray(tile.pixels, np.float32)[None] - 127.5) / 128)
+        probability, shift = out[2][0, :, :, 1], out[4][0]  # (columns, rows), transposed back by indexing
+        column, row = np.nonzero(probability >= self.thresholds[0])
+        corner = np.stack([column, row], 1) * STRIDE + [tile.left, tile.top]
+        stretch = np.array([across, down])
+        # A pixel's centre is at whole numbers, so the cell spans corner − ½ … corner + 11½.
+        low, high = corner * stretch - 0.5, (corner + CELL) * stretch - 0.5
+        return np.column_stack([low, high, probability[column, row], shift[column, row]]).astype(np.float32)
 
     def _refine(self, image: ByteArray, boxes: Array) -> Array:
         squares = _squares(boxes)
-        out = self._run(1, _crops(image, squares, 24))
+        out = self._run_crops(1, image, squares, 24)
         score = out[2][:, 1]
         good = score >= self.thresholds[1]
         squares, score, shift = squares[good], score[good], out[4][good]
-        keep = suppress(squares, score, 0.7)
+        keep = suppress(squares, score, 0.7)[: self._most(image, _MAX_FACES)]
         return _shifted(squares[keep], shift[keep])
 
     def _finish(self, image: ByteArray, boxes: Array) -> Faces:
         squares = _squares(boxes)
-        out = self._run(2, _crops(image, squares, 48))
+        out = self._run_crops(2, image, squares, 48)
         score = out[2][:, 1]
         good = score >= self.thresholds[2]
         squares, score, shift, points = squares[good], score[good], out[4][good], out[10][good]
@@ -115,7 +134,7 @@ class Mtcnn:
         final, landmarks = final[keep], _placed(squares[keep], points[keep])
         # Where O-Net sees the eyes depends on how R-Net framed the face; its own box frames it better.
         squares = _squares(final)
-        landmarks = (landmarks + _placed(squares, self._run(2, _crops(image, squares, 48))[10])) / 2
+        landmarks = (landmarks + _placed(squares, self._run_crops(2, image, squares, 48)[10])) / 2
         return Faces(final.astype(np.float32), score[keep].astype(np.float32), landmarks.astype(np.float32))
 
 

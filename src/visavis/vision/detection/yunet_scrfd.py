@@ -31,7 +31,7 @@ class AnchorDetector(ABC):
         model: str | os.PathLike[str] | None,
         *,
         threads: int = 1,
-        min_face: int = 20,
+        min_face: int | None = None,
         threshold: float | None = None,
         overlap: float | None = None,
     ) -> None:
@@ -51,7 +51,7 @@ class AnchorDetector(ABC):
             )
         self.strides, self.anchors = self.layouts[count]
         self._fixed = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
-        self.min_face = min_face
+        self.min_face = 20 if min_face is None else min_face
         self.threshold = self.published[0] if threshold is None else threshold
         self.overlap = self.published[1] if overlap is None else overlap
 
