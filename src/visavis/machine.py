@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 import re
@@ -17,6 +18,11 @@ def usable_cores(root: Path = ROOT) -> int:
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([count, *_quotas(root)])))
+
+
+def machine_cores() -> int | None:
+    """Cores of the whole machine, whoever may use them; None where the system does not tell."""
+    return os.cpu_count()
 
 
 def _quotas(root: Path) -> list[float]:
@@ -63,7 +69,7 @@ def memory_gb() -> dict[str, float]:
 def resident_bytes() -> float:
     """Memory this process holds, where the system tells (Linux); NaN elsewhere."""
     fields = _read(ROOT / "proc/self/statm").split()
-    return float(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else float("nan")
+    return float(fields[1]) * mmap.PAGESIZE if len(fields) > 1 else float("nan")
 
 
 def load_average() -> float | None:

@@ -9,9 +9,10 @@ import pytest
 
 from visavis.data.convert import convert
 from visavis.data.decoded_cache.cache import CachedSource, build_cache, decoded_bytes, open_cache
-from visavis.data.decoded_cache.policy import cache_home, cached, prune
+from visavis.data.decoded_cache.policy import cached, prune
 from visavis.data.sources import open_source
 from visavis.errors import DataError
+from visavis.machine import cache_home
 from visavis.vision import images
 
 

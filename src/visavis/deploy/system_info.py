@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from visavis.machine import instructions, memory_gb, processor, usable_cores
+from visavis.machine import instructions, machine_cores, memory_gb, processor, usable_cores
 from visavis.runtimes import import_runtime
 
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
@@ -42,7 +42,7 @@ def inspect(folder: str | os.PathLike[str] = ".", *, torch_seconds: float = 20.0
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": {"name": processor(), "features": [name for name in _FEATURES if name in instructions()]},
-        "cores": os.cpu_count(),
+        "cores": machine_cores(),
         "cores_usable": usable_cores(),
         "memory_gb": memory_gb(),
         "disk_free_gb": round(shutil.disk_usage(folder).free / 1e9, 1),

@@ -8,7 +8,6 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
+from visavis.files import lock_file
 from visavis.models.card import write_atomically
 from visavis.types import ByteArray
 from visavis.vision import images
@@ -121,7 +121,7 @@ def build_cache(
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(file.with_suffix(".lock")):
+        with lock_file(file.with_suffix(".lock")):
             if file.exists() and open_cache(source, folder, size=size) is not None:
                 yield len(source)
                 return
@@ -135,22 +135,6 @@ def build_cache(
         raise DataError(f"{file}: cannot write the cache ({error.strerror})") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock file as long as this process builds; the kernel lets go of it whatever happens."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows: then each process builds its own, and the last one stays
-        yield
-        return
-    with lock.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def decode_all(
