@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from visavis import synthetic
 from visavis.cli import main
-from visavis.data import synthetic
 from visavis.data.sources import open_source
 from visavis.vision import images
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from visavis.data import synthetic
+from visavis import synthetic
 from visavis.errors import DataError
 from visavis.evaluate.pixel_baseline import PixelEmbedder
 from visavis.synthetic import rays

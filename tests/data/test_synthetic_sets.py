@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from visavis.data import synthetic
+from visavis import synthetic
 from visavis.data.pair_lists.reader import read_pairs
 from visavis.errors import DataError
 from visavis.synthetic import store
