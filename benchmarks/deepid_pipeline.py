@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from visavis.data import synthetic
+from visavis import synthetic
 from visavis.data.pair_lists.base import check_pairs
 from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.patches import Patch, PatchSource, deepid_patches

@@ -84,7 +84,7 @@ class Batches:
 
 def generated(folder: Path, count: int) -> Path:
     """Generated faces as a folder per identity, JPEG at quality 95."""
-    from visavis.data import synthetic
+    from visavis import synthetic
 
     for k in range(count):
         picture, _ = synthetic.face(0, k // 8, k % 8)

@@ -14,7 +14,7 @@ from visavis.evaluate.pixel_baseline import PixelEmbedder
 from visavis.synthetic import rays
 from visavis.synthetic.conditions import Conditions, sample_conditions
 from visavis.synthetic.identity import generator, sample_identity
-from visavis.synthetic.render import Head, build, draw, prepare
+from visavis.synthetic.render import RenderedHead, build, draw, prepare
 from visavis.types import Pairs
 from visavis.vision.alignment import estimate_similarity, template_points
 
@@ -69,7 +69,7 @@ def test_yaw_moves_the_nose_over_the_cheek() -> None:
     assert shift[0] < -0.3 < shift[1] < 0.3 < shift[2]
 
 
-def _cast(who: Head, now: Conditions) -> tuple[rays.Hit, np.ndarray, np.ndarray]:
+def _cast(who: RenderedHead, now: Conditions) -> tuple[rays.Hit, np.ndarray, np.ndarray]:
     """What the pixels of a 112-pixel crop see, the surface, and the landmarks."""
     rho, _, pose, flat = prepare(who, now)
     place = estimate_similarity(flat, template_points("arcface", (112, 112)))
