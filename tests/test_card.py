@@ -1,11 +1,9 @@
-import errno
 import json
 
 import pytest
 
-from visavis.errors import DataError, ModelFormatError
-from visavis.models import card as card_module
-from visavis.models.card import LicenseTerms, ModelCard, find_model, read_card, write_atomically, write_card
+from visavis.errors import ModelFormatError
+from visavis.models.card import LicenseTerms, ModelCard, find_model, read_card, write_card
 from visavis.vision.preprocessing import PreprocessSpec
 
 CARD = ModelCard(
@@ -77,20 +75,6 @@ def test_what_nobody_stated_is_said_in_the_standards_word():
 def test_text_that_is_no_card_is_refused(text):
     with pytest.raises(ModelFormatError):
         ModelCard.from_json(text)
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-
-    def full(fd):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(card_module.os, "fsync", full)
-    with pytest.raises(DataError, match="No space left"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_model_is_found_as_folder_run_or_file(tmp_path):

@@ -1,15 +1,19 @@
-"""Locks hold among real processes, and end with a killed one."""
+"""Files are whole or not there, locks hold, among real processes and killed ones."""
 
+import errno
 import os
 import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from visavis import files
+from visavis.errors import DataError
+from visavis.files import atomic_file, digest_of, write_atomically
 
 SOURCE = Path(files.__file__).parents[1]
 # Windows' lock of bytes, told by POSIX' own lock of bytes.
@@ -95,3 +99,127 @@ def test_private_is_private_whatever_the_mask(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+
+
+def finished(processes):
+    for process in processes:
+        process.communicate()
+    return [process.returncode for process in processes]
+
+
+def test_what_was_written_is_there_with_its_folder(tmp_path):
+    write_atomically(tmp_path / "new" / "file", b"abc")
+    assert (tmp_path / "new" / "file").read_bytes() == b"abc"
+    assert digest_of(tmp_path / "new" / "file").startswith("ba7816bf")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os if call == "fsync" else files.Path, call, full)
+    with pytest.raises(DataError, match=r"file: cannot write \(No space left on device\)"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_fault_of_the_writer_passes_and_leaves_the_old_file(tmp_path):
+    write_atomically(tmp_path / "file", b"old")
+
+    def fails():
+        with atomic_file(tmp_path / "file") as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_bytes_name_and_folder_reach_the_disk_in_this_order(tmp_path, monkeypatch):
+    seen, fsync, replace = [], os.fsync, files.Path.replace
+
+    def noted(descriptor):
+        seen.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        return fsync(descriptor)
+
+    def renamed(self, target):
+        seen.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(files.os, "fsync", noted)
+    monkeypatch.setattr(files.Path, "replace", renamed)
+    write_atomically(tmp_path / "a", b"1")
+    assert seen == ["file", "rename", "folder"]
+    del seen[:]
+    write_atomically(tmp_path / "b", b"1", durable=False)
+    assert seen == ["rename"]
+
+
+def test_modes_follow_the_umask_or_the_owner_alone(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "open", b"")
+        write_atomically(tmp_path / "own", b"", private=True)
+        with atomic_file(tmp_path / "early", private=True) as file:
+            assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600  # never open to others, not even unfinished
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "own").stat().st_mode) == 0o600
+
+
+WRITER = """
+import sys
+from visavis.files import write_atomically
+for i in range(60):
+    write_atomically(sys.argv[1], sys.argv[2].encode() * 20_000)
+"""
+
+
+def test_several_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"a" * 20_000)
+    writers = [start(WRITER, path, letter) for letter in "abcd"]
+    while any(w.poll() is None for w in writers):
+        data = path.read_bytes()
+        assert len(data) == 20_000
+        assert len(set(data)) == 1
+    assert finished(writers) == [0] * 4
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+HALF = """
+import os, sys, time
+from visavis.files import atomic_file
+with atomic_file(sys.argv[1]) as file:
+    file.write(b"half"); file.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_kill_leaves_the_old_file_and_the_next_day_no_litter(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    writer = start(HALF, path)
+    assert writer.stdout.readline() == "writing\n"
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.communicate()
+    assert path.read_bytes() == b"old"
+    [left] = set(tmp_path.iterdir()) - {path}
+    write_atomically(path, b"next")
+    assert left.exists()  # for all one knows its writer is alive
+    other = tmp_path / "file2.ab.part"
+    other.write_bytes(b"")
+    for part in (left, other):
+        os.utime(part, (time.time() - 90_000,) * 2)
+    write_atomically(path, b"later")
+    assert sorted(tmp_path.iterdir()) == [path, other]
+
+

@@ -1,12 +1,17 @@
-"""What differs between file systems and systems: locks that end with their holder, files only their owner reads."""
+"""Files written whole or not at all, locks that end with their holder, files only their owner reads, digests."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from visavis.errors import DataError
 
 try:
     import fcntl
@@ -19,6 +24,9 @@ except ImportError:  # everywhere else
 
 _LOCKED_BYTE = 1 << 30  # Windows locks bytes, and nobody may read a locked one: beyond what these files hold
 _BUSY_SECONDS = 0.05
+PART = ".part"
+_STALE_SECONDS = 86_400  # nobody writes one file for longer than a day
+_NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def open_private(path: str | os.PathLike[str], flags: int = os.O_RDWR) -> int:
@@ -98,3 +106,76 @@ def _still_there(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str], *, private: bool = False, durable: bool = True) -> Iterator[BinaryIO]:
+    """Write a file aside and rename it into place when the block ends well; else the old one stays whole.
+
+    Every writer has an unfinished file of its own, `NAME.RANDOM.part`: of several processes the last one to finish
+    wins. What a killed process left is taken away by a writer of the same file a day later.
+
+    Args:
+        path: the file; its folder is made when missing.
+        private: readable by its owner alone (mode 0600), else as the umask says.
+        durable: the file and its name are on the disk when the block has ended; False, where many small files are
+            written that can be made again, leaves the time to the system.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full.
+    """
+    target = Path(path)
+    part = target.with_name(f"{target.name}.{secrets.token_hex(6)}{PART}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(part, _NEW, 0o600 if private else 0o666), "w+b") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        part.replace(target)
+        if durable:
+            sync_folder(target.parent)
+            _sweep(target)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise DataError(f"{target}: cannot write ({why}); the previous file, if any, is untouched") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes, *, private: bool = False, durable: bool = True) -> None:
+    """Write `data` by `atomic_file`.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full.
+    """
+    with atomic_file(path, private=private, durable=durable) as file:
+        file.write(data)
+
+
+def _sweep(target: Path) -> None:
+    """Take away unfinished files of `target` that no living writer can mean."""
+    with suppress(OSError):
+        for entry in os.scandir(target.parent):
+            own = entry.name.startswith(target.name + ".") and entry.name.endswith(PART)
+            if own and time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                os.unlink(entry.path)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make the names in a folder durable, where the system can (POSIX)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def digest_of(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from visavis.errors import ModelFormatError
     from visavis.export.bench import best_record, candidates_of, machine, measure, pick, sized
     from visavis.export.gates.parity import crops_of
-    from visavis.models.card import find_model, read_card, write_atomically, write_card
+    from visavis.files import write_atomically
+    from visavis.models.card import find_model, read_card, write_card
 
     folder = find_model(args.model)
     if not folder.is_dir():

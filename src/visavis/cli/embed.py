@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from visavis.data.sources import open_source
     from visavis.errors import DataError
     from visavis.evaluate.embedding import embed_images
+    from visavis.files import atomic_file
     from visavis.models.onnx import load_embedder
 
     out = Path(args.out)
@@ -41,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
             embedder, source.names, lambda name: source.image(index[name]), batch_size=args.batch_size, progress=show
         )
     good = np.isfinite(found.vectors).all(1)
-    part = out.with_name(out.name + ".part")
-    with part.open("wb") as file:
+    with atomic_file(out) as file:
         np.savez(
             file,
             names=np.array(source.names)[good],
@@ -50,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
             identities=np.array(source.identities),
             embeddings=found.vectors[good],
         )
-    part.replace(out)
     print(f"{int(good.sum()):,} embeddings of {found.vectors.shape[1]} numbers in {out} ({found.seconds:.1f} s)")
     for name, reason in list(found.failed.items())[:10]:
         print(f"  left out: {name}: {reason}")

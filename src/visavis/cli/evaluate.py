@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from visavis.evaluate.protocols.base import EvaluationSettings
     from visavis.evaluate.protocols.registry import load_protocol
     from visavis.evaluate.runner import evaluate
-    from visavis.models.card import digest_of
+    from visavis.files import digest_of
     from visavis.models.onnx import load_embedder
 
     if args.preset is not None:
@@ -192,7 +192,8 @@ def _cache(folder: str | None, embedder: Any, model: str) -> Any:
     if folder is None:
         return None
     from visavis.evaluate.cache import EmbeddingCache
-    from visavis.models.card import WEIGHTS, digest_of, find_model
+    from visavis.files import digest_of
+    from visavis.models.card import WEIGHTS, find_model
 
     found = find_model(model)
     weights = found / WEIGHTS if found.is_dir() else found
@@ -219,7 +220,7 @@ def _print_failures(failures: dict[str, Any]) -> None:
 
 def write_report(args: argparse.Namespace, report: Any) -> None:
     """Write the report in every form that was asked for."""
-    from visavis.models.card import write_atomically
+    from visavis.files import write_atomically
 
     for path, make in (
         (args.json, report.to_json),

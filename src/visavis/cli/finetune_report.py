@@ -13,7 +13,7 @@ def write_before_after(recipe: Any, run: Any) -> list[Any]:
     """
     from visavis.cli.progress import make_bar
     from visavis.evaluate.report.report import plain
-    from visavis.models.card import write_atomically
+    from visavis.files import write_atomically
     from visavis.models.torch import TorchEmbedder, load_model
     from visavis.train.finetune.before_after import (
         OLD,

@@ -21,7 +21,7 @@ def write_run_report(
     from visavis.evaluate.report.tables import Table
     from visavis.evaluate.report.training_curves import training_plots
     from visavis.evaluate.runner import evaluate
-    from visavis.models.card import write_atomically
+    from visavis.files import write_atomically
     from visavis.models.onnx import load_embedder
 
     with make_bar() as bar:

@@ -17,6 +17,7 @@ from visavis.data.sources.bin import BinSource, write_bin
 from visavis.data.sources.lists import write_list
 from visavis.data.sources.rec_writer import write_records
 from visavis.errors import DataError, unknown_name
+from visavis.files import write_atomically
 from visavis.types import Pairs
 
 Target = Literal["folder", "record", "bin", "list", "mass"]
@@ -105,7 +106,7 @@ def to_folder(source: Source, target: Path, *, pairs: Pairs | None = None) -> It
             raise DataError(f"{source.path}: two pictures would be written to {relative!r}")
         path = target / "images" / relative
         if not (path.is_file() and path.stat().st_size == len(data)):
-            _write(path, data)
+            write_atomically(path, data, durable=False)
         yield done
     if pairs is not None:
         renamed = dict(zip(taken.values(), taken, strict=True))
@@ -132,17 +133,6 @@ def _named(name: str, identity: str, data: bytes) -> str:
     if any(part in ("", ".", "..") for part in parts):
         raise DataError(f"refusing to write a picture named {name!r} outside the folder")
     return name if true is None or true == same else head + true
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot write ({error.strerror}); run again to go on") from error
 
 
 def _to_bin(source: Source, target: Path, pairs: Pairs) -> Iterator[int]:
@@ -177,10 +167,10 @@ def to_pair_folders(source: Source, target: Path, pairs: Pairs) -> Iterator[int]
             name = _named(f"{k:05d}/{side}.jpg", "", data)
             path = target / "images" / name
             if not (path.is_file() and path.stat().st_size == len(data)):
-                _write(path, data)
+                write_atomically(path, data, durable=False)
         lines.append(f"{k:05d} {int(pairs.genuine[k])}\n")
         yield 2 * (k + 1)
-    _write(target / "lfw_pair.txt", "".join(lines).encode())
+    write_atomically(target / "lfw_pair.txt", "".join(lines).encode())
 
 
 def copy_beside(source: Path, target: Path) -> list[str]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from visavis.data.sources.base import Source
 from visavis.data.sources.lists import Listing
 from visavis.errors import DataError
-from visavis.models.card import write_atomically
+from visavis.files import write_atomically
 from visavis.types import ByteArray, Detector, Faces
 from visavis.vision import images
 from visavis.vision.alignment import Antialias, Points, align
@@ -123,11 +123,8 @@ class _Worker:
                 antialias=options.antialias,
             )
             relative = f"{stem}{f'_face{k}' if options.all_faces else ''}{options.extension}"
-            path = self.target / relative
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            part.write_bytes(images.encode(crop, options.extension, quality=options.quality))
-            part.replace(path)
+            data = images.encode(crop, options.extension, quality=options.quality)
+            write_atomically(self.target / relative, data, durable=False)
             outputs.append(relative)
         return replace(account, outputs=tuple(outputs))
 
@@ -268,11 +265,16 @@ def _resume(target: Path, settings: PrepareSettings) -> dict[str, Account]:
             raise DataError(
                 f"{path}: made with other settings ({', '.join(changed)}); choose another folder or delete it"
             )
-        there = (a for a in accounts if all((target / "images" / o).is_file() for o in a.outputs))
+        there = (a for a in accounts if all(_is_written(target / "images" / o) for o in a.outputs))
         done = {account.source: account for account in there}
     lines = [json.dumps({"settings": ours}), *(json.dumps(asdict(a), ensure_ascii=False) for a in done.values())]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
     return done
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a crop is there; a power cut may leave its name without its bytes."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def copy_lists(source: Path, target: Path) -> list[str]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from visavis.deploy.face import Verification
-from visavis.models.card import write_atomically
+from visavis.files import write_atomically
 from visavis.types import ByteArray
 from visavis.vision.images import encode, resize
 

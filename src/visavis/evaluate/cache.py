@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visavis.models.card import write_atomically
+from visavis.files import write_atomically
 from visavis.types import ByteArray
 
 _DIGEST = 20  # bytes of BLAKE2b: no two pictures of a data set share them

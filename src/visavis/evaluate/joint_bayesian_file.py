@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from visavis.errors import ModelFormatError
+from visavis.files import write_atomically
 from visavis.metrics.joint_bayesian import JointBayesian, PairScorer, Pca
-from visavis.models.card import write_atomically
 
 
 def save_scorer(scorer: PairScorer, path: str | os.PathLike[str]) -> None:

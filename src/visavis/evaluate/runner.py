@@ -23,7 +23,7 @@ from visavis.evaluate.protocols.base import ErrorExample, EvaluationProtocol, Ev
 from visavis.evaluate.protocols.pairs import PairProtocol
 from visavis.evaluate.report.figures import PicturePair
 from visavis.evaluate.report.report import Report
-from visavis.models.card import write_atomically
+from visavis.files import write_atomically
 from visavis.types import ByteArray, Embedder, Pairs
 from visavis.vision.images import encode
 

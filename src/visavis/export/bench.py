@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from visavis.errors import VisavisError
+from visavis.files import digest_of
 from visavis.machine import instructions, load_average, processor, usable_cores
-from visavis.models.card import WEIGHTS, ModelCard, digest_of
+from visavis.models.card import WEIGHTS, ModelCard
 from visavis.models.onnx import OnnxEmbedder
 from visavis.types import ByteArray, Embedder
 

@@ -15,7 +15,8 @@ from visavis.export.formats.registry import load_format
 from visavis.export.gates.accuracy import difference, judge
 from visavis.export.gates.parity import TOLERANCES, Crops, Parity, compare, require
 from visavis.export.model import ExportModel
-from visavis.models.card import ONNX, ModelCard, digest_of, read_card, write_card
+from visavis.files import digest_of
+from visavis.models.card import ONNX, ModelCard, read_card, write_card
 from visavis.models.onnx import OnnxEmbedder
 from visavis.types import Embedder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,7 +9,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from visavis.errors import DataError, ModelFormatError
+from visavis.errors import ModelFormatError
+from visavis.files import digest_of as digest_of
+from visavis.files import write_atomically as write_atomically
 from visavis.vision.preprocessing import PreprocessSpec
 
 CARD = "card.json"
@@ -174,30 +175,6 @@ def read_card(folder: str | os.PathLike[str]) -> ModelCard:
 def write_card(folder: str | os.PathLike[str], card: ModelCard) -> None:
     """Write the card of a model folder atomically."""
     write_atomically(Path(folder) / CARD, card.to_json().encode() + b"\n")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a full disk or a crash leaves the old one whole.
-
-    Raises:
-        DataError: the folder cannot be written or the disk is full.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot write ({error.strerror}); the previous file, if any, is untouched") from error
-
-
-def digest_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, as hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:

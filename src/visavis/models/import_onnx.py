@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from visavis.errors import DataError, ModelFormatError
-from visavis.models.card import ONNX, ModelCard, digest_of, write_card
+from visavis.errors import ModelFormatError
+from visavis.files import atomic_file, digest_of
+from visavis.models.card import ONNX, ModelCard, write_card
 from visavis.models.onnx import OnnxEmbedder, open_session
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -60,13 +61,8 @@ def import_onnx(
             f"{source}: its first output {outputs[0].name} has no fixed length but {outputs[0].shape}"
         )
     card = ModelCard(home.name, "onnx", dim, PreprocessSpec(**fields), weights_digest=digest_of(source), **given)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        part = home / (ONNX + ".part")
-        shutil.copyfile(source, part)
-        part.replace(home / ONNX)
-    except OSError as error:
-        raise DataError(f"{home}: cannot write the model ({error.strerror})") from error
+    with source.open("rb") as graph, atomic_file(home / ONNX) as copy:
+        shutil.copyfileobj(graph, copy)
     write_card(home, card)
     OnnxEmbedder(home / ONNX)  # refuses now, not at the first evaluation, a card its graph contradicts
     batch = "any batch" if not isinstance(shape[0], int) else f"a fixed batch of {shape[0]}"

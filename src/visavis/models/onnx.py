@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_name
-from visavis.models.card import CARD, ONNX, WEIGHTS, ModelCard, digest_of, find_model, read_card
+from visavis.files import digest_of
+from visavis.models.card import CARD, ONNX, WEIGHTS, ModelCard, find_model, read_card
 from visavis.models.onnx_errors import unknown_operator
 from visavis.runtimes import import_runtime, onnx_session
 from visavis.types import ByteArray, Embedder

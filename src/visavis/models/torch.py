@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from visavis.backbones import build_backbone
-from visavis.errors import DataError, ModelFormatError, RecipeError
-from visavis.models.card import CARD, WEIGHTS, ModelCard, digest_of, find_model, read_card
+from visavis.errors import ModelFormatError, RecipeError
+from visavis.files import atomic_file, digest_of
+from visavis.models.card import CARD, WEIGHTS, ModelCard, find_model, read_card
 from visavis.types import ByteArray
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
 
@@ -38,31 +40,11 @@ def save_model(folder: str | os.PathLike[str], network: nn.Module, card: ModelCa
     home = Path(folder)
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     data = save(tensors, metadata={"format": "pt"})  # a second key would be written in random order
-    parts: list[tuple[Path, Path]] = []
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        weights_part = home / (WEIGHTS + ".part")
-        parts.append((weights_part, home / WEIGHTS))
-        _write_safely(weights_part, data)
-        card = card.with_changes(weights_digest=digest_of(weights_part))
-        parts.append((home / (CARD + ".part"), home / CARD))
-        _write_safely(parts[-1][0], card.to_json().encode() + b"\n")
-        for part, final in parts:
-            part.replace(final)
-    except OSError as error:
-        for part, _ in parts:
-            part.unlink(missing_ok=True)
-        raise DataError(
-            f"{home}: cannot write the model ({error.strerror}); an older model there, if any, is untouched"
-        ) from error
+    card = card.with_changes(weights_digest=hashlib.sha256(data).hexdigest())
+    with atomic_file(home / WEIGHTS) as weights, atomic_file(home / CARD) as written:  # both whole, then both renamed
+        weights.write(data)
+        written.write(card.to_json().encode() + b"\n")
     return card
-
-
-def _write_safely(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def load_model(folder: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelCard]:

@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
-from visavis.files import lock_file
-from visavis.models.card import write_atomically
+from visavis.files import lock_file, write_atomically
 from visavis.types import ByteArray
 from visavis.vision import images
 

@@ -17,6 +17,7 @@ import numpy as np
 from visavis.data.sources.base import Source
 from visavis.data.sources.plain_pickle import Array, Blob, loads, materialize
 from visavis.errors import DataError
+from visavis.files import atomic_file
 from visavis.types import BoolArray, IntArray
 from visavis.vision import images
 
@@ -74,23 +75,16 @@ def write_bin(pictures: Iterable[bytes], genuine: Iterable[bool], path: Path) ->
     Raises:
         DataError: the numbers do not fit, or the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(b"\x80\x03](")
-            count = 0
-            for count, picture in enumerate(pictures, 1):
-                _write_bytes(file, picture)
-                yield count
-            flags = b"".join(b"\x88" if same else b"\x89" for same in genuine)
-            if count != 2 * len(flags) or not count:
-                raise DataError(f"{path}: {len(flags)} pairs want {2 * len(flags)} pictures (at least 2), got {count}")
-            file.write(b"e](" + flags + b"e\x86.")
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot write ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        file.write(b"\x80\x03](")
+        count = 0
+        for count, picture in enumerate(pictures, 1):
+            _write_bytes(file, picture)
+            yield count
+        flags = b"".join(b"\x88" if same else b"\x89" for same in genuine)
+        if count != 2 * len(flags) or not count:
+            raise DataError(f"{path}: {len(flags)} pairs want {2 * len(flags)} pictures (at least 2), got {count}")
+        file.write(b"e](" + flags + b"e\x86.")
 
 
 def _write_bytes(file: BinaryIO, data: bytes) -> None:

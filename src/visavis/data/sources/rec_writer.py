@@ -12,7 +12,7 @@ import numpy as np
 from visavis.data.sources.base import Source
 from visavis.data.sources.recordio import RecordFile, RecordWriter, pack
 from visavis.errors import DataError
-from visavis.models.card import write_atomically
+from visavis.files import write_atomically
 from visavis.vision import images
 
 _FLOAT_EXACT = 1 << 24

@@ -16,8 +16,8 @@ from visavis.deploy.gallery.records import Candidate, UnknownSubject
 from visavis.deploy.gallery.retention import DAY, MAX_DAYS, joined_notes
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError
+from visavis.files import write_atomically
 from visavis.metrics.intervals import wilson
-from visavis.models.card import write_atomically
 
 _FORMAT = 1
 _KEYS = {"about", "names", "consent", "created", "expires", "subject", "vectors", "weights"}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError, ProtocolError
+from visavis.files import atomic_file
 
 _BLOCK = 1 << 18  # bytes of text at a time
 _LONGEST_LINE = 1 << 16
@@ -137,11 +139,5 @@ def _load(path: Path, columns: int) -> npt.NDArray[np.int32] | None:
 
 def _save(path: Path, table: npt.NDArray[np.int32]) -> None:
     """Keep the binary copy; a folder that cannot be written only costs the time to parse again."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.save(file, table)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
+    with suppress(DataError), atomic_file(path, durable=False) as file:
+        np.save(file, table)

@@ -18,7 +18,8 @@ from visavis.errors import ModelFormatError, unknown_name
 from visavis.export.formats.base import ExportInfo, Format, Options, ProgressCallback
 from visavis.export.model import ExportModel
 from visavis.export.onnx.graph import Graph, label
-from visavis.models.card import ModelCard, write_atomically
+from visavis.files import write_atomically
+from visavis.models.card import ModelCard
 from visavis.models.onnx import GraphEmbedder
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 import onnx
 
 from visavis.errors import ModelFormatError
-from visavis.models.card import ModelCard, write_atomically
+from visavis.files import write_atomically
+from visavis.models.card import ModelCard
 from visavis.models.onnx import CARD_KEY, INPUT_KEY
 
 Exporter = Literal["torchscript", "dynamo"]
