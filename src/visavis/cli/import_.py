@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="MODEL", help="model folder to write (default: the file's name here)")
     form = (
         "size=112x96,channels=RGB,mean=127.5,std=128,\ntemplate=arcface|sphereface|x/y/x/y/... (five points),\n"
-        "flip=none|sum|concat,antialias=none|area"
+        "flip=none|sum|concat,antialias=none|area|box"
     )
     parser.add_argument("--preprocess", action="append", default=[], metavar="k=v,...", help=form)
     parser.add_argument(
@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from visavis.models.card import NOT_STATED, LicenseTerms, digest_of
+    from visavis.files import digest_of
+    from visavis.models.card import NOT_STATED, LicenseTerms
 
     checkpoint = Path(args.checkpoint)
     out = Path(args.out or checkpoint.stem)

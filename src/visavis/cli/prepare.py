@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--template", choices=["arcface", "sphereface"], help="default: told from the size")
     parser.add_argument(
         "--antialias",
-        choices=["area", "none"],
+        choices=["area", "box", "none"],
         help="how faces over twice the crop are reduced: averaged (default), or sampled",
     )
     parser.add_argument("--padding", type=float, default=0.0, help="template pixels kept around the frame (S2: 2)")

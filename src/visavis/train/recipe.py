@@ -68,7 +68,7 @@ class PreprocessRecipe:
     mean: list[float] = field(default_factory=lambda: [127.5, 127.5, 127.5])
     std: list[float] = field(default_factory=lambda: [127.5, 127.5, 127.5])
     flip: Literal["none", "sum", "concat"] = "none"
-    antialias: Literal["none", "area"] = "area"
+    antialias: Literal["none", "area", "box"] = "area"
     normalization: Literal["channel"] = "channel"
 
     def spec(self) -> PreprocessSpec:

@@ -14,7 +14,7 @@ from visavis.errors import DataError, unknown_name
 from visavis.types import ByteArray
 from visavis.vision.images import resize
 
-Antialias = Literal["none", "area"]
+Antialias = Literal["none", "area", "box"]
 Points = tuple[tuple[float, float], ...]
 
 # Left eye, right eye, nose tip, left and right mouth corner, in pixels of a 112 × 112 crop (as in insightface).
@@ -135,8 +135,9 @@ def align(
         template: name in `TEMPLATES`, or five points in a crop of `size`.
         size: (height, width) of the crop; the template's own when None.
         padding: template pixels kept around the frame (SphereFace trains on 2: the 100 × 116 crop, row S2).
-        antialias: bilinear sampling reads four pixels, so below half size it misses most of them and aliases; `area`
-            first averages such a picture down to the crop's scale, `none` samples whatever the scale.
+        antialias: bilinear sampling reads four pixels, so below half size it misses most of them and aliases. `box`
+            first averages k × k pixels, k the whole part of the face's size over the crop's (PIL's `reduce`); `area`
+            averages to the crop's very scale, and so blurs twice; `none` samples whatever the scale.
 
     Returns:
         uint8 (height, width, 3) RGB; black where the picture ends.
@@ -147,18 +148,26 @@ def align(
     target = template_points(template, size, padding=padding)
     points = np.asarray(landmarks, np.float64)
     matrix = estimate_similarity(points, target)
-    if antialias == "area":
-        image, points = _averaged(image, points, matrix, size)
+    if antialias != "none":
+        image, points = _averaged(image, points, matrix, size, whole=antialias == "box")
         matrix = estimate_similarity(points, target)
     return np.asarray(cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def _averaged(
-    image: ByteArray, points: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64], size: tuple[int, int]
+    image: ByteArray,
+    points: npt.NDArray[np.float64],
+    matrix: npt.NDArray[np.float64],
+    size: tuple[int, int],
+    *,
+    whole: bool,
 ) -> tuple[ByteArray, npt.NDArray[np.float64]]:
-    """The part of a picture a crop shows, averaged down to the crop's scale, and the landmarks in it."""
+    """The part of a picture a crop shows, averaged down to the crop's scale, and the landmarks in it.
+
+    With `whole`, by the greatest whole number of pixels a side that leaves it no smaller than the crop.
+    """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if scale >= 0.5:
+    if scale > 0.5 or (scale == 0.5 and not whole):
         return image, points
     corners = np.array([[0, 0], [size[1], 0], [0, size[0]], [size[1], size[0]]], float) - 0.5
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
@@ -169,6 +178,14 @@ def _averaged(
     if (high - low < 2).any():
         return image, points
     part = image[low[1] : high[1], low[0] : high[0]]
-    fresh = np.maximum(np.round((high - low) * scale), 1).astype(int)
-    moved = (points - low + 0.5) * (fresh / (high - low)) - 0.5
+    if whole:
+        factor = int(1 / scale)
+        right, bottom = -(high - low) % factor
+        part = np.asarray(cv2.copyMakeBorder(part, 0, bottom, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+        fresh = (high - low + [right, bottom]) // factor
+        ratio = np.full(2, 1 / factor)
+    else:
+        fresh = np.maximum(np.round((high - low) * scale), 1).astype(int)
+        ratio = fresh / (high - low)
+    moved = (points - low + 0.5) * ratio - 0.5
     return resize(np.ascontiguousarray(part), (int(fresh[1]), int(fresh[0]))), moved

@@ -52,7 +52,7 @@ class PreprocessSpec:
         get_template(self.template, self.size)
         if self.antialias not in get_args(Antialias) or self.normalization not in get_args(Normalization):
             raise ModelFormatError(
-                "preprocess wants antialias none or area and normalization channel, got "
+                "preprocess wants antialias none, area or box and normalization channel, got "
                 f"{self.antialias}, {self.normalization}"
             )
         if self.channels not in get_args(Channels) or self.flip not in get_args(Flip):
