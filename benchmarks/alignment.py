@@ -24,7 +24,7 @@ from visavis.metrics.error_rates import ErrorCurve
 from visavis.metrics.intervals import subject_difference
 from visavis.models.onnx import load_embedder
 from visavis.vision.alignment import align, estimate_similarity, template_points
-from visavis.vision.detection import choose, load_detector
+from visavis.vision.detection.detectors import choose, load_detector
 
 WAYS = ("none", "area", "box")
 FMRS = (1e-2, 1e-3, 1e-4)

@@ -221,5 +221,3 @@ def test_a_kill_leaves_the_old_file_and_the_next_day_no_litter(tmp_path):
         os.utime(part, (time.time() - 90_000,) * 2)
     write_atomically(path, b"later")
     assert sorted(tmp_path.iterdir()) == [path, other]
-
-

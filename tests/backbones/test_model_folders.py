@@ -1,11 +1,12 @@
 import errno
 import json
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
 import torch
 
+from visavis import files
 from visavis.backbones import build_backbone
 from visavis.errors import DataError, ModelFormatError
 from visavis.models.card import LicenseTerms, ModelCard
@@ -44,7 +45,7 @@ def test_a_saved_model_comes_back_whole(tmp_path):
 def test_full_disk_leaves_the_last_model_whole(tmp_path, monkeypatch):
     save_model(tmp_path, network(0), card())
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    real = Path.open
+    real = os.fdopen
 
     class Full:
         def __init__(self, file):
@@ -60,7 +61,7 @@ def test_full_disk_leaves_the_last_model_whole(tmp_path, monkeypatch):
             self.file.write(data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "open", lambda self, *a, **k: Full(real(self, *a, **k)))
+    monkeypatch.setattr(files.os, "fdopen", lambda *a, **k: Full(real(*a, **k)))
     with pytest.raises(DataError, match=r"No space left on device.*untouched"):
         save_model(tmp_path, network(1), card())
     monkeypatch.undo()
