@@ -108,9 +108,10 @@ def start(recognizer, tmp_path):
         from visavis.deploy.server.settings import ServiceSettings
 
         gallery = Gallery(tmp_path / "service.db", recognizer.identity, create=True)
-        app = create_app(recognizer, gallery, ServiceSettings(**settings))
+        chosen = ServiceSettings(**settings)
+        app = create_app(recognizer, gallery, chosen)
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(server_config(app))
+        server = uvicorn.Server(server_config(app, max_connections=chosen.max_connections))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -146,9 +146,10 @@ def test_a_thousand_faces_are_capped_and_counted(recognizer, draw):
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((10, 10), np.uint8), "expected a uint8"),
-        (np.zeros((10, 10, 3)), "expected a uint8"),
-        (np.zeros((0, 0, 3), np.uint8), "expected a uint8"),
+        (np.zeros((10, 10, 2), np.uint8), "expected an array"),
+        (np.zeros((10, 10, 3), np.int32), "expected an array"),
+        (np.zeros((0, 0, 3), np.uint8), "expected an array"),
+        (np.full((10, 10, 3), np.nan), "finite"),
         (b"", "empty"),
         (b"not a picture at all", "expected a JPEG"),
         ("/no/such/file.jpg", "cannot read"),

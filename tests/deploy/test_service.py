@@ -152,7 +152,7 @@ def test_a_truncated_jpeg_and_a_bomb_are_refused(make, draw):
     bomb = encode(np.zeros((400, 400, 3), np.uint8), ".png")  # a few hundred bytes
     answer = client.post("/identify", files={"picture": bomb})
     assert answer.status_code == 422
-    assert "400×400 pixels exceed the limit of 100,000" in answer.json()["error"]
+    assert "400×400 pixels exceed the limit of 50,000" in answer.json()["error"]
 
 
 def test_too_large_uploads_are_refused_before_and_while_they_arrive(make):

@@ -123,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
         scheme, port = "https" if args.tls_cert else "http", listener.getsockname()[1]
         host = f"[{args.host}]" if ":" in args.host else args.host
         print(f"{len(gallery)} subjects; page {scheme}://{host}:{port}/  API {scheme}://{host}:{port}/docs", flush=True)
-        config = server_config(app, tls_cert=args.tls_cert, tls_key=args.tls_key)
+        config = server_config(
+            app, tls_cert=args.tls_cert, tls_key=args.tls_key, max_connections=settings.max_connections
+        )
         uvicorn.Server(config).run(sockets=[listener])
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 from visavis.deploy.face import Face
 from visavis.deploy.gallery.records import Candidate, Enrolment
 from visavis.deploy.gallery.sqlite import Gallery
-from visavis.deploy.recognizer import Recognizer, as_image, name_of
+from visavis.deploy.recognizer import Recognizer, name_of
 from visavis.errors import DataError
 from visavis.vision.images import encode
 
@@ -70,7 +70,7 @@ def enroll_pictures(
     for i, picture in enumerate(pictures):
         name = name_of(picture, i, names)
         try:
-            found = recognizer.get(as_image(picture, name=name), aligned=aligned, name=name)
+            found = recognizer.get(picture, aligned=aligned, name=name)
         except DataError as error:
             refused.append((name, str(error).removeprefix(f"{name}: ")))
             continue

@@ -21,15 +21,15 @@ from visavis.errors import DataError
 from visavis.models.card import CARD, ModelCard, find_model, read_card
 from visavis.models.onnx import load_embedder
 from visavis.types import ByteArray, Detector, Embedder, Faces
-from visavis.vision import images
 from visavis.vision.alignment import align, template_points
 from visavis.vision.detection.detectors import choose
+from visavis.vision.image_inputs import load_image
+from visavis.vision.images import ReducedImage
 from visavis.vision.preprocessing import PreprocessSpec, fit_crop
 
 if TYPE_CHECKING:
     from visavis.deploy.gallery.sqlite import Gallery
 
-Picture = "str | os.PathLike[str] | bytes | ByteArray | Image"
 MAX_FACES = 1000
 
 
@@ -37,7 +37,8 @@ MAX_FACES = 1000
 class Recognizer:
     """Everything between a picture and an answer.
 
-    A picture is a path, encoded bytes, a uint8 (H, W, 3) RGB array (OpenCV's BGR must be turned first) or a PIL image.
+    A picture is a path, a data URL, encoded bytes, an open file, a PIL image or an RGB array (OpenCV's BGR must be
+    turned first); see `visavis.vision.image_inputs.load_image`.
     The names `get`, `represent`, `verify` and `find` mean what InsightFace's and DeepFace's users expect.
 
     Args:
@@ -126,29 +127,30 @@ class Recognizer:
         """`get` for several pictures, their crops embedded together."""
         found: list[list[Face]] = []
         for i, picture in enumerate(pictures):
-            image = as_image(picture, name=names[i] if names else f"picture {i + 1}")
-            found.append([self._crop(image, name_of(picture, i, names))] if aligned else self._faces(image, max_faces))
+            name = name_of(picture, i, names)
+            image = load_image(picture, name=name)
+            found.append([self._crop(image.pixels, name)] if aligned else self._faces(image, max_faces))
         crops = [face.crop for faces in found for face in faces]
         if not crops:
             return found
         embeddings = iter(self.embedder.embed(np.stack(crops)))
         return [[face.with_embedding(next(embeddings)) for face in faces] for faces in found]
 
-    def _faces(self, image: ByteArray, max_faces: int) -> list[Face]:
-        faces = self.detector.detect(image)
+    def _faces(self, image: ReducedImage, max_faces: int) -> list[Face]:
+        faces = self.detector.detect(image.pixels)
         boxes = faces.boxes
         if not len(faces):
             return []
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        area[choose(faces, image.shape)] = np.inf
-        return [self._face(image, faces, int(i), len(faces)) for i in np.argsort(-area, kind="stable")[:max_faces]]
+        area[choose(faces, image.pixels.shape)] = np.inf
+        return [self._face(image, faces, int(i)) for i in np.argsort(-area, kind="stable")[:max_faces]]
 
-    def _face(self, image: ByteArray, faces: Faces, i: int, of: int) -> Face:
-        landmarks, score = faces.landmarks[i], float(faces.scores[i])
-        spec = self.spec
-        crop = align(image, landmarks, template=spec.template, size=spec.size, antialias=spec.antialias)
-        quality = assess(crop, landmarks, shape=(image.shape[0], image.shape[1]), score=score)
-        return Face(box=faces.boxes[i], score=score, landmarks=landmarks, crop=crop, quality=quality, of=of)
+    def _face(self, image: ReducedImage, faces: Faces, i: int) -> Face:
+        pixels, landmarks, score, spec = image.pixels, faces.landmarks[i], float(faces.scores[i]), self.spec
+        crop = align(pixels, landmarks, template=spec.template, size=spec.size, antialias=spec.antialias)
+        quality = assess(crop, landmarks, shape=(pixels.shape[0], pixels.shape[1]), score=score)
+        box, landmarks = image.whole(faces.boxes[i]), image.whole(landmarks)
+        return Face(box=box, score=score, landmarks=landmarks, crop=crop, quality=quality, of=len(faces))
 
     def _crop(self, image: ByteArray, name: str) -> Face:
         try:
@@ -290,28 +292,8 @@ def card_of(model: str | os.PathLike[str]) -> ModelCard:
     return _with_thresholds(getattr(load_embedder(found), "card", None), found.parent)
 
 
-def as_image(picture: Any, *, name: str = "picture") -> ByteArray:
-    """A path, encoded bytes, an array or a PIL image as uint8 (H, W, 3) RGB.
-
-    Raises:
-        DataError: unreadable, or an array of another type or shape.
-    """
-    if isinstance(picture, str | os.PathLike):
-        return images.read(picture)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return images.decode(bytes(picture), name=name)
-    if hasattr(picture, "convert") and hasattr(picture, "getexif"):
-        from PIL import ImageOps
-
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
-    array = np.asarray(picture)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise DataError(f"{name}: expected a uint8 (H, W, 3) RGB array, got {array.dtype} {array.shape}")
-    return array
-
-
 def name_of(picture: Any, i: int, names: Sequence[str] | None) -> str:
     """What an error message calls a picture."""
-    if isinstance(picture, str | os.PathLike):
+    if isinstance(picture, str | os.PathLike) and str(picture)[:5].lower() != "data:":
         return os.fspath(picture)
     return names[i] if names else f"picture {i + 1}"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from visavis.errors import DataError
@@ -20,6 +23,7 @@ from visavis.vision.image_modes import blended, strip_rows, to_rgb
 from visavis.vision.jpeg_markers import JpegHeader, read_jpeg_header
 from visavis.vision.orientation import exif_orientation, upright
 
+T = TypeVar("T")
 MAX_PIXELS = 64_000_000
 LARGE = 24_000_000
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif", ".avif"})
@@ -42,6 +46,10 @@ class ReducedImage:
 
     pixels: ByteArray
     divisor: int = 1
+
+    def whole(self, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Coordinates in `pixels` as those of the whole picture; a pixel's centre is at whole numbers in both."""
+        return points if self.divisor == 1 else (points + np.float32(0.5)) * self.divisor - np.float32(0.5)
 
 
 def is_image_path(path: str | os.PathLike[str]) -> bool:
@@ -76,14 +84,9 @@ def decode_reduced(
     """
     if not data:
         raise DataError(f"{name}: expected a picture, got an empty file")
-    try:
-        if data[:3] == _JPEG:
-            header = read_jpeg_header(data)
-            if header is not None:
-                return _decode_jpeg(header, name, max_pixels, large)
-        data, exif = checked_container(data)
-    except DataError as error:
-        raise error if str(error).startswith(f"{name}: ") else DataError(f"{name}: {error}") from error
+    if data[:3] == _JPEG and (header := _named(read_jpeg_header, data, name)) is not None:
+        return _decode_jpeg(header, name, max_pixels, large)
+    data, exif = _named(checked_container, data, name)
     image = _open(data, name)
     _check_size(image, len(data), name, max_pixels if max_whole is None else min(max_whole, max_pixels))
     orientation = exif_orientation(exif or image.info.get("exif", b""))
@@ -167,13 +170,37 @@ def _open(data: bytes, name: str) -> Image.Image:
         raise DataError(f"{name}: damaged picture ({error.__class__.__name__}: {error})") from error
 
 
-def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> ByteArray:
-    """Decode a picture file; see `decode`."""
+def count_pixels(data: bytes, *, name: str = "picture") -> int:
+    """Pixels of an encoded picture, by its header; at least 1. What cannot be read raises as `decode` does."""
+    if data[:3] == _JPEG and (header := _named(read_jpeg_header, data, name)) is not None:
+        return max(1, header.width * header.height)
+    with _open(_named(checked_container, data, name)[0], name) as image:
+        return max(1, image.width * image.height)
+
+
+def _named(function: Callable[[bytes], T], data: bytes, name: str) -> T:
+    """Call a reader that does not know what the picture is called."""
     try:
-        data = Path(path).read_bytes()
+        return function(data)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A picture file's bytes.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{os.fspath(path)}: cannot read the picture ({error.strerror})") from error
-    return decode(data, name=os.fspath(path), max_pixels=max_pixels)
+
+
+def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> ByteArray:
+    """Decode a picture file; see `decode`."""
+    return decode(read_bytes(path), name=os.fspath(path), max_pixels=max_pixels)
 
 
 def encode(image: ByteArray, extension: str = ".jpg", *, quality: int = 95) -> bytes:

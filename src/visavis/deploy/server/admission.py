@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -107,8 +108,13 @@ def needs(role: Role | None) -> dict[str, Any]:
     return {"x-role": role or "anybody"}
 
 
-def route_admitted_by(admit: Callable[[Request, Role], Awaitable[None]]) -> type[APIRoute]:
-    """A class of routes that ask `admit` before anything of the body is read; each must say `needs(role)`."""
+def route_admitted_by(
+    admit: Callable[[Request, Role], Awaitable[None]], hold: Callable[[Request], AbstractAsyncContextManager[None]]
+) -> type[APIRoute]:
+    """A class of routes that ask `admit` before anything of the body is read; each must say `needs(role)`.
+
+    `hold` then makes room for the body until the answer is made.
+    """
 
     class AdmittedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

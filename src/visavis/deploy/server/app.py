@@ -22,6 +22,7 @@ from visavis.deploy.recognizer import Recognizer
 from visavis.deploy.server import page, routes
 from visavis.deploy.server.audit import AuditError
 from visavis.deploy.server.audited import Audited
+from visavis.deploy.server.connections import say_once_when_out_of_files
 from visavis.deploy.server.guard import Guard
 from visavis.deploy.server.handlers import RequestHandlers
 from visavis.deploy.server.proxies import ForwardedClient
@@ -39,6 +40,7 @@ def create_app(recognizer: Recognizer, gallery: Gallery, settings: ServiceSettin
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        say_once_when_out_of_files(asyncio.get_running_loop())
         await service.work(gallery.refresh)
         sweeper = asyncio.create_task(service.sweep_forever())
         yield

@@ -17,7 +17,7 @@ MAX_JSON = 65_536
 CLIENT_CLOSED_REQUEST = 499  # nginx's number for a client that hung up; no standard has one
 _BODY_GRACE, _BODY_RATE = 15.0, 65_536  # seconds; then bytes a second that must arrive on the average
 _DRAIN_SECONDS = 2.0
-_HEADERS = (
+SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
@@ -127,7 +127,7 @@ class _Exchange:
             if message["status"] == CLIENT_CLOSED_REQUEST:
                 log.info("%s %s: the client hung up", self._scope["method"], self._scope["path"])
             there = {name for name, _ in message["headers"]}
-            message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in there)]
+            message["headers"] = [*message["headers"], *(pair for pair in SAFE_HEADERS if pair[0] not in there)]
             if not self._whole:
                 message["headers"].append((b"connection", b"close"))
         self._finished = message["type"] == "http.response.body" and not message.get("more_body", False)

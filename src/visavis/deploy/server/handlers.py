@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -16,6 +18,7 @@ from visavis.deploy.operating_point import HOW_TO, DecisionThreshold
 from visavis.deploy.recognizer import Recognizer
 from visavis.deploy.server.batching import BatchingEmbedder
 from visavis.deploy.server.settings import ServiceSettings
+from visavis.errors import DataError
 from visavis.types import ByteArray
 from visavis.vision import images
 
@@ -43,9 +46,18 @@ class RequestHandlers:
         own = threshold if threshold is not None else self.settings.threshold if fmr is None else None
         return self.recognizer.point(fmr=self.settings.fmr if fmr is None else fmr, threshold=own)
 
-    def image(self, upload: Named) -> ByteArray:
+    def image(self, upload: Named) -> images.ReducedImage:
         """Decode a picture within the limits."""
-        return images.decode(upload[1], name=upload[0], max_pixels=self.settings.max_pixels)
+        most = self.settings.max_pixels
+        return images.decode_reduced(upload[1], name=upload[0], max_pixels=most, max_whole=most // 2)
+
+    def count_pixels(self, pictures: Sequence[Named]) -> int:
+        """Pixels of pictures by their headers; 0 of one that cannot be read, which decoding says in its turn."""
+        total = 0
+        for name, data in pictures:
+            with suppress(DataError):
+                total += images.count_pixels(data, name=name)
+        return total
 
     def verify(
         self, reference: Named, probe: Named, *, fmr: float | None, threshold: float | None, aligned: bool, crops: bool
@@ -102,21 +114,12 @@ class RequestHandlers:
     ) -> dict[str, Any]:
         """Add pictures of a subject."""
         point = self.point(None, None)
-        decoded: list[ByteArray] = []
-        labels: list[str] = []
-        refused: list[tuple[str, str]] = []
-        for upload in pictures:
-            try:
-                decoded.append(self.image(upload))
-                labels.append(upload[0])
-            except images.DataError as error:
-                refused.append((upload[0], str(error).removeprefix(f"{upload[0]}: ")))
         done = enroll_pictures(
             self.recognizer,
             self.gallery,
             name,
-            decoded,
-            names=labels,
+            [partial(self.image, upload) for upload in pictures],
+            names=[upload[0] for upload in pictures],
             aligned=aligned,
             strict=strict,
             keep_crops=self.settings.keep_crops,
@@ -128,7 +131,7 @@ class RequestHandlers:
             "subject": None if done.enrolment is None else subject_json(done.enrolment.subject),
             "added": 0 if done.enrolment is None else done.enrolment.added,
             "already": 0 if done.enrolment is None else done.enrolment.already,
-            "refused": [{"picture": p, "reason": r} for p, r in (*refused, *done.refused)],
+            "refused": [{"picture": p, "reason": r} for p, r in done.refused],
             "doubts": [{"picture": p, "reason": r} for p, r in done.doubts],
             "resembles": [candidate_json(c) for c in done.resembles],
         }
@@ -136,7 +139,7 @@ class RequestHandlers:
     def embed(self, pictures: Sequence[Named], *, aligned: bool) -> dict[str, Any]:
         """Embeddings of every face of every picture."""
         faces = self.recognizer.get_many(
-            [self.image(upload) for upload in pictures],
+            [partial(self.image, upload) for upload in pictures],
             max_faces=self.settings.max_faces,
             aligned=aligned,
             names=[upload[0] for upload in pictures],

@@ -71,7 +71,7 @@ def _decision(form: Upload) -> dict[str, float | None]:
 
 def make_router(service: Service) -> APIRouter:
     """All routes but the page's."""
-    router = APIRouter(route_class=route_admitted_by(service.admit), dependencies=[Depends(check_query)])
+    router = APIRouter(route_class=route_admitted_by(service.admit, service.hold), dependencies=[Depends(check_query)])
     handlers, gallery, settings = service.handlers, service.handlers.gallery, service.settings
 
     @router.post(
@@ -81,10 +81,11 @@ def make_router(service: Service) -> APIRouter:
     async def verify(request: Request) -> dict[str, Any]:
         """Whether two pictures show one person."""
         form = await read_upload(request, settings, VERIFY)
-        return await service.work(
+        pair = form.one("reference"), form.one("probe")
+        return await service.look(
             handlers.verify,
-            form.one("reference"),
-            form.one("probe"),
+            *pair,
+            pictures=pair,
             **_decision(form),
             aligned=form.flag("aligned"),
             crops=form.flag("crops"),
@@ -97,9 +98,11 @@ def make_router(service: Service) -> APIRouter:
     async def identify(request: Request) -> dict[str, Any]:
         """Who the people on a picture are."""
         form = await read_upload(request, settings, IDENTIFY)
-        answer = await service.work(
+        picture = form.one("picture")
+        answer = await service.look(
             handlers.identify,
-            form.one("picture"),
+            picture,
+            pictures=[picture],
             **_decision(form),
             top=form.whole("top", 5, 1, 50),
             aligned=form.flag("aligned"),
@@ -118,10 +121,12 @@ def make_router(service: Service) -> APIRouter:
         days = form.number("retention_days")
         if days is not None and not 0 < days <= MAX_DAYS:
             raise HTTPException(400, f"retention_days must be above 0 and at most {MAX_DAYS:g}")
-        answer = await service.work(
+        pictures = form.many("pictures")
+        answer = await service.look(
             handlers.enroll,
             form.text("name"),
-            form.many("pictures"),
+            pictures,
+            pictures=pictures,
             consent=form.text("consent", most=4000),
             retention_days=days,
             aligned=form.flag("aligned"),
@@ -137,7 +142,8 @@ def make_router(service: Service) -> APIRouter:
     async def embed(request: Request) -> dict[str, Any]:
         """Embeddings of every face of every picture, of length 1."""
         form = await read_upload(request, settings, EMBED)
-        return await service.work(handlers.embed, form.many("pictures"), aligned=form.flag("aligned"))
+        pictures = form.many("pictures")
+        return await service.look(handlers.embed, pictures, pictures=pictures, aligned=form.flag("aligned"))
 
     @router.get("/subjects", openapi_extra=needs("read"))
     async def subjects(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,13 +17,18 @@ from starlette.requests import Request
 from visavis.deploy.server.admission import Gatekeeper
 from visavis.deploy.server.audit import AuditError, AuditLog
 from visavis.deploy.server.audit_events import EVENTS, RefusalBudget, who
-from visavis.deploy.server.handlers import RequestHandlers
+from visavis.deploy.server.budget import Budget
+from visavis.deploy.server.handlers import Named, RequestHandlers
 from visavis.deploy.server.settings import Role, ServiceSettings
 from visavis.deploy.server.telemetry import Metrics
 from visavis.errors import VisavisError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+_SMALL, _LARGE = 262_144, 1_048_576  # bytes whose headers are read at once, and from which a body is counted
+_UPLOADS = 8  # of the largest size, in memory at a time
 
 
 class Service:
@@ -35,6 +41,8 @@ class Service:
         self.gate = Gatekeeper(settings)
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="visavis-work")
         self._pending = 0
+        self._pixels = Budget(settings.max_pixels_in_flight, waiting=settings.waiting)
+        self._bytes = Budget(_UPLOADS * settings.max_upload, waiting=settings.waiting)
         self._readiness: tuple[float, asyncio.Future[int]] | None = None
         self.audit = None if settings.audit is None else AuditLog(settings.audit)
         self.refusals = RefusalBudget()
@@ -71,6 +79,31 @@ class Service:
             return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args, **options))
         finally:
             self._pending -= 1
+
+    async def look(self, function: Callable[..., T], *args: Any, pictures: Sequence[Named], **options: Any) -> T:
+        """`work` on pictures, once the pixels all requests hold together leave room for theirs.
+
+        Raises:
+            HTTPException: 413 more pixels than a request may have, 503.
+        """
+        small = sum(len(data) for _, data in pictures) <= _SMALL
+        count = self.handlers.count_pixels
+        pixels = count(pictures) if small else await self.work(count, pictures)
+        if len(pictures) > 1 and pixels > self.settings.max_pixels:
+            raise HTTPException(
+                413,
+                f"the pictures of a request may have {self.settings.max_pixels:,} pixels together, these have "
+                f"{pixels:,}; send fewer at a time, or smaller ones",
+            )
+        async with self._pixels.take(pixels):
+            return await self.work(function, *args, **options)
+
+    def hold(self, request: Request) -> AbstractAsyncContextManager[None]:
+        """Room for a request's body beside all others'; small ones are not counted."""
+        length = request.headers.get("content-length", "")
+        size = int(length) if length.isdigit() and len(length) < 20 else self.settings.max_upload
+        has_body = request.method in ("POST", "PUT", "PATCH")
+        return self._bytes.take(size if has_body and size > _LARGE else 0)
 
     async def ready(self) -> None:
         """Read the gallery, at most once a second however many ask.

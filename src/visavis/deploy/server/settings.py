@@ -24,7 +24,9 @@ class ServiceSettings:
         tokens: token -> role; `read` may compare, identify and list, `write` may also enrol and forget. Empty: anybody
             who reaches the service may do everything, which is accepted on this machine's own address only.
         max_upload: bytes of one request.
-        max_pixels: of one picture; larger ones are refused by their header.
+        max_pixels: of all pictures of one request, and half of that of one that is no JPEG, by their headers.
+        max_pixels_in_flight: of all requests that are worked on; more wait.
+        max_connections: open at a time; beyond, one that has asked for nothing is closed for a new one.
         max_pictures: in one request.
         max_faces: looked at in one picture, the largest first.
         rate: requests per minute and client; 0 for no limit.
@@ -42,6 +44,8 @@ class ServiceSettings:
     tokens: dict[str, Role] = field(default_factory=dict)
     max_upload: int = 16_000_000
     max_pixels: int = 40_000_000
+    max_pixels_in_flight: int = 80_000_000
+    max_connections: int = 256
     max_pictures: int = 20
     max_faces: int = 64
     rate: float = 600.0

@@ -1,0 +1,198 @@
+"""Limits in the unit of the cost: pixels of a request and in flight, bytes in memory, connections, time to ask."""
+
+import asyncio
+import socket
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+from starlette.exceptions import HTTPException
+
+from visavis.deploy.server import connections
+from visavis.deploy.server.budget import Budget
+from visavis.vision.images import encode
+
+
+@pytest.fixture
+def make(start):
+    opened = []
+
+    def build(**settings):
+        service = start(**settings)
+        client = httpx.Client(base_url=service.url, trust_env=False, timeout=30)
+        client.service = service
+        opened.append(client)
+        return client
+
+    yield build
+    for client in opened:
+        client.close()
+
+
+def test_a_budget_is_shared_first_come_first_served():
+    async def run():
+        budget, order = Budget(10, waiting=3), []
+
+        async def ask(name, amount, seconds):
+            async with budget.take(amount):
+                order.append(name)
+                assert budget.held <= 10
+                await asyncio.sleep(seconds)
+
+        tasks = [
+            asyncio.create_task(ask(*what)) for what in (("a", 6, 0.05), ("b", 6, 0.01), ("c", 2, 0), ("d", 99, 0))
+        ]
+        await asyncio.sleep(0.01)
+        assert order == ["a"]  # c would fit, but b was there first
+        with pytest.raises(HTTPException) as refused:
+            await ask("e", 1, 0)
+        assert refused.value.status_code == 503
+        assert refused.value.headers["Retry-After"]
+        await asyncio.gather(*tasks)
+        assert order == ["a", "b", "c", "d"]
+        assert budget.held == 0
+
+    asyncio.run(run())
+
+
+def test_whoever_gives_up_waiting_holds_nothing():
+    async def run():
+        budget = Budget(10, waiting=9)
+
+        async def ask(amount):
+            async with budget.take(amount):
+                await asyncio.sleep(0.05)
+
+        first, second, third = (asyncio.create_task(ask(n)) for n in (10, 10, 1))
+        await asyncio.sleep(0.01)
+        second.cancel()
+        await asyncio.gather(first, third)
+        assert second.cancelled()
+        assert budget.held == 0
+        third = asyncio.create_task(ask(10))
+        await asyncio.sleep(0.01)
+        third.cancel()  # while it holds
+        await asyncio.gather(third, return_exceptions=True)
+        assert budget.held == 0
+
+    asyncio.run(run())
+
+
+def test_the_pixels_of_a_request_are_counted_together(make, draw):
+    client = make(max_pixels=200_000)
+    picture = encode(draw.paint(draw.RED), ".jpg")  # 300 x 300
+    assert client.post("/embed", files=[("pictures", picture)] * 2).status_code == 200
+    answer = client.post("/embed", files=[("pictures", picture)] * 3)
+    assert answer.status_code == 413
+    assert "200,000 pixels together, these have 270,000" in answer.json()["error"]
+    many = [("pictures", encode(np.zeros((500, 500, 3), np.uint8), ".jpg"))]
+    assert "exceed the limit of 200,000" in client.post("/embed", files=many).json()["error"]
+
+
+def test_pixels_in_flight_are_bounded_over_all_requests(make, draw, monkeypatch):
+    client = make(max_pixels_in_flight=200_000, waiting=100)
+    picture = encode(draw.paint(draw.RED), ".jpg")
+    handlers, at_work, most = client.service.app.state.service.handlers, 0, []
+    real, lock = handlers.embed, threading.Lock()
+
+    def watched(*args, **options):
+        nonlocal at_work
+        with lock:
+            at_work += 1
+            most.append(at_work)
+        time.sleep(0.05)
+        with lock:
+            at_work -= 1
+        return real(*args, **options)
+
+    monkeypatch.setattr(type(handlers), "embed", lambda _, *args, **options: watched(*args, **options))
+    codes = []
+    url = client.service.url + "/embed"
+    threads = [
+        threading.Thread(
+            target=lambda: codes.append(
+                httpx.post(url, files={"pictures": picture}, trust_env=False, timeout=30).status_code
+            )
+        )
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [200] * 8
+    assert max(most) == 2
+
+
+def half_open(client, count, part):
+    sockets = []
+    for _ in range(count):
+        raw = socket.create_connection((client.base_url.host, client.base_url.port), timeout=5)
+        raw.sendall(part)
+        sockets.append(raw)
+    return sockets
+
+
+@pytest.mark.parametrize(
+    "part",
+    [b"", b"GET /subjects HTTP/1.1\r\nX-a: ",
+     b"POST /forget HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"],
+)  # fmt: skip
+def test_half_open_connections_lock_nobody_out(make, part, caplog):
+    client = make(max_connections=20)
+    held = half_open(client, 60, part)
+    try:
+        time.sleep(0.2)
+        for _ in range(5):
+            begun = time.monotonic()
+            with httpx.Client(base_url=client.service.url, trust_env=False, timeout=5) as fresh:
+                assert fresh.get("/healthz").status_code == 200
+            assert time.monotonic() - begun < 2
+        assert len(client.service.server.server_state.connections) <= 21
+        assert not [r for r in caplog.records if r.exc_info]
+    finally:
+        for raw in held:
+            raw.close()
+
+
+def dribble(address, data):
+    """Send a byte now and then."""
+    with socket.create_connection(address, timeout=5) as raw:
+        for value in data:
+            raw.sendall(bytes([value]))
+            time.sleep(0.05)
+
+
+def test_a_head_that_comes_too_slowly_is_hung_up_on(make, monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.4)
+    client = make()
+    begun = time.monotonic()
+    with pytest.raises(ConnectionError):
+        dribble((client.base_url.host, client.base_url.port), b"GET /subjects HTTP/1.1\r\nX-a: " * 5)
+    assert 0.3 < time.monotonic() - begun < 3
+
+
+def test_what_is_no_http_is_answered_like_everything_else(make):
+    client = make()
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=5) as raw:
+        raw.sendall(b"hello\r\n\r\n")
+        answer = b""
+        while data := raw.recv(9999):
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"x-content-type-options: nosniff" in answer
+    assert answer.endswith(b'{"error": "Invalid HTTP request received."}')
+
+
+def test_answers_do_not_wait_for_full_segments(make):
+    """With Nagle's algorithm on, an answer on a connection kept alive takes 40 ms and more."""
+    client = make(rate=0)
+    client.get("/healthz")
+    times = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        client.get("/subjects")
+        times.append(time.perf_counter() - begun)
+    assert sorted(times)[5] < 0.03
