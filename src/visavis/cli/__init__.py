@@ -9,7 +9,9 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from visavis.cli.output import lasting_output
 
 # verb: (module, one line). A module offers configure(parser) and run(args) -> exit status.
 VERBS = {
@@ -35,6 +37,11 @@ VERBS = {
     "doctor": ("doctor", "what this machine offers and what is missing"),
     "recipes": ("recipes", "list the recipes or print one"),
 }
+
+_FIELD = re.compile(r"--(\w+\.[\w.]+|seed|name|license|training_data)")
+
+# Verbs that only print what there is: when nobody reads on, they are done. All others work on.
+READ_ONLY = {"recipes", "doctor", "compare"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,12 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns 0 on success, 1 when a check failed, 2 on bad input, 130 after Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in argv if not word.startswith("-")), None)
-    from visavis.errors import VisavisError, unknown_name
-    from visavis.runtimes import EXTRAS, what_to_type
+    from visavis.errors import unknown_name
 
     if verb is not None and verb not in VERBS:
         return _complain(unknown_name("verb", verb, VERBS))
-    args, rest = build_parser(verb).parse_known_args(argv)
+    args, rest = build_parser(verb).parse_known_args(_join_values(argv) if verb == "train" else argv)
     module = importlib.import_module(f"visavis.cli.{VERBS[args.verb][0]}")
     if rest and not getattr(module, "TAKES_REST", False):
         known = [word for word in rest if word.startswith("-")] or rest
@@ -84,9 +90,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         named = " ".join(known[:5]) + more
         return _complain(f"visavis {args.verb} does not know {named}; see: visavis {args.verb} --help")
     args.rest = rest
+    if args.verb in READ_ONLY:
+        return _run(module, args)
+    with lasting_output():
+        return _run(module, args)
+
+
+def _run(module: Any, args: argparse.Namespace) -> int:
+    from visavis.errors import VisavisError
+    from visavis.runtimes import EXTRAS, what_to_type
+
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return module.run(args) or 0
+        status = module.run(args) or 0
+        sys.stdout.flush()
+        return status
     except VisavisError as error:
         if args.debug:
             raise
@@ -98,13 +116,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(f"{args.verb} needs {name}, which is not installed; {what_to_type(name)}")
     except KeyboardInterrupt:
         return _complain("stopped", 130)
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if args.verb not in READ_ONLY:
+            return _complain(f"{args.verb}: a connection broke ({error})")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         if args.debug:
             raise
         return _complain(f"{error.filename}: {error.strerror}")
+
+
+def _join_values(words: Sequence[str]) -> list[str]:
+    """`--section.field value` as one word, or the parser would take the value for the verb's own argument."""
+    joined: list[str] = []
+    for word in words:
+        is_open = joined and _FIELD.fullmatch(joined[-1]) and not word.startswith("--")
+        joined = [*joined[:-1], f"{joined[-1]}={word}"] if is_open else [*joined, word]
+    return joined
 
 
 def _complain(message: str, status: int = 2) -> int:
