@@ -67,12 +67,13 @@ def embed_images(
         norms: keep the lengths of the raw features, which needs an embedder with `measure(crops)`.
 
     Raises:
-        ProtocolError: not one picture could be embedded, or norms are wanted of an embedder that has none.
+        ProtocolError: not one picture could be embedded, the model gave embeddings
+            that are not finite, or norms are wanted of an embedder that has none.
     """
     started = time.perf_counter()
     if norms and not hasattr(embedder, "measure"):
         raise ProtocolError(_NO_NORMS)
-    run = _Run(embedder, np.full((len(names), embedder.dim), np.nan, np.float32), cache, norms=norms)
+    run = _Run(embedder, names, cache, norms=norms)
     waiting: dict[tuple[int, ...], list[tuple[int, ByteArray, bytes]]] = {}
     try:
         for index, (crop, reason) in enumerate(_read(names, images)):
@@ -99,6 +100,20 @@ def embed_images(
     return Embeddings(tuple(names), run.vectors, failed, time.perf_counter() - started, run.cached, *lengths)
 
 
+def check_finite(vectors: npt.NDArray[np.floating], names: Sequence[str]) -> None:
+    """Refuse embeddings (N, D) that are not finite: the model is broken, and no figure may be made of them.
+
+    Raises:
+        ProtocolError: says of how many of `names`, and of which first.
+    """
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise ProtocolError(
+            f"the model gave embeddings that are not finite (NaN or infinity) for {len(bad)} of {len(vectors)} "
+            f"pictures, the first {names[bad[0]]!r}: its weights or its precision are broken; use an earlier checkpoint"
+        )
+
+
 def _read(names: Sequence[str], images: Images) -> Iterator[tuple[ByteArray | None, str]]:
     """Each picture, or why it cannot be had."""
     get = images.__getitem__ if isinstance(images, Mapping) else images
@@ -120,10 +135,16 @@ class _Run:
     """The state of one pass over the pictures."""
 
     def __init__(
-        self, embedder: Embedder, vectors: npt.NDArray[np.float32], cache: EmbeddingCache | None, *, norms: bool
+        self,
+        embedder: Embedder,
+        names: Sequence[str],
+        cache: EmbeddingCache | None,
+        *,
+        norms: bool,
     ) -> None:
-        self.embedder, self.vectors, self.cache = embedder, vectors, cache
-        self.norms = np.full((len(vectors), 2), np.nan, np.float32) if norms else None
+        self.embedder, self.names, self.cache = embedder, names, cache
+        self.vectors = np.full((len(names), embedder.dim), np.nan, np.float32)
+        self.norms = np.full((len(names), 2), np.nan, np.float32) if norms else None
         self.failed: dict[int, str] = {}
         self.key = b""
         self.cached = 0
@@ -167,12 +188,9 @@ class _Run:
             return
         if found.shape != (len(rows), self.embedder.dim):
             raise ProtocolError(f"expected embeddings {(len(rows), self.embedder.dim)} of the model, got {found.shape}")
-        good = np.asarray(np.isfinite(found).all(axis=1))
-        self.embedded += int(good.sum())
-        for row, ok, vector, (_, _, key) in zip(rows, good, found, batch, strict=True):
-            if not ok:
-                self.failed[row] = "the model gave an embedding that is not finite"
-                continue
+        check_finite(found, [self.names[row] for row in rows])
+        self.embedded += len(rows)
+        for row, vector, (_, _, key) in zip(rows, found, batch, strict=True):
             self.vectors[row] = vector
             if self.cache is not None:
                 self.cache.put(key, vector, norms=None if self.norms is None else self.norms[row])
