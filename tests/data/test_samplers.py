@@ -95,9 +95,11 @@ def test_small_identities_can_be_left_out_and_are_counted() -> None:
 
 
 def test_impossible_sizes_say_what_to_do() -> None:
-    with pytest.raises(DataError, match="lower the batch size to 18"):
+    with pytest.raises(DataError, match="lower the batch size to 36"):
         Shuffled(UNEQUAL, batch_size=30, seed=0, world=2)
-    with pytest.raises(DataError, match=r"got 5 \(2 more have fewer than 3 pictures\): lower classes_per_batch to 5"):
+    with pytest.raises(
+        DataError, match=r"got 5 \(2 more have fewer than 3 pictures\): lower the batch size to 5 identities"
+    ):
         PxK(UNEQUAL, classes_per_batch=6, images_per_class=2, seed=0, min_images=3)
     with pytest.raises(DataError, match="non-empty vector of whole-number labels"):
         Shuffled(np.zeros(0, int), batch_size=1, seed=0)

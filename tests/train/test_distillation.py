@@ -15,8 +15,9 @@ from visavis.models.card import ModelCard
 from visavis.models.torch import TorchEmbedder, load_model, save_model
 from visavis.train.checkpoint import load_checkpoint
 from visavis.train.finetune.distillation import Distillation, open_teacher, relational_angle, relational_distance
-from visavis.train.loop import resume_recipe, train
+from visavis.train.loop import train
 from visavis.train.recipe import DistillRecipe, parse_recipe
+from visavis.train.run_folder import resume_recipe
 from visavis.train.run_logger import Observer, read_metrics
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
 
@@ -127,9 +128,9 @@ def test_the_teacher_gets_the_pictures_its_card_asks_for(blob_folder, teacher):
 
 def test_an_untouched_batch_reaches_the_teacher_as_its_own_crops(blob_folder, teacher):
     from visavis.data.augment.augmentation import Augmentation
+    from visavis.train.build import build_sampler
     from visavis.train.dataset import open_dataset
     from visavis.train.loader import Loader
-    from visavis.train.loop import build_sampler
 
     recipe = student(blob_folder, distill={"teacher": str(teacher)}, augment={"flip": 0.0, "shift": 0.0})
     pictures, _ = open_dataset(recipe.data, recipe.preprocess.spec())

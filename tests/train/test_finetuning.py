@@ -18,10 +18,11 @@ from visavis.train.dataset import InMemory
 from visavis.train.finetune.finetuning import FineTuning, frozen_names, imprint
 from visavis.train.finetune.lora import LowRank, adaptable, add_adapters, merged
 from visavis.train.layers import children, layers
-from visavis.train.loop import resume_recipe, train
+from visavis.train.loop import train
 from visavis.train.objective import Objective
 from visavis.train.optimizers import build_optimizer
 from visavis.train.recipe import FinetuneRecipe, LoraRecipe, OptimizerRecipe, parse_recipe
+from visavis.train.run_folder import resume_recipe
 from visavis.train.run_logger import Observer
 from visavis.vision.preprocessing import PreprocessSpec
 

@@ -13,10 +13,11 @@ import torch
 from visavis.errors import DataError, ModelFormatError, RecipeError
 from visavis.models.card import read_card
 from visavis.train import checkpoint as checkpoint_module
-from visavis.train import loop as loop_module
+from visavis.train import step as step_module
 from visavis.train.checkpoint import load_checkpoint
-from visavis.train.loop import resume_recipe, train
+from visavis.train.loop import train
 from visavis.train.recipe import parse_recipe
+from visavis.train.run_folder import resume_recipe
 from visavis.train.run_logger import Observer, read_metrics
 
 
@@ -66,7 +67,7 @@ def assert_same_state(a, b, path=""):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adagrad"])
 def test_a_resumed_run_ends_in_the_same_bits_as_an_uninterrupted_one(blob_folder, tmp_path, optimizer):
-    recipe = tiny(blob_folder, optimizer={"name": optimizer, "lr": 0.01}, loop={"accumulate": 2})
+    recipe = tiny(blob_folder, optimizer={"name": optimizer, "lr": 0.01}, loop={"batch_size": 16, "device_batch": 8})
     train(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "halves", observer=StopAfter(7))
@@ -130,13 +131,13 @@ def test_init_takes_network_and_preprocessing_from_the_model(blob_folder, tmp_pa
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_reported(blob_folder, tmp_path, monkeypatch, caplog):
-    real, calls = loop_module.is_finite, []
+    real, calls = step_module.is_finite, []
 
     def once_bad(loss, norm):
         calls.append(1)
         return len(calls) != 3 and real(loss, norm)
 
-    monkeypatch.setattr(loop_module, "is_finite", once_bad)
+    monkeypatch.setattr(step_module, "is_finite", once_bad)
     run = train(tiny(blob_folder, steps=5), tmp_path / "run")
     assert run.skipped_steps == 1
     assert any("step 2 skipped" in message for message in caplog.messages)
@@ -152,7 +153,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(blob_folder, tmp_path, monk
     run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         train(tiny(blob_folder), run, observer=StopAfter(3))
-    good = (run / "last" / "checkpoint.pt").read_bytes()
+    good = load_checkpoint(run)
 
     def full(fd):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -160,8 +161,9 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(blob_folder, tmp_path, monk
     monkeypatch.setattr(checkpoint_module.os, "fsync", full)
     with pytest.raises(DataError, match=r"No space left"):
         train(tiny(blob_folder), run, resume=True)
-    assert (run / "last" / "checkpoint.pt").read_bytes() == good
+    assert_same_state(load_checkpoint(run), good)
     assert not list(run.rglob("*.part"))
+    assert len(list((run / "last").glob("checkpoint-*"))) == 1
 
 
 def test_a_run_folder_is_not_written_over(blob_folder, tmp_path):

@@ -20,7 +20,7 @@ def recipe(**sections):
         "data": {"source": "nowhere/at/all", "workers": 0, "expected_identities": 1000, "expected_pictures": 50_000},
         "preprocess": {"size": [32, 32]},
         "backbone": {"name": "small", "dim": 16, "args": {"width": 8}},
-        "loop": {"batch_size": 8, "epochs": 2.0, "accumulate": 5, "device": "cpu"},
+        "loop": {"batch_size": 80, "device_batch": 8, "epochs": 2.0, "device": "cpu"},
     }
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
@@ -103,6 +103,7 @@ def test_a_dry_run_with_data_counts_it_and_suits_triplets(blob_folder):
         data={"source": str(blob_folder), "sampler": "pxk", "images_per_class": 2},
         head={"name": "none"},
         triplet={"weight": 1.0},
+        loop={"batch_size": 16},
     )
     extent = find_extent(wanted)
     assert (extent.identities, extent.pictures) == (8, 48)
@@ -123,8 +124,8 @@ def test_the_command_prints_the_figures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("visavis.train.cost.STEPS", 2)
     path = tmp_path / "r.yaml"
     path.write_text(recipe().to_yaml())
-    assert main(["train", str(path), "--dry-run", "--devices", "4"]) == 0
+    assert main(["train", str(path), "--dry-run", "--devices", "5"]) == 0
     out = capsys.readouterr().out
-    for words in ("parameters of the network", "FLOPs per image", "memory per device, in all", "4 devices", "images/s"):
+    for words in ("parameters of the network", "FLOPs per image", "memory per device, in all", "5 devices", "images/s"):
         assert words in out
     assert not (tmp_path / "runs").exists()

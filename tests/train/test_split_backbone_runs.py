@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from visavis.distributed.launch import World
 from visavis.errors import RecipeError
 from visavis.models.torch import load_model
-from visavis.train.checkpoint import load_checkpoint, save_checkpoint
+from visavis.train.checkpoint import load_checkpoint
 from visavis.train.finetune.finetuning import FineTuning
 from visavis.train.recipe import FinetuneRecipe, LoraRecipe, parse_recipe
 
@@ -26,7 +26,7 @@ def recipe(folder, **loop):
         "backbone": {"name": "vit_tiny", "dim": 16, "args": {"drop_path": 0.0}},
         "head": {"name": "cosface", "args": {"scale": 16.0, "margin": 0.2}},
         "optimizer": {"lr": 0.01, "clip_norm": 1.0},
-        "loop": {"batch_size": 4, "steps": 3, "log_every": 1, "device": "cpu", **loop},
+        "loop": {"batch_size": 8, "steps": 3, "log_every": 1, "device": "cpu", **loop},
         "evaluate": {"source": str(folder)},
     }
 
@@ -50,15 +50,13 @@ def test_split_weights_train_as_whole_ones_and_resume_on_one_process(blob_folder
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
     states = [load_checkpoint(tmp_path / name) for name in ("whole", "split")]
-    momenta = [state["objective"]["optimizer"]["state"] for state in states]
+    momenta = [state["optimizer"] for state in states]
     assert momenta[0].keys() == momenta[1].keys()
     for index, entry in momenta[0].items():
         torch.testing.assert_close(
             momenta[1][index]["momentum_buffer"], entry["momentum_buffer"], rtol=1e-2, atol=1e-4, msg=str(index)
         )
-    state = {key: value for key, value in states[1].items() if key != "format"}
-    save_checkpoint(tmp_path / "split", {**state, "recipe": state["recipe"].replace("steps: 3", "steps: 4")})
-    run(1, "--resume", tmp_path / "split")
+    run(1, "--resume", tmp_path / "split", "--loop.steps", 4)
     assert load_checkpoint(tmp_path / "split")["step"] == 4
     load_model(tmp_path / "split")
 

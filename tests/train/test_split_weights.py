@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,14 @@ from visavis.distributed import launch as distributed
 from visavis.errors import ModelFormatError
 from visavis.losses.heads import build_head
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
-from visavis.train.fsdp import load_whole_state, shard_weights, whole_state
+from visavis.losses.partial_fc.sharded_checkpoint import (
+    load_module_state,
+    load_optimizer_state,
+    module_state,
+    optimizer_state,
+)
+from visavis.train.checkpoint import load_checkpoint, open_checkpoint, save_checkpoint
+from visavis.train.fsdp import shard_weights, whole_weights
 
 STEPS = 3
 
@@ -51,15 +59,20 @@ def split(rank, size, port, folder):
     local = sum(p.to_local().numel() for p in network.parameters())
     assert local < 0.55 * sum(p.numel() for p in network.parameters())
     losses = train(network, head, optimizer, world, 0, STEPS - 1)
-    saved = whole_state(network)
-    other = build(world)[0]
-    load_whole_state(other, saved)
+    both = torch.nn.ModuleDict({"network": network, "head": head})
+    state = {"module": module_state(both), "optimizer": optimizer_state(optimizer, both)}
+    save_checkpoint(Path(folder), state, step=STEPS - 1, world=world)
+    other, other_head, other_optimizer = build(world)
+    both = torch.nn.ModuleDict({"network": other, "head": other_head})
+    saved = open_checkpoint(Path(folder))
+    load_module_state(both, saved["module"])
+    load_optimizer_state(other_optimizer, both, saved["optimizer"])
     for one, two in zip(network.parameters(), other.parameters(), strict=True):
         assert torch.equal(one.to_local(), two.to_local())
-    losses += train(network, head, optimizer, world, STEPS - 1, STEPS)
-    state = whole_state(network, optimizer)
+    losses += train(other, other_head, other_optimizer, world, STEPS - 1, STEPS)
+    whole = whole_weights(other)
     if rank == 0:
-        torch.save((losses, state), f"{folder}/end.pt")
+        torch.save((losses, whole), f"{folder}/end.pt")
     distributed.shutdown(world)
 
 
@@ -69,16 +82,21 @@ def test_a_split_vit_trains_as_a_whole_one(tmp_path):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     mp.start_processes(split, (2, port, str(tmp_path)), nprocs=2, start_method="fork")
-    losses, state = torch.load(tmp_path / "end.pt", weights_only=True)
+    losses, whole = torch.load(tmp_path / "end.pt", weights_only=True)
     alone = distributed.World(0, 1, 0, torch.device("cpu"))
     network, head, optimizer = build(alone)
-    assert losses == pytest.approx(train(network, head, optimizer, alone, 0, STEPS), rel=1e-9)
+    expected = train(network, head, optimizer, alone, 0, STEPS - 1)
+    saved = load_checkpoint(tmp_path)
+    both = torch.nn.ModuleDict({"network": network, "head": head})
+    for name, entry in optimizer_state(optimizer, both).items():
+        found = saved["optimizer"][name]["momentum_buffer"]
+        torch.testing.assert_close(found, entry["momentum_buffer"], rtol=1e-7, atol=1e-10)
+    load_module_state(both, saved["module"])
+    load_optimizer_state(optimizer, both, saved["optimizer"])
+    expected += train(network, head, optimizer, alone, STEPS - 1, STEPS)
+    assert losses == pytest.approx(expected, rel=1e-9)
     for name, value in network.state_dict().items():
-        torch.testing.assert_close(state["network"][name], value, rtol=1e-7, atol=1e-10)
-    for i, entry in state["optimizer"]["state"].items():
-        if i < len(list(network.parameters())):
-            assert entry["momentum_buffer"].shape == list(network.parameters())[i].shape
-    load_whole_state(network, state)
-    del state["network"]["norm.weight"]
+        torch.testing.assert_close(whole[name], value, rtol=1e-7, atol=1e-10)
+    del saved["module"]["network.norm.weight"]
     with pytest.raises(ModelFormatError, match=r"norm\.weight"):
-        load_whole_state(network, state)
+        load_module_state(both, saved["module"])

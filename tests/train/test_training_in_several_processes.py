@@ -25,7 +25,7 @@ def write_recipe(folder, path, steps):
         "backbone": {"name": "small", "dim": 16, "args": {"width": 8, "dropout": 0.1}},
         "head": {"name": "arcface", "args": {"scale": 16.0, "margin": 0.2}},
         "optimizer": {"lr": 0.05},
-        "loop": {"batch_size": 8, "steps": steps, "log_every": 1, "checkpoint_every": 2, "ema": 0.9, "device": "cpu"},
+        "loop": {"batch_size": 16, "steps": steps, "log_every": 1, "checkpoint_every": 2, "ema": 0.9, "device": "cpu"},
         "evaluate": {"source": str(folder)},
     }
     path.write_text(yaml.safe_dump(recipe))
@@ -53,17 +53,17 @@ def test_two_processes_train_one_model_and_one_process_resumes_it(blob_folder, t
     assert said.count("model:") == 1
     state = load_checkpoint(run)
     assert state["step"] == 6
-    assert len(state["objective"]["module"]["head.weight"]) == 8
+    assert len(state["objective"]["head.weight"]) == 8
+    assert (state["images"], state["batch"]["devices"], state["identities"]["count"]) == (96, 2, 8)
+    files = sorted(p.name for p in next((run / "last").glob("checkpoint-*")).iterdir())
+    assert files == ["rank-0-of-2.safetensors", "rank-1-of-2.safetensors"]
     assert [r["step"] for r in read_metrics(run) if "loss" in r] == [1, 2, 3, 4, 5, 6]
     assert json.loads((run / "report.json").read_text())["comparisons"]["total"] == 32
 
-    (run / "recipe.yaml").unlink()
-    state["recipe"] = state["recipe"].replace("steps: 6", "steps: 8")
-    from visavis.train.checkpoint import save_checkpoint
-
-    save_checkpoint(run, {key: value for key, value in state.items() if key != "format"})
-    said, _ = (done := launch(1, "--resume", run)).communicate(timeout=280)
+    said, _ = (done := launch(1, "--resume", run, "--loop.steps", 8)).communicate(timeout=280)
     assert done.returncode == 0, said
+    assert "resumed on 1 devices instead of 2: the batch stays 16" in said
+    assert "16 × 1 devices" in said
     assert load_checkpoint(run)["step"] == 8
 
 
@@ -71,7 +71,7 @@ def test_a_rank_that_dies_ends_the_run_by_name_with_a_checkpoint(blob_folder, tm
     recipe, run = write_recipe(blob_folder, tmp_path / "tiny.yaml", 100_000), tmp_path / "run"
     process = launch(2, recipe, "--out", run)
     until = time.monotonic() + 200
-    while time.monotonic() < until and not (run / "last" / "checkpoint.pt").is_file():
+    while time.monotonic() < until and not (run / "last" / "checkpoint.json").is_file():
         time.sleep(0.2)
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True

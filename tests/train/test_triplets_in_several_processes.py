@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from visavis.train.checkpoint import load_checkpoint, save_checkpoint
+from visavis.train.checkpoint import load_checkpoint
 from visavis.train.run_logger import read_metrics
 from visavis.vision.images import write
 
@@ -49,16 +49,14 @@ def test_two_processes_mine_one_pool_and_resume_in_the_middle_of_it(pool: str, t
         "head": {"name": "cosface", "weight": 0.5, "args": {"scale": 16.0}},
         "triplet": {"weight": 1.0, "margin": 1.0, "miner": "batch_random", "pool": pool, "pool_batches": 2},
         "optimizer": {"name": "adagrad", "lr": 0.01},
-        "loop": {"batch_size": 12, "steps": 6, "log_every": 1, "checkpoint_every": 3, "device": "cpu"},
+        "loop": {"batch_size": 24, "steps": 6, "log_every": 1, "checkpoint_every": 3, "device": "cpu"},
     }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     run = tmp_path / "run"
     launch(tmp_path / "tiny.yaml", "--out", run, "--loop.steps", 3)
+    launch("--resume", run, "--loop.steps", 6)
     state = load_checkpoint(run)
-    state["recipe"] = state["recipe"].replace("steps: 3", "steps: 6")
-    save_checkpoint(run, {key: value for key, value in state.items() if key != "format"})
-    launch("--resume", run)
-    assert load_checkpoint(run)["step"] == 6
+    assert state["step"] == 6
     if pool != "online":
         assert len(state["pool"]["counts"]) == 2
         assert min(state["pool"]["counts"]) > 0

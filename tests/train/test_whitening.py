@@ -9,6 +9,7 @@ from visavis.backbones import build_backbone
 from visavis.data.augment.augmentation import Augmentation
 from visavis.errors import RecipeError
 from visavis.models.torch import load_model
+from visavis.train.checkpoint import load_checkpoint
 from visavis.train.dataset import InMemory
 from visavis.train.finetune.whitening import check_can_whiten, whiten, within_class_whitening
 from visavis.train.loop import train
@@ -109,6 +110,6 @@ def test_a_run_saves_its_whitened_network_and_trains_on_the_plain_one(blob_folde
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(white(x), last(x))
     assert not torch.allclose(white(x), plain(x), atol=1e-2)
-    states = [torch.load(tmp_path / run / "last" / "checkpoint.pt", weights_only=True) for run in ("white", "plain")]
+    states = [load_checkpoint(tmp_path / run) for run in ("white", "plain")]
     for name, value in states[0]["network"].items():
         torch.testing.assert_close(value, states[1]["network"][name], rtol=0, atol=0)

@@ -39,14 +39,15 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.resume) == bool(args.recipe):
         raise RecipeError("expected either a RECIPE or --resume RUN; the recipes: visavis recipes")
-    if args.resume and (args.rest or args.data or args.init or args.dry_run):
-        raise RecipeError("a resumed run keeps its recipe; start a new one to change it")
+    data = [f"--data.source={args.data}"] if args.data else []
     if args.resume:
-        from visavis.train.loop import resume_recipe
+        from visavis.train.run_folder import resume_recipe
 
-        recipe, out = resume_recipe(args.resume), Path(args.resume)
+        for name in ("out", "init", "dry_run"):
+            if getattr(args, name):
+                raise RecipeError(f"--{name.replace('_', '-')} has no effect on a resumed run; leave it out")
+        recipe, out = resume_recipe(args.resume, [*data, *args.rest]), Path(args.resume)
     else:
-        data = [f"--data.source={args.data}"] if args.data else []
         init = [f"--init={args.init}"] if args.init else []
         recipe = load_recipe(args.recipe, [*data, *init, *args.rest])
         if args.dry_run:

@@ -25,9 +25,13 @@ def _positive(name: str, value: int) -> int:
 
 
 class Sampler(ABC):
-    """Batches of picture indices without end: step s belongs to epoch s // batches_per_epoch."""
+    """Batches of picture indices without end: batch b belongs to epoch b // batches_per_epoch.
 
-    def __init__(self, labels: npt.ArrayLike, *, seed: int, rank: int, world: int) -> None:
+    `accumulate` batches of each rank make up one global batch: batch b of a rank is part b % accumulate of its share of
+    global batch b // accumulate. RankGroup × accumulate parts, put together, are the same whatever the two factors.
+    """
+
+    def __init__(self, labels: npt.ArrayLike, *, seed: int, rank: int, world: int, accumulate: int = 1) -> None:
         self.labels: IntArray = np.asarray(labels)
         if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer) or not len(self.labels):
             raise DataError(
@@ -39,12 +43,13 @@ class Sampler(ABC):
         if seed < 0:
             raise RecipeError(f"seed must be 0 or more, got {seed}")
         self.seed, self.rank, self.world = seed, rank, world
+        self.accumulate = _positive("accumulate", accumulate)
         self._order: tuple[int, IntArray] = (-1, np.empty(0, np.int64))
 
     @property
     @abstractmethod
     def batches_per_epoch(self) -> int:
-        """Steps one pass takes; the same on every rank."""
+        """Batches of a rank that one pass takes; the same on every rank."""
 
     @abstractmethod
     def _batch(self, epoch: int, index: int) -> IntArray:
@@ -54,7 +59,7 @@ class Sampler(ABC):
         return self.batches_per_epoch
 
     def batch(self, step: int) -> IntArray:
-        """Picture indices (B,) int64 this rank trains on at `step` (0, 1, 2 ... across epochs)."""
+        """Picture indices (B,) int64 of batch `step` of this rank (0, 1, 2 ... across epochs)."""
         if step < 0:
             raise RecipeError(f"step must be 0 or more, got {step}")
         return self._batch(*divmod(step, self.batches_per_epoch))
@@ -63,6 +68,11 @@ class Sampler(ABC):
         """Yield the batches of epoch `number`, from its batch `start` on."""
         for index in range(start, self.batches_per_epoch):
             yield self._batch(number, index)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Which global batch of the epoch, and which of its world · accumulate parts."""
+        step, part = divmod(index, self.accumulate)
+        return step, self.rank * self.accumulate + part
 
     def _permutation(self, epoch: int, length: int) -> IntArray:
         """The epoch's order of `length` things, kept until another epoch is asked for."""
@@ -79,12 +89,13 @@ class Shuffled(Sampler):
 
     Args:
         labels: (N,) whole numbers; only their count matters here.
-        batch_size: pictures per rank and step; the global batch is `batch_size * world`.
+        batch_size: pictures per rank and batch; the global batch is `batch_size * world * accumulate`.
         seed: 0 or more; with it the order of every epoch is fixed.
-        drop_last: leave out the N mod (batch_size * world) pictures that do not fill a global batch (others every
-            epoch). Without it the last batch is shared out as evenly as can be: ranks may get unequal parts, even none.
+        drop_last: leave out the pictures that do not fill a global batch (others every epoch). Without it the last
+            batch is shared out as evenly as can be: ranks may get unequal parts, even none.
         rank: number of this process, 0 ... world - 1.
         world: number of processes.
+        accumulate: batches of a rank that make up its part of one global batch.
 
     Raises:
         DataError: fewer pictures than one global batch while `drop_last`.
@@ -100,27 +111,29 @@ class Shuffled(Sampler):
         drop_last: bool = True,
         rank: int = 0,
         world: int = 1,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(labels, seed=seed, rank=rank, world=world)
+        super().__init__(labels, seed=seed, rank=rank, world=world, accumulate=accumulate)
         self.batch_size = _positive("batch_size", batch_size)
         self.drop_last = drop_last
-        self._global = batch_size * world
+        self._global = batch_size * world * accumulate
         if drop_last and len(self.labels) < self._global:
             raise DataError(
-                f"expected at least one batch of {batch_size} pictures for each of {world} rank(s), got "
-                f"{len(self.labels)} pictures: lower the batch size to {len(self.labels) // world} or add pictures"
+                f"expected at least one batch of {self._global} pictures, got {len(self.labels)}: lower the batch size "
+                f"to {len(self.labels) // (world * accumulate) * world * accumulate} or add pictures"
             )
 
     @property
     def batches_per_epoch(self) -> int:
-        """⌊N / global batch⌋ with `drop_last`, ⌈N / global batch⌉ without."""
+        """`accumulate` times ⌊N / global batch⌋ with `drop_last`, ⌈N / global batch⌉ without."""
         n = len(self.labels)
-        return n // self._global if self.drop_last else -(-n // self._global)
+        return self.accumulate * (n // self._global if self.drop_last else -(-n // self._global))
 
     def _batch(self, epoch: int, index: int) -> IntArray:
         order = self._permutation(epoch, len(self.labels))
-        whole = order[index * self._global : (index + 1) * self._global]
-        begin, end = (len(whole) * r // self.world for r in (self.rank, self.rank + 1))
+        step, place = self._place(index)
+        whole = order[step * self._global : (step + 1) * self._global]
+        begin, end = (len(whole) * p // (self.world * self.accumulate) for p in (place, place + 1))
         return whole[begin:end].copy()
 
 
@@ -134,7 +147,7 @@ class PxK(Sampler):
 
     Args:
         labels: (N,) identity of each picture, any whole numbers.
-        classes_per_batch: P, identities per rank and step; the global batch has P * world.
+        classes_per_batch: P, identities per rank and batch; the global batch has P * world * accumulate.
         images_per_class: K.
         seed: 0 or more.
         repeat: draw again from an identity with fewer than K pictures until it has K; else it gives what it has.
@@ -142,9 +155,10 @@ class PxK(Sampler):
             form no genuine pair.
         rank: number of this process, 0 ... world - 1.
         world: number of processes.
+        accumulate: batches of a rank that make up its part of one global batch.
 
     Raises:
-        DataError: fewer identities (with `min_images` pictures) than P * world.
+        DataError: fewer identities (with `min_images` pictures) than a global batch has.
         RecipeError: a size below 1, or a rank outside the world.
     """
 
@@ -159,8 +173,9 @@ class PxK(Sampler):
         min_images: int = 1,
         rank: int = 0,
         world: int = 1,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(labels, seed=seed, rank=rank, world=world)
+        super().__init__(labels, seed=seed, rank=rank, world=world, accumulate=accumulate)
         self.classes_per_batch = _positive("classes_per_batch", classes_per_batch)
         self.images_per_class = _positive("images_per_class", images_per_class)
         self.repeat = repeat
@@ -171,27 +186,28 @@ class PxK(Sampler):
         self._begin, self._end = (ends - counts)[keep], ends[keep]
         self.num_classes = int(keep.sum())
         self.left_out = len(keep) - self.num_classes
-        self._global = classes_per_batch * world
+        self._global = classes_per_batch * world * accumulate
         if self.num_classes < self._global:
             left = f" ({self.left_out} more have fewer than {min_images} pictures)" if self.left_out else ""
             raise DataError(
-                f"expected at least {self._global} identities for {classes_per_batch} per batch on {world} rank(s), "
-                f"got {self.num_classes}{left}: lower classes_per_batch to {self.num_classes // world}"
+                f"expected at least {self._global} identities for a batch, got {self.num_classes}{left}: lower the "
+                f"batch size to {self.num_classes // (world * accumulate) * world * accumulate} identities"
             )
 
     @property
     def batches_per_epoch(self) -> int:
-        """⌈identities / (P * world)⌉: every identity at least once."""
-        return -(-self.num_classes // self._global)
+        """`accumulate` times ⌈identities / global batch⌉: every identity at least once."""
+        return self.accumulate * -(-self.num_classes // self._global)
 
     def _batch(self, epoch: int, index: int) -> IntArray:
         order = self._permutation(epoch, self.num_classes)
-        places = np.arange(index * self._global, (index + 1) * self._global) % self.num_classes
-        # One stream per batch, drawn by every rank from its start: the same pictures whatever the world's size.
-        rng = np.random.default_rng((self.seed, epoch, index))
-        last = (self.rank + 1) * self.classes_per_batch
+        step, place = self._place(index)
+        places = np.arange(step * self._global, (step + 1) * self._global) % self.num_classes
+        # One stream per global batch, drawn by every rank from its start: the same pictures however it is shared.
+        rng = np.random.default_rng((self.seed, epoch, step))
+        last = (place + 1) * self.classes_per_batch
         drawn = [self._draw(rng, chosen) for chosen in order[places[:last]]]
-        return np.concatenate(drawn[self.rank * self.classes_per_batch :])
+        return np.concatenate(drawn[place * self.classes_per_batch :])
 
     def _draw(self, rng: np.random.Generator, chosen: int) -> IntArray:
         begin, end = int(self._begin[chosen]), int(self._end[chosen])

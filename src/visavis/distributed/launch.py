@@ -61,6 +61,9 @@ class World:
         return f"rank {self.rank} of {self.size} ({socket.gethostname()}, pid {os.getpid()}, {self.device})"
 
 
+ALONE = World(0, 1, 0, torch.device("cpu"))
+
+
 def find_launch(environ: Mapping[str, str] = os.environ) -> Launch | None:
     """Read torchrun's variables, or srun's; None if this process was started alone.
 
@@ -238,6 +241,15 @@ def from_first(value: Any, world: World) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0, device=world.device)
     return box[0]
+
+
+def from_all(value: Any, world: World) -> list[Any]:
+    """A plain value of every rank, in their order, on every rank."""
+    if world.size == 1:
+        return [value]
+    values: list[Any] = [None] * world.size
+    dist.all_gather_object(values, value)
+    return values
 
 
 def broadcast_parameters(network: nn.Module, world: World) -> None:

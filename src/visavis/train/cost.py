@@ -17,11 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from visavis.distributed.device import autocast, choose_device, describe_device
 from visavis.errors import RecipeError
 from visavis.evaluate.report.tables import Table
+from visavis.train.batch import BatchPlan, plan_batch
+from visavis.train.build import build_network, build_sampler, check_recipe
 from visavis.train.dataset import FromSource, InMemory, kept_pictures
 from visavis.train.finetune.distillation import open_teacher
 from visavis.train.finetune.finetuning import FineTuning
 from visavis.train.loader import Loader, Normaliser
-from visavis.train.loop import build_network, build_sampler
 from visavis.train.objective import Objective
 from visavis.train.optimizers import build_optimizer
 from visavis.train.recipe import Recipe
@@ -116,6 +117,7 @@ def dry_run(
     """
     if devices < 1:
         raise RecipeError(f"--devices must be at least 1, got {devices}")
+    check_recipe(recipe, devices)
     torch.manual_seed(recipe.seed)
     if recipe.loop.threads:
         torch.set_num_threads(recipe.loop.threads)
@@ -132,12 +134,13 @@ def dry_run(
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     activations = measure_activations(network, spec, device, recipe.loop.precision)
     rows = 0 if recipe.head.name == "none" else extent.identities * recipe.head.sub_centres
-    per_epoch = max(1, _batches_per_epoch(recipe, extent, devices) // recipe.loop.accumulate)
+    plan = plan_batch(recipe, devices)
+    per_epoch = max(1, _steps_per_epoch(recipe, extent))
     return Cost(
         name=recipe.name,
         extent=extent,
         devices=devices,
-        batch=recipe.loop.batch_size * recipe.loop.accumulate * devices,
+        batch=plan.batch_size,
         steps_per_epoch=per_epoch,
         steps=recipe.loop.steps or max(1, round(recipe.loop.epochs * per_epoch)),
         parameters=parameters,
@@ -148,9 +151,23 @@ def dry_run(
         memory=estimate_memory(
             recipe, network, centres=rows * card.embedding_dim, activations=activations, devices=devices
         ),
-        speed=measure_speed(recipe, network, spec, card.embedding_dim, extent, device, steps=steps, advance=advance),
+        speed=measure_speed(
+            _of_one_device(recipe, plan),
+            network,
+            spec,
+            card.embedding_dim,
+            extent,
+            device,
+            steps=steps,
+            advance=advance,
+        ),
         device=describe_device(device),
     )
+
+
+def _of_one_device(recipe: Recipe, plan: BatchPlan) -> Recipe:
+    """The recipe whose whole batch is what a device takes at once."""
+    return replace(recipe, loop=replace(recipe.loop, batch_size=plan.device_batch, device_batch=0))
 
 
 def find_extent(recipe: Recipe) -> Extent:
@@ -221,7 +238,7 @@ def estimate_memory(
         "weights": 4 * weights,
         "gradients": 4 * learning,
         "optimiser state": 4 * learning * states,
-        "activations": activations * recipe.loop.batch_size,
+        "activations": activations * plan_batch(recipe, devices).device_batch,
     }
     if recipe.loop.ema:
         memory["moving average"] = 4 * weights
@@ -324,10 +341,10 @@ def sample_pictures(recipe: Recipe, spec: PreprocessSpec, classes: int, *, most:
     return pictures
 
 
-def _batches_per_epoch(recipe: Recipe, extent: Extent, devices: int) -> int:
+def _steps_per_epoch(recipe: Recipe, extent: Extent) -> int:
     if recipe.data.sampler == "pxk":
-        return -(-extent.identities // (recipe.loop.batch_size // recipe.data.images_per_class * devices))
-    return extent.pictures // (recipe.loop.batch_size * devices)
+        return -(-extent.identities // (recipe.loop.batch_size // recipe.data.images_per_class))
+    return extent.pictures // recipe.loop.batch_size
 
 
 def _flops(count: int) -> str:

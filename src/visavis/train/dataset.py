@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -30,6 +30,7 @@ class ImageDataset(ABC):
     labels: IntArray
     num_classes: int
     size: tuple[int, int]
+    identities: Sequence[str]  # names of the classes, in the order of the labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,9 +44,10 @@ class ImageDataset(ABC):
 class InMemory(ImageDataset):
     """ImageDataset held as one uint8 array (N, H, W, 3)."""
 
-    def __init__(self, array: ByteArray, labels: IntArray) -> None:
+    def __init__(self, array: ByteArray, labels: IntArray, identities: Sequence[str] | None = None) -> None:
         self.array, self.labels = array, labels
         self.num_classes = int(labels.max()) + 1
+        self.identities = identities or [str(label) for label in range(self.num_classes)]
         self.size = (array.shape[1], array.shape[2])
 
     def take(self, indices: IntArray) -> ByteArray:
@@ -60,6 +62,7 @@ class FromSource(ImageDataset):
     def __init__(self, source: Source, size: tuple[int, int]) -> None:
         self.source, self.size = source, size
         self.labels = source.labels
+        self.identities = source.identities
         self.num_classes = len(source.identities)
 
     def take(self, indices: IntArray) -> ByteArray:
@@ -109,7 +112,8 @@ def open_dataset(
             workers=recipe.workers,
             progress=advance,
         )
-        parts.append(InMemory(place_frame(pictures, spec), labels))
+        names = [f"generated {synthetic.seed}:{person}" for person in people]
+        parts.append(InMemory(place_frame(pictures, spec), labels, names))
         about["synthetic_identities"], about["synthetic_pictures"] = synthetic.identities, len(labels)
     together = parts[0] if len(parts) == 1 else _join(parts)
     if together.num_classes < 2:
@@ -171,6 +175,7 @@ class _Joined(ImageDataset):
         firsts = np.cumsum([0, *(part.num_classes for part in parts)])
         self.labels = np.concatenate([part.labels + first for part, first in zip(parts, firsts[:-1], strict=True)])
         self.num_classes = int(firsts[-1])
+        self.identities = [name for part in parts for name in part.identities]
         self.starts = np.cumsum([0, *(len(part) for part in parts)])
 
     def take(self, indices: IntArray) -> ByteArray:

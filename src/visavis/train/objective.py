@@ -88,6 +88,16 @@ def _triplet(recipe: Recipe) -> Any:
     )
 
 
+def check_objective(recipe: Recipe) -> None:
+    """Refuse a miner that there is not, or an argument it has not.
+
+    Raises:
+        RecipeError: names the nearest.
+    """
+    if recipe.triplet.weight:
+        _triplet(recipe)
+
+
 def is_finite(loss: Tensor, norm: Tensor) -> bool:
     """Whether a step may be taken: neither the loss nor the gradient's norm is NaN or infinite."""
     return bool(torch.isfinite(loss) & torch.isfinite(norm))

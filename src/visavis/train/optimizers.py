@@ -147,11 +147,17 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Take one step towards the network's values; integers (batch counters) are copied."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        """Take one step towards the network's values; integers (batch counters) are copied.
+
+        Values that are not finite (a step too long) would stay in the average for good: then nothing is taken.
+        """
         current = network.state_dict()
         floats = [name for name, value in self.values.items() if value.is_floating_point()]
+        sizes = torch._foreach_norm([current[name] for name in floats], float("inf"))  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
+        if not torch.stack(sizes).isfinite().all():
+            return
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
             [self.values[name] for name in floats], [current[name].detach() for name in floats], 1 - decay
         )
@@ -166,4 +172,5 @@ class ExponentialMovingAverage:
         """Take back what `state_dict` gave."""
         self.updates = state["updates"]
         for name, value in self.values.items():
-            value.copy_(state["values"][name])
+            kept = state["values"][name]
+            value.copy_(kept if isinstance(kept, Tensor) else kept.whole())

@@ -18,6 +18,11 @@ from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.vision.preprocessing import PreprocessSpec
 
 RECIPES = "visavis.recipes"
+# Keys that are gone, and what to write instead.
+GONE = {
+    "loop.accumulate": "loop.batch_size is the global batch now (device batch × devices × accumulate of old); write "
+    "that, and as loop.device_batch the images a device takes at once"
+}
 
 
 @dataclass
@@ -189,16 +194,20 @@ class ScheduleRecipe:
 
 @dataclass
 class LoopRecipe:
-    """How long and how: optimiser steps, or `epochs` where `steps` is 0; `batch_size` is per device and micro-batch.
+    """How long and how: optimiser steps, or `epochs` where `steps` is 0.
+
+    `batch_size` is the global batch, the images of one step on all devices together; a device that cannot take its
+    equal part at once takes `device_batch` images at a time and accumulates their gradients (0: all at once).
 
     `shard_backbone` splits weights, gradients and optimiser state over the processes (FSDP2); `whiten`, a ridge above
-    0, folds a within-class whitening into the finished network.
+    0, folds a within-class whitening into the finished network. `keep` is how many checkpoints stay as model folders in
+    `models/`.
     """
 
     batch_size: int = 64
     steps: int = 0
     epochs: float = 0.0
-    accumulate: int = 1
+    device_batch: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     ema: float = 0.0
     whiten: float = 0.0
@@ -210,6 +219,7 @@ class LoopRecipe:
     freeze_backbone_steps: int = 0
     log_every: int = 20
     checkpoint_every: int = 1000
+    keep: int = 0
     max_skipped_steps: int = 25
 
 
@@ -328,6 +338,8 @@ def _sections(cls: type) -> dict[str, Any]:
 def _check_keys(cls: type, values: Mapping[str, Any], name: str, prefix: str) -> None:
     sections = _sections(cls)
     for key, value in values.items():
+        if prefix + str(key) in GONE:
+            raise RecipeError(f"{name}: {prefix}{key} is gone: {GONE[prefix + str(key)]}")
         if key not in sections:
             every = [prefix + k for k in sections] if prefix else _all_keys(Recipe)
             raise RecipeError(f"{name}: {unknown_name('key', prefix + str(key), every)}")
@@ -351,6 +363,8 @@ def _check_flags(overrides: Sequence[str]) -> None:
     for word in overrides:
         if word.startswith("--"):
             key = word[2:].split("=")[0]
+            if key in GONE:
+                raise RecipeError(f"--{key} is gone: {GONE[key]}")
             base = next((k for k in keys if key == k or key.startswith(k + ".")), None)
             if base is None:
                 raise RecipeError(unknown_name("option", key, keys))
@@ -363,13 +377,15 @@ def _check_values(recipe: Recipe, name: str) -> None:
         ("loop.batch_size must be at least 2 (batch norm)", loop.batch_size < 2),
         ("loop.steps and loop.epochs must not be negative", loop.steps < 0 or loop.epochs < 0),
         ("one of loop.steps and loop.epochs must be set", loop.steps == 0 and loop.epochs == 0),
-        ("loop.accumulate must be at least 1", loop.accumulate < 1),
+        ("loop.device_batch must be 0 (all at once) or at least 2", loop.device_batch < 0 or loop.device_batch == 1),
         ("loop.ema must lie in [0, 1)", not 0 <= loop.ema < 1),
         (
             "loop.shard_backbone goes with fp32 or bf16 and without loop.ema",
             loop.shard_backbone and bool(loop.ema or loop.precision == "fp16"),
         ),
         ("loop.whiten must not be negative", loop.whiten < 0),
+        ("loop.keep must not be negative", loop.keep < 0),
+        ("loop.checkpoint_every and loop.log_every must be at least 1", min(loop.checkpoint_every, loop.log_every) < 1),
         ("loop.whiten goes without loop.shard_backbone", bool(loop.whiten) and loop.shard_backbone),
         ("optimizer.lr must be positive", not optimizer.lr > 0),
         ("optimizer.weight_decay must not be negative", optimizer.weight_decay < 0),

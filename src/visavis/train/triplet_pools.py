@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, distributed, nn
 
 from visavis.distributed.gather import gather_rows, world_size
-from visavis.errors import RecipeError
 from visavis.losses.triplets.distances import unit_rows
 from visavis.losses.triplets.loss import TripletObjective
 from visavis.losses.triplets.pools import TripletBatch, cut, mine_pool
@@ -48,7 +47,7 @@ class Pool(ABC):
         network: what embeds, in evaluation mode for as long.
         normalise: from pixels to its input.
         train_mode: puts the network back in training mode.
-        pictures: most pictures of a batch, loop.batch_size.
+        pictures: most pictures of a batch.
         batches: batches a semi-online pool holds.
     """
 
@@ -100,15 +99,14 @@ class Pool(ABC):
         return {"number": self.number, "used": self.used, "triplets": everyone.cpu(), "counts": counts.cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave; another number of processes begins the next pool instead."""
         self.number, self.used = state["number"], state["used"]
-        if len(state["counts"]) != world_size():
-            raise RecipeError(
-                f"the run's triplet pool was mined by {len(state['counts'])} processes, this is {world_size()}: "
-                "resume with as many"
-            )
-        own = state["triplets"].split(state["counts"].tolist())[self.loader.sampler.rank]
-        self.triplets = Triplets(*own.T.contiguous().numpy())
+        counts, triplets = (_tensor(state[key]) for key in ("counts", "triplets"))
+        if len(counts) != world_size():
+            log.info("the rest of triplet pool %d, mined by %d processes, is left out by %d",
+                     self.number, len(counts), world_size())  # fmt: skip
+            return
+        self.triplets = Triplets(*triplets.split(counts.tolist())[self.loader.sampler.rank].T.contiguous().numpy())
         if self.number >= 0:
             self._cut()
 
@@ -234,8 +232,10 @@ def open_pool(
     network: nn.Module,
     normalise: Normaliser,
     train_mode: Callable[[], object],
+    *,
+    pictures: int,
 ) -> Pool | None:
-    """The pool a recipe's triplet loss mines; None where batches are mined as they come, or not at all."""
+    """The pool a recipe's triplet loss mines, served in batches of at most `pictures`; None where none is mined."""
     wanted = recipe.triplet
     if not wanted.weight or wanted.pool == "online":
         return None
@@ -245,7 +245,7 @@ def open_pool(
         network,
         normalise,
         train_mode=train_mode,
-        pictures=recipe.loop.batch_size,
+        pictures=pictures,
         batches=wanted.pool_batches,
     )
 
@@ -263,6 +263,10 @@ def write_strips(run: Path, objective: Any, batch: Batch, *, limit: int = 12) ->
         shown = strips(batch.pixels.numpy(), chosen, limit=limit)
         write(run / STRIPS, sheet(shown))
         np.savez_compressed(run / STRIPS_ARRAY, strips=shown)
+
+
+def _tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else value.whole()
 
 
 def _empty() -> Triplets:

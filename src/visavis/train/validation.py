@@ -10,6 +10,7 @@ from visavis.data.pair_lists.base import check_pairs
 from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError
+from visavis.evaluate.embedding import check_finite
 from visavis.metrics.verification import VerificationMetrics, verify_pairs
 from visavis.train.dataset import Advance, beside
 from visavis.train.recipe import Recipe
@@ -27,8 +28,14 @@ class ValidationSet:
         self.pairs, self.crops = held_out, crops
 
     def __call__(self, embedder: Embedder) -> VerificationMetrics:
-        """Embed every picture once and verify the pairs."""
-        return verify_pairs(embedder.embed(self.crops), self.pairs)
+        """Embed every picture once and verify the pairs.
+
+        Raises:
+            ProtocolError: embeddings that are not finite, which no figure may be made of.
+        """
+        embeddings = embedder.embed(self.crops)
+        check_finite(embeddings, self.pairs.images)
+        return verify_pairs(embeddings, self.pairs)
 
     @property
     def images(self) -> Mapping[str, ByteArray]:

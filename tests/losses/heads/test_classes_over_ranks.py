@@ -7,7 +7,13 @@ from torch import nn
 
 from visavis.losses.heads import HEADS, build_head
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
-from visavis.losses.partial_fc.sharded_checkpoint import full_state, load_full_state
+from visavis.losses.partial_fc.sharded_checkpoint import (
+    join_rows,
+    load_module_state,
+    load_optimizer_state,
+    module_state,
+    optimizer_state,
+)
 from visavis.losses.partial_fc.sparse_sgd import SparseSGD
 
 C, D, B = 37, 8, 12  # 37 classes: 18 and 19 on two ranks, 12, 12 and 13 on three
@@ -65,6 +71,16 @@ def steps(modules, optimizer, first, last, rank, size, wrapped=None):
     return losses
 
 
+def own_part(modules, optimizer):
+    return {"module": module_state(modules), "optimizer": optimizer_state(optimizer, modules)}
+
+
+def joined(folder, run, size, what):
+    """The losses, and the state that the parts of all ranks make."""
+    parts = [torch.load(folder / f"{run}.{size}.{rank}.{what}", weights_only=False) for rank in range(size)]
+    return parts[0][0], join_rows([state for _, state in parts])
+
+
 def work(rank, size, folder):
     """Train every run for 5 steps, saving after 2; then resume what two processes saved."""
     torch.set_num_threads(1)
@@ -74,22 +90,16 @@ def work(rank, size, folder):
         modules, optimizer = build(run)
         wrapped = nn.parallel.DistributedDataParallel(modules["network"]) if size > 1 and run == "arcface" else None
         losses = steps(modules, optimizer, 0, SAVED, rank, size, wrapped)
-        state = full_state(modules, optimizer)
-        assert (state is None) == (rank > 0)
-        if rank == 0:
-            torch.save(state, f"{folder}/{run}.{size}.saved")
+        torch.save(own_part(modules, optimizer), f"{folder}/{run}.{size}.{rank}.saved")
         losses += steps(modules, optimizer, SAVED, STEPS, rank, size, wrapped)
-        state = full_state(modules, optimizer)
-        if rank == 0:
-            torch.save((losses, state), f"{folder}/{run}.{size}.end")
+        torch.save((losses, own_part(modules, optimizer)), f"{folder}/{run}.{size}.{rank}.end")
         if size != 2 and run in RESUMED:
             modules, optimizer = build(run)
-            saved = torch.load(f"{folder}/{run}.2.saved", weights_only=True)
-            load_full_state(modules, optimizer, saved)
+            saved = join_rows([torch.load(f"{folder}/{run}.2.{r}.saved", weights_only=False) for r in (1, 0)])
+            load_module_state(modules, saved["module"])
+            load_optimizer_state(optimizer, modules, saved["optimizer"])
             losses = steps(modules, optimizer, SAVED, STEPS, rank, size)
-            state = full_state(modules, optimizer)
-            if rank == 0:
-                torch.save((losses, state), f"{folder}/{run}.{size}.resumed")
+            torch.save((losses, own_part(modules, optimizer)), f"{folder}/{run}.{size}.{rank}.resumed")
     if size > 1:
         dist.destroy_process_group()
 
@@ -112,13 +122,12 @@ def test_two_and_three_processes_equal_one_and_checkpoints_fit_all(tmp_path):
     work(0, 1, str(tmp_path))
     mp.start_processes(work, (3, str(tmp_path)), nprocs=3, start_method="fork")
     for run in RUNS:
-        alone = torch.load(tmp_path / f"{run}.1.end", weights_only=True)
+        alone = joined(tmp_path, run, 1, "end")
         rows = alone[1]["module"]["head.weight"]
         assert len(rows) == C * (3 if "subcentre" in RUNS[run][0] else 1)
-        for other in ("2.end", "3.end"):
-            found = torch.load(tmp_path / f"{run}.{other}", weights_only=True)
-            assert largest_difference(alone, found) < 1e-10, (run, other)
+        for size in (2, 3):
+            assert largest_difference(alone, joined(tmp_path, run, size, "end")) < 1e-10, (run, size)
         for size in (1, 3) if run in RESUMED else ():  # saved on 2, resumed on 1 and on 3
-            losses, state = torch.load(tmp_path / f"{run}.{size}.resumed", weights_only=True)
+            losses, state = joined(tmp_path, run, size, "resumed")
             assert largest_difference(alone[0][SAVED:], losses) < 1e-10, (run, size)
             assert largest_difference(alone[1], state) < 1e-10, (run, size)

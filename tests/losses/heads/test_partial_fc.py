@@ -9,7 +9,12 @@ from visavis.losses.heads import build_head
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
 from visavis.losses.partial_fc.regularizers import quality_weights
 from visavis.losses.partial_fc.sampling import draw_classes, keep_positives, step_generator
-from visavis.losses.partial_fc.sharded_checkpoint import full_state, load_full_state
+from visavis.losses.partial_fc.sharded_checkpoint import (
+    load_module_state,
+    load_optimizer_state,
+    module_state,
+    optimizer_state,
+)
 from visavis.losses.partial_fc.sparse_sgd import SparseSGD
 
 
@@ -162,12 +167,19 @@ def test_quality_weights_have_mean_one_and_follow_the_norm():
 
 def test_a_checkpoint_of_other_classes_is_refused():
     module = sampled(1.0, sparse=False)
-    state = full_state(module, SparseSGD(module.parameters(), lr=0.1))
+    optimizer = SparseSGD(module.parameters(), lr=0.1, momentum=0.9)
+    module.weight.grad = torch.ones_like(module.weight)
+    optimizer.step()
+    state, entries = module_state(module), optimizer_state(optimizer, module)
     other = sampled(1.0, sparse=False, classes=40)
-    with pytest.raises(ModelFormatError, match=r"expected 40 rows \(40 classes\), got 50"):
-        load_full_state(other, SparseSGD(other.parameters(), lr=0.1), state)
+    with pytest.raises(ModelFormatError, match=r"weight has shape \(40, \d+\), got \(50, \d+\)"):
+        load_module_state(other, state)
+    with pytest.raises(ModelFormatError, match=r"'momentum_buffer' of weight has shape \(40, \d+\), got \(50, \d+\)"):
+        load_optimizer_state(SparseSGD(other.parameters(), lr=0.1), other, entries)
+    with pytest.raises(ModelFormatError, match=r"knows a parameter 'gone'"):
+        load_optimizer_state(optimizer, module, {"gone": entries["weight"]})
     with pytest.raises(ModelFormatError, match="does not fit"):
-        load_full_state(sampled(1.0, sparse=False, centre_loss=0.1), None, state)
+        load_module_state(sampled(1.0, sparse=False, centre_loss=0.1), state)
 
 
 @pytest.mark.parametrize(

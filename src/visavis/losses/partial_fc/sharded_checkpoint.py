@@ -1,121 +1,191 @@
-"""Checkpoints that do not know how many ranks wrote them: class rows and their optimiser state, put together again."""
+"""State that does not know how many ranks hold it: tensors split over ranks say which rows of the whole they are."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from visavis.distributed.collectives import RankGroup
 from visavis.errors import ModelFormatError
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
 
 
-def full_state(module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any] | None:
-    """State of a module and its optimiser with every class row of every rank: what one process would have saved.
+@dataclass(frozen=True)
+class Rows:
+    """The rows `start`, `start` + 1, ... of a tensor of `total` rows: what one rank has of it."""
 
-    All ranks must call it. The first rank gets {"module": …, "optimizer": …} (the second key if there is an
-    optimiser), the others None. Other parameters are taken as they are on the first rank.
+    tensor: Tensor
+    start: int
+    total: int
+
+
+class Stored(Protocol):
+    """A whole tensor somewhere (a file), read as far as it is asked for."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Its shape."""
+        ...
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Its rows `start` to `stop`."""
+        ...
+
+    def whole(self) -> Tensor:
+        """All of it."""
+        ...
+
+
+Value = Tensor | Rows
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+def module_state(module: nn.Module) -> dict[str, Value]:
+    """A module's state dict; class rows and weights split over ranks (FSDP2) are this rank's `Rows`.
+
+    Nothing is sent: every rank has its own part, and those of all ranks together are the state one process would have.
     """
-    heads = _split_tensors(module)
-    state: dict[str, Any] = {"module": dict(module.state_dict())}
-    for name, (head, unit) in heads.items():
-        state["module"][name] = _collect(state["module"][name], head, unit)
-    if optimizer is not None:
-        packed = optimizer.state_dict()
-        packed["state"] = {index: dict(values) for index, values in packed["state"].items()}
-        for index, parameter, head, unit in _split_parameters(module, optimizer):
-            for key, value in packed["state"].get(index, {}).items():
-                if _by_row(value, parameter):
-                    packed["state"][index][key] = _collect(value, head, unit)
-        state["optimizer"] = packed
-    writes = all(head.ranks.rank == 0 for head, _ in heads.values()) if heads else RankGroup().rank == 0
-    return state if writes else None
+    split = _split_tensors(module)
+    return {name: _value(value, split.get(name)) for name, value in module.state_dict().items()}
 
 
-def load_full_state(module: nn.Module, optimizer: torch.optim.Optimizer | None, state: dict[str, Any]) -> None:
-    """Take this rank's rows of what `full_state` gave on any number of ranks.
+def load_module_state(module: nn.Module, state: Mapping[str, Tensor | Stored]) -> None:
+    """Take this rank's part of whole tensors that any number of ranks has left.
 
     Raises:
-        ModelFormatError: the state belongs to another number of classes, dimension or set of parameters.
+        ModelFormatError: names or shapes differ.
     """
-    values = dict(state["module"])
-    for name, (head, unit) in _split_tensors(module).items():
-        if name in values:
-            values[name] = _own(values[name], head, unit, name)
+    own, split = module.state_dict(), _split_tensors(module)
+    if own.keys() != state.keys():
+        strange = ", ".join(sorted(own.keys() ^ state.keys())[:5])
+        raise ModelFormatError(f"the checkpoint does not fit this model: it has not the same {strange}")
+    with torch.no_grad():
+        for name, value in own.items():
+            mine = value.to_local() if isinstance(value, DTensor) else value
+            mine.copy_(_part(name, state[name], mine, split.get(name)))
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, dict[str, Any]]:
+    """What an optimizer keeps of each parameter, by its name in `module`; of split ones this rank's rows."""
+    packed, split = optimizer.state_dict()["state"], _split_tensors(module)
+    return {
+        name: {key: _value(value, split.get(name), like=parameter) for key, value in packed[index].items()}
+        for index, (name, parameter) in enumerate(_named(optimizer, module))
+        if index in packed
+    }
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, module: nn.Module, state: Entries | Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Take this rank's part of what any number of ranks has left; rates and decays stay the optimizer's own.
+
+    Entries may be named by the parameter's place in the optimizer, as torch does, instead of its name.
+
+    Raises:
+        ModelFormatError: a parameter that is not here, or another shape.
+    """
+    split, named = _split_tensors(module), _named(optimizer, module)
+    places = {name: index for index, (name, _) in enumerate(named)} | {i: i for i in range(len(named))}
+    packed: dict[int, dict[str, Any]] = {}
+    for key, entries in state.items():
+        if key not in places:
+            raise ModelFormatError(f"the checkpoint does not fit this model: its optimizer knows a parameter {key!r}")
+        name, parameter = named[places[key]]
+        packed[places[key]] = {
+            what: _entry(f"optimizer state {what!r} of {name}", value, parameter, split.get(name))
+            for what, value in entries.items()
+        }
     try:
-        module.load_state_dict(values)
-        if optimizer is not None:
-            packed = dict(state["optimizer"])
-            packed["state"] = {index: dict(entries) for index, entries in packed["state"].items()}
-            for index, parameter, head, unit in _split_parameters(module, optimizer):
-                for key, value in packed["state"].get(index, {}).items():
-                    if isinstance(value, Tensor) and value.ndim == parameter.ndim and value.ndim:
-                        packed["state"][index][key] = _own(value, head, unit, f"optimiser state {key!r}")
-            optimizer.load_state_dict(packed)
+        optimizer.load_state_dict({"state": packed, "param_groups": optimizer.state_dict()["param_groups"]})
     except (RuntimeError, ValueError, KeyError) as error:
-        raise ModelFormatError(f"the checkpoint does not fit this model: {error}") from error
+        raise ModelFormatError(f"the checkpoint does not fit this optimizer: {error}") from error
 
 
-def _split_tensors(module: nn.Module) -> dict[str, tuple[MarginSoftmax, int]]:
-    """Names in the state dict of tensors split over ranks, with their head and their rows per class."""
-    found: dict[str, tuple[MarginSoftmax, int]] = {}
+def join_rows(parts: Sequence[Any]) -> Any:
+    """One state from those of all ranks, in any order: rows are put together, the rest is the first rank's."""
+    first = parts[0]
+    if isinstance(first, Rows):
+        whole = first.tensor.new_empty((first.total, *first.tensor.shape[1:]))
+        for part in parts:
+            whole[part.start : part.start + len(part.tensor)] = part.tensor
+        return whole
+    if isinstance(first, Mapping):
+        return {key: join_rows([part[key] for part in parts]) for key in first}
+    return first
+
+
+def _split_tensors(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """First row and number of rows in all, of tensors in the state dict that are split over ranks."""
+    found: dict[str, tuple[int, int]] = {}
     for prefix, head in module.named_modules():
-        if isinstance(head, MarginSoftmax):
+        if isinstance(head, MarginSoftmax) and head.ranks.size > 1:
             dot = prefix + "." if prefix else ""
-            found[dot + "weight"] = (head, head.sub_centres)
-            if head.bias is not None:
-                found[dot + "bias"] = (head, head.sub_centres)
-            if head.centres is not None:
-                found[dot + "centres.means"] = (head, 1)
-    return found
+            names = {"weight": head.sub_centres, "bias": head.sub_centres, "centres.means": 1}
+            if head.bias is None:
+                del names["bias"]
+            if head.centres is None:
+                del names["centres.means"]
+            found |= {dot + name: (head.start * unit, head.num_classes * unit) for name, unit in names.items()}
+    return found | {name: _bounds(value) for name, value in module.state_dict().items() if isinstance(value, DTensor)}
 
 
-def _split_parameters(
-    module: nn.Module, optimizer: torch.optim.Optimizer
-) -> list[tuple[int, Tensor, MarginSoftmax, int]]:
-    """The same for an optimiser: index in its state dict, parameter, head, rows per class."""
-    named = dict(module.named_parameters())
-    heads = {id(named[name]): where for name, where in _split_tensors(module).items() if name in named}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return [(i, p, *heads[id(p)]) for i, p in enumerate(parameters) if id(p) in heads]
+def _bounds(value: DTensor) -> tuple[int, int]:
+    """FSDP2 cuts rows as torch.chunk does: equal parts, rounded up, the last ones shorter."""
+    each = -(-value.shape[0] // value.device_mesh.size())
+    return min(value.shape[0], dist.get_rank() * each), value.shape[0]
 
 
-def _by_row(value: Any, parameter: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0 and value.shape[:1] == parameter.shape[:1]
+def _named(optimizer: torch.optim.Optimizer, module: nn.Module) -> list[tuple[str, Tensor]]:
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return [(names[id(p)], p) for group in optimizer.param_groups for p in group["params"]]
 
 
-def _bounds(head: MarginSoftmax, unit: int) -> list[int]:
-    return [head.num_classes * rank // head.ranks.size * unit for rank in range(head.ranks.size + 1)]
-
-
-def _collect(value: Tensor, head: MarginSoftmax, unit: int) -> Tensor:
-    """The rows of all ranks on the first one; elsewhere the rows that were sent."""
-    ranks = head.ranks
-    if ranks.size == 1:
+def _value(value: Any, split: tuple[int, int] | None, like: Tensor | None = None) -> Any:
+    """A value as a checkpoint takes it; an optimizer's is split where it is `like` its split parameter."""
+    if isinstance(value, DTensor):
+        return Rows(value.to_local().detach(), *_bounds(value))
+    if not isinstance(value, Tensor):
         return value
-    group = ranks.group
-
-    def peer(rank: int) -> int:
-        return dist.get_global_rank(group, rank) if group else rank
-
-    if ranks.rank:
-        dist.send(value.contiguous(), peer(0), group=group)
-        return value
-    bounds = _bounds(head, unit)
-    whole = torch.empty(bounds[-1], *value.shape[1:], dtype=value.dtype, device=value.device)
-    whole[: bounds[1]] = value
-    for rank in range(1, ranks.size):
-        part = whole[bounds[rank] : bounds[rank + 1]]
-        dist.recv(part, peer(rank), group=group)
-    return whole
+    if split is None or (like is not None and value.shape != like.shape):
+        return value.detach()
+    return Rows(value.detach(), *split)
 
 
-def _own(value: Tensor, head: MarginSoftmax, unit: int, name: str) -> Tensor:
-    if len(value) != head.num_classes * unit:
+def _part(name: str, value: Tensor | Stored, mine: Tensor, split: tuple[int, int] | None) -> Tensor:
+    """Of a whole `value`, what belongs into `mine`."""
+    expected = tuple(mine.shape) if split is None else (split[1], *mine.shape[1:])
+    if tuple(value.shape) != expected:
         raise ModelFormatError(
-            f"{name}: expected {head.num_classes * unit} rows ({head.num_classes} classes), got {len(value)}"
+            f"the checkpoint does not fit this model: {name} has shape {expected}, got {tuple(value.shape)}"
         )
-    return value[head.start * unit : head.stop * unit]
+    if split is None:
+        return value if isinstance(value, Tensor) else value.whole()
+    start, stop = split[0], split[0] + len(mine)
+    return value[start:stop] if isinstance(value, Tensor) else value.rows(start, stop)
+
+
+def _entry(name: str, value: Any, parameter: Tensor, split: tuple[int, int] | None) -> Any:
+    """An optimizer's value of whole tensors, as this rank's parameter needs it."""
+    if not hasattr(value, "shape"):
+        return value
+    whole = (split[1], *parameter.shape[1:]) if split else tuple(parameter.shape)
+    if len(value.shape) == 0 or tuple(value.shape) != whole:
+        if len(value.shape) == parameter.ndim and parameter.ndim:
+            raise ModelFormatError(
+                f"the checkpoint does not fit this model: {name} has shape {whole}, got {tuple(value.shape)}"
+            )
+        return value.clone() if isinstance(value, Tensor) else value.whole()
+    mine = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+    local = torch.empty_like(mine.detach())  # in the parameter's memory format, which fused kernels take for granted
+    local.copy_(_part(name, value, mine, split))
+    if not isinstance(parameter, DTensor):
+        return local
+    return DTensor.from_local(
+        local, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+    )

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
 from visavis.models.torch import TorchEmbedder
 from visavis.train.dataset import Advance, ImageDataset
 from visavis.train.finetune.lora import adaptable, add_adapters, merged
-from visavis.train.fsdp import load_whole_state, shard_weights, whole_state
+from visavis.train.fsdp import shard_weights, whole_weights
 from visavis.train.layers import children, layers
 from visavis.train.recipe import FinetuneRecipe
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
@@ -77,19 +76,8 @@ class FineTuning:
         """The network as it is saved: adapters merged, split weights gathered (all ranks must call), blended."""
         if self._blank is None:
             return self._blended(merged(self.network))
-        self._blank.load_state_dict(self.weights())
+        self._blank.load_state_dict(whole_weights(self.network))
         return self._blended(self._blank)
-
-    def weights(self) -> dict[str, Any]:
-        """The state dict a checkpoint keeps; of split weights the whole, for which all ranks must call."""
-        return self.network.state_dict() if self._blank is None else whole_state(self.network)["network"]
-
-    def load(self, weights: dict[str, Any]) -> None:
-        """Take back what `weights` gave, on any number of ranks."""
-        if self._blank is None:
-            self.network.load_state_dict(weights)
-        else:
-            load_whole_state(self.network, {"network": weights})
 
     def shard(self, world: World) -> None:
         """Split the weights over the ranks (FSDP2); nothing for one process. Build the optimiser afterwards.

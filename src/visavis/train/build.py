@@ -1,0 +1,236 @@
+"""From a recipe to what a run needs: network, images, objective, optimizer, schedule, and the state they train in."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from visavis import __version__
+from visavis.backbones import build_backbone
+from visavis.data.samplers import PxK, Sampler, Shuffled
+from visavis.distributed import launch as distributed
+from visavis.distributed.launch import World
+from visavis.errors import RecipeError, unknown_name
+from visavis.losses.heads import HEADS, build_head
+from visavis.models.card import LicenseTerms, ModelCard
+from visavis.models.torch import load_model
+from visavis.train.batch import BatchPlan, plan_batch
+from visavis.train.dataset import ImageDataset, open_dataset
+from visavis.train.finetune.distillation import Teacher, open_teacher
+from visavis.train.finetune.finetuning import FineTuning, imprint
+from visavis.train.finetune.whitening import check_can_whiten, whiten
+from visavis.train.loader import Batch, Loader, Normaliser
+from visavis.train.lr_curves import Factor
+from visavis.train.objective import Objective, check_objective
+from visavis.train.optimizers import OPTIMIZERS, ExponentialMovingAverage, build_optimizer
+from visavis.train.recipe import Recipe
+from visavis.train.run_logger import Observer
+from visavis.train.schedule import build_schedule
+from visavis.train.state import TrainState
+from visavis.train.triplet_pools import open_pool
+from visavis.train.validation import ValidationSet, open_validation_set
+from visavis.vision.preprocessing import PreprocessSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Training:
+    """What a run needs and does not change: everything but its `TrainState`.
+
+    `forward` is the network as it is called (compiled, its gradients averaged over ranks), `schedule` the factor on the
+    learning rate at a step, `total` the steps of the whole run.
+    """
+
+    recipe: Recipe
+    world: World
+    plan: BatchPlan
+    pictures: ImageDataset
+    loader: Loader
+    normalise: Normaliser
+    tuning: FineTuning
+    forward: nn.Module
+    schedule: Factor
+    total: int
+    per_epoch: int
+    learning_rate: float
+    spec: PreprocessSpec
+    card: ModelCard
+    judge: ValidationSet | None
+    observer: Observer
+    _whitened: nn.Module | None = None
+
+    def batches(self, state: TrainState) -> Iterator[Batch]:
+        """The parts of this rank's batches, from where the state is."""
+        return (state.pool or self.loader).batches(state.step * self.plan.accumulate)
+
+    def model(self, state: TrainState) -> nn.Module:
+        """The network as it is judged and saved; whitened, if at all, when the run is over. All ranks must call it."""
+        if state.step < self.total or not self.recipe.loop.whiten:
+            return self.tuning.plain()
+        if self._whitened is None:
+            self._whitened = whiten(
+                self.tuning.plain(), self.spec, self.pictures, self.recipe.augment, ridge=self.recipe.loop.whiten,
+                seed=self.recipe.seed, device=self.world.device, advance=self.observer.preparing,
+            )  # fmt: skip
+        return self._whitened
+
+
+def check_recipe(recipe: Recipe, devices: int) -> None:
+    """Find what is wrong with a recipe by itself, before a folder is made or an image opened.
+
+    Raises:
+        RecipeError: a batch that cannot be shared, an unknown schedule, optimizer, head or miner, or a wrong argument.
+    """
+    plan_batch(recipe, devices)
+    build_schedule(recipe.schedule, total=1000, per_epoch=10)
+    if recipe.optimizer.name not in OPTIMIZERS:
+        raise RecipeError(unknown_name("optimizer", recipe.optimizer.name, OPTIMIZERS))
+    if recipe.head.name != "none":
+        if recipe.head.name not in HEADS:
+            raise RecipeError(unknown_name("head", recipe.head.name, [*HEADS, "none"]))
+        build_head(recipe.head.name, **recipe.head.args)
+    check_objective(recipe)
+
+
+def build_training(
+    recipe: Recipe, world: World, observer: Observer, *, resumes: bool = False
+) -> tuple[Training, TrainState]:
+    """Open the images, build what is trained and how; a run that `resumes` spares what its checkpoint brings anyway.
+
+    Raises:
+        RecipeError: an impossible setting. DataError: unusable images.
+    """
+    loop, device = recipe.loop, world.device
+    plan = plan_batch(recipe, world.size)
+    network, spec, card = build_network(recipe)
+    check_network(network, spec, card.embedding_dim, name=card.backbone)
+    if loop.whiten:
+        check_can_whiten(network, spec, card.embedding_dim)
+    pictures, about = open_dataset(recipe.data, spec, advance=observer.preparing)
+    judge = open_validation_set(recipe, spec, advance=observer.preparing)
+    teacher = open_teacher(recipe.distill, pictures.size, device)
+    loader = _build_loader(recipe, pictures, spec, world, teacher)
+    network = network.to(device)
+    if loop.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    tuning = FineTuning(network, recipe.finetune)
+    objective = Objective(recipe, num_classes=pictures.num_classes, dim=card.embedding_dim, teacher=teacher).to(device)
+    if recipe.finetune.imprint and not resumes:
+        imprint(objective.head, network, spec, pictures, device=device, images=recipe.finetune.imprint_images,
+                advance=observer.preparing)  # fmt: skip
+    if loop.shard_backbone:
+        tuning.shard(world)
+    normalise = Normaliser(spec, device, channels_last=loop.channels_last)
+    per_epoch = max(1, loader.sampler.batches_per_epoch // plan.accumulate)
+    total = loop.steps or max(1, round(loop.epochs * per_epoch))
+    lr = recipe.optimizer.lr * (plan.batch_size / recipe.optimizer.lr_per if recipe.optimizer.lr_per else 1.0)
+    state = TrainState(
+        network, objective,
+        optimizer=build_optimizer(network, [objective], recipe.optimizer, lr=lr),
+        scaler=torch.amp.GradScaler(device.type, enabled=loop.precision == "fp16"),
+        ema=ExponentialMovingAverage(network, loop.ema) if loop.ema else None,
+        pool=open_pool(recipe, loader, objective, network, normalise, tuning.train, pictures=plan.device_batch),
+    )  # fmt: skip
+    forward = torch.compile(network) if loop.compile else network
+    training = Training(
+        recipe, world, plan, pictures, loader, normalise, tuning, judge=judge, observer=observer, spec=spec,
+        forward=distributed.wrap(forward, world),  # pyright: ignore[reportArgumentType]
+        schedule=build_schedule(recipe.schedule, total=total, per_epoch=per_epoch),
+        total=total, per_epoch=per_epoch, learning_rate=lr,
+        card=card.with_changes(training_data=recipe.training_data or describe_data(about)),
+    )  # fmt: skip
+    log.info("%d pictures of %d identities; %d steps of %d pictures (%s, %.1f epochs), learning rate %g",
+             len(pictures), pictures.num_classes, total, plan.batch_size, plan, total / per_epoch, lr)  # fmt: skip
+    return training, state
+
+
+def build_network(recipe: Recipe) -> tuple[nn.Module, PreprocessSpec, ModelCard]:
+    """The network to train, its input and a card for it; with `init` all three come from that model.
+
+    Preprocessing travels with the weights: what the recipe says of backbone and preprocess gives way to the card.
+    """
+    if recipe.init:
+        network, card = load_model(recipe.init)
+        log.info("started from %s (%s, %d-d)", recipe.init, card.backbone, card.embedding_dim)
+        card = card.with_changes(
+            name=recipe.name,
+            license=dataclasses.replace(card.license, weights=recipe.license),
+            thresholds={},
+            evaluations={},
+            exports={},
+            source=recipe.init,
+        )
+        return network, card.preprocess, card
+    spec = recipe.preprocess.spec()
+    wanted = recipe.backbone
+    network = build_backbone(wanted.name, size=spec.size, dim=wanted.dim, **wanted.args)
+    card = ModelCard(
+        name=recipe.name,
+        backbone=wanted.name,
+        backbone_args=wanted.args,
+        embedding_dim=wanted.dim,
+        preprocess=spec,
+        license=LicenseTerms(code="MIT", weights=recipe.license),
+        source=f"visavis {__version__}, recipe {recipe.name}, seed {recipe.seed}",
+    )
+    return network, spec, card
+
+
+@torch.no_grad()
+def check_network(network: nn.Module, spec: PreprocessSpec, dim: int, *, name: str) -> None:
+    """Try a network on two images of noise before anything long begins; in evaluation mode, so nothing is learnt.
+
+    Raises:
+        RecipeError: it gives no tensor of finite embeddings (2, `dim`).
+    """
+    was = network.training
+    noise = torch.rand(2, 3, *spec.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = network.eval()(noise)
+    network.train(was)
+    expected = f"backbone {name} must map (N, 3, {spec.size[0]}, {spec.size[1]}) to a tensor (N, {dim})"
+    if not isinstance(found, Tensor):
+        raise RecipeError(f"{expected}; it gives a {type(found).__name__}: return the embeddings alone")
+    if tuple(found.shape) != (2, dim):
+        raise RecipeError(f"{expected}; it gives {tuple(found.shape)} for N = 2: change it, or --backbone.dim")
+    if not found.isfinite().all():
+        raise RecipeError(f"{expected} of finite numbers; it gives NaN or infinity for noise in [-1, 1]")
+
+
+def build_sampler(recipe: Recipe, pictures: ImageDataset, *, world: World = distributed.ALONE) -> Sampler:
+    """The sampler a recipe names, for this rank's parts of the global batch."""
+    plan, data = plan_batch(recipe, world.size), recipe.data
+    if data.sampler == "shuffled":
+        return Shuffled(
+            pictures.labels, batch_size=plan.device_batch, seed=recipe.seed, rank=world.rank, world=world.size,
+            accumulate=plan.accumulate,
+        )  # fmt: skip
+    return PxK(
+        pictures.labels,
+        classes_per_batch=plan.device_batch // data.images_per_class,
+        images_per_class=data.images_per_class,
+        seed=recipe.seed,
+        rank=world.rank,
+        world=world.size,
+        accumulate=plan.accumulate,
+    )
+
+
+def describe_data(about: dict[str, object]) -> str:
+    """One line for the model card."""
+    return ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items())
+
+
+def _build_loader(
+    recipe: Recipe, pictures: ImageDataset, spec: PreprocessSpec, world: World, teacher: Teacher | None
+) -> Loader:
+    sampler = build_sampler(recipe, pictures, world=world)
+    return Loader(
+        pictures, sampler, recipe.augment, spec, seed=recipe.seed, workers=recipe.data.workers,
+        teacher_spec=teacher.spec if teacher else None,
+    )  # fmt: skip

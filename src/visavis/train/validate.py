@@ -1,0 +1,58 @@
+"""Judging a run in the middle of it: the held-out pairs, and the best model so far."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from visavis.distributed import launch as distributed
+from visavis.distributed.launch import SharedEmbedder
+from visavis.errors import ProtocolError
+from visavis.metrics.verification import VerificationMetrics
+from visavis.models.torch import TorchEmbedder
+from visavis.train.build import Training
+from visavis.train.run_logger import RunLogger
+from visavis.train.save import find_fault, say_good, write_model
+from visavis.train.state import TrainState
+
+log = logging.getLogger(__name__)
+
+
+def validate(training: Training, state: TrainState, run: Path, book: RunLogger) -> VerificationMetrics | None:
+    """Verify the held-out pairs and keep the model in `best/` if none was better; None without pairs.
+
+    A state that is not finite is neither judged nor kept. All ranks must call it: each embeds its share.
+
+    Raises:
+        ProtocolError: the run is over, and the model gives embeddings that are not finite.
+    """
+    if why := find_fault(training, state):
+        log.warning("not judged at step %d: %s; %s", state.step, why, say_good(state, run))
+        return None
+    world = training.world
+    with state.averaged():
+        distributed.broadcast_parameters(state.network, world)
+        plain = training.model(state)
+        embedder = SharedEmbedder(TorchEmbedder(plain, training.spec, device=world.device, batch_size=128), world)
+        try:
+            verification = training.judge(embedder) if training.judge else None
+        except ProtocolError as error:
+            training.tuning.train()
+            if state.step == training.total:
+                raise
+            log.warning("not judged at step %d: %s", state.step, error)
+            return None
+        is_better = verification is None or verification.accuracy > state.best
+        if verification and is_better:
+            state.best = verification.accuracy
+        if world.is_first and is_better:
+            write_model(training, state, run / "best", plain)
+    training.tuning.train()
+    if verification:
+        figures = {"accuracy": verification.accuracy, "auc": verification.auc, "eer": verification.eer}
+        record = {"step": state.step, "eval": figures}
+        book.write(record)
+        training.observer.logged(record)
+        log.info("step %d: accuracy %.4f, EER %.4f on %d pairs", state.step, verification.accuracy, verification.eer,
+                 len(verification.genuine))  # fmt: skip
+    return verification
