@@ -28,6 +28,7 @@ import httpx
 import numpy as np
 
 from visavis.deploy.recognizer import Recognizer
+from visavis.models.providers import installed_packages
 from visavis.vision.images import encode, read
 
 CLIENTS = (1, 8, 64)
@@ -177,7 +178,7 @@ def about(args: argparse.Namespace) -> dict[str, Any]:
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "versions": {
             "python": platform.python_version(),
-            **{p: version(p) for p in ("numpy", "onnxruntime", "fastapi", "uvicorn")},
+            **{p: version(p) for p in ("numpy", *installed_packages(), "fastapi", "uvicorn")},
         },
         "commit": git.stdout.strip(),
     }

@@ -6,6 +6,7 @@ import mmap
 import os
 import platform
 import re
+import shutil
 from pathlib import Path
 
 ROOT = Path("/")
@@ -58,6 +59,11 @@ def instructions() -> frozenset[str]:
     """The instruction sets the processor says it has, by Linux's names; empty elsewhere."""
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read(ROOT / "proc/cpuinfo"), re.M)
     return frozenset(flags.group(1).split()) if flags else frozenset()
+
+
+def has_nvidia_driver() -> bool:
+    """Whether an NVIDIA driver is loaded (Linux) or its tool is installed."""
+    return (ROOT / "proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
 def memory_gb() -> dict[str, float]:

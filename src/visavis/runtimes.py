@@ -6,6 +6,7 @@ Nothing else in the package imports these modules; a test reads the sources to m
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import os
 import sys
@@ -19,7 +20,12 @@ from visavis.machine import cache_home, usable_cores
 # module: the extra that brings it, "" the default install
 EXTRAS = {
     "onnxruntime": "",
+    "matplotlib": "report",
+    "jinja2": "report",
     "torch": "train",
+    "jsonargparse": "train",
+    "yaml": "train",
+    "safetensors": "train",
     "onnx": "train",
     "onnxscript": "train",
     "openvino": "openvino",
@@ -33,6 +39,7 @@ EXTRAS = {
     "huggingface_hub": "hub",
     "psycopg": "postgres",
 }
+REPORT = ("matplotlib", "jinja2")  # what a page needs
 _LOG_LEVELS = {"nncf": logging.ERROR, "faiss": logging.WARNING}  # they tell of what they try
 
 
@@ -55,6 +62,17 @@ def import_runtime(module: str) -> Any:
     if module == "onnxruntime" and sys.platform == "win32":
         loaded.disable_telemetry_events()  # Windows' own event log knows no environment variable
     return loaded
+
+
+def require(*packages: str) -> None:
+    """Refuse before long work what would end for want of a package.
+
+    Raises:
+        MissingPackageError: one is not installed; says what to type.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(f"{package} is not installed; {what_to_type(package)}")
 
 
 def what_to_type(package: str) -> str:
@@ -95,7 +113,8 @@ def onnx_session(
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = usable_cores() if threads is None else int(threads)
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
+    options.enable_cpu_mem_arena = arena
+    options.enable_mem_pattern = arena and "DmlExecutionProvider" not in (providers or ())  # DirectML takes none
     given = model if isinstance(model, bytes) else os.fspath(Path(model))
     wanted = list(providers or ["CPUExecutionProvider"])
     # A second attempt on failure would only print to the user's screen.

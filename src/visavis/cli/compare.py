@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from visavis.runtimes import REPORT, require
+
 _EPILOG = """\
   visavis compare a.json b.json                  b against a: McNemar, bootstrap over subjects
   visavis compare a.json b.json c.json --html c.html
@@ -32,6 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, test, print, write."""
+    if args.html:
+        require(*REPORT)
     from visavis.cli.evaluate import write_report
     from visavis.evaluate.compare.comparison import compare
     from visavis.evaluate.compare.saved import read_evaluation

@@ -36,6 +36,11 @@ def run(args: argparse.Namespace) -> int:
     print("runtimes")
     for name, devices in found["runtimes"].items():
         print(f"  {name:12} {devices if isinstance(devices, str) else ', '.join(devices)}")
+    runtime = found["onnxruntime"]
+    if runtime["packages"]:
+        print(f"  {'':12} exported models run on {runtime['used']}")
+    if runtime["type"]:
+        print(f"  {'':12} {runtime['type']}")
     torch = found["torch"]
     if torch.get("devices"):
         print(f"  {'torch':12} {torch['version']}: {', '.join(torch['devices'])}; {torch['threads']} threads")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis.cli.pair_options import add_pair_options, dialect_of
+from visavis.runtimes import REPORT, require
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it, print the table, write what was asked for."""
+    if args.html:
+        require(*REPORT)
     from visavis.evaluate.calibrate import check_rates
     from visavis.evaluate.presets import get_preset
     from visavis.evaluate.protocols.base import EvaluationSettings

@@ -62,13 +62,10 @@ def run(args: argparse.Namespace) -> int:
     import socket
     from pathlib import Path
 
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        from visavis.errors import DataError
+    from visavis.runtimes import require
 
-        raise DataError(f'the service wants {error.name}; type: pip install "visavis[serve]"') from error
+    require("fastapi", "uvicorn")
+    import uvicorn
 
     from visavis.cli._gallery import index_kind, open_gallery
     from visavis.deploy.server.app import create_app

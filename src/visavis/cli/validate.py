@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavis.machine import usable_cores
+from visavis.runtimes import require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     from visavis.data.sources import open_source, read_identities
     from visavis.data.validate.validation import validate
 
+    if args.html:
+        require("matplotlib")
     source = open_source(args.source, skip_damaged=args.skip_damaged)
     if args.only:
         source = source.only(read_identities(args.only))

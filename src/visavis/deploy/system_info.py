@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis.machine import instructions, machine_cores, memory_gb, processor, usable_cores
+from visavis.models.providers import PROVIDERS, advice, installed_packages
 from visavis.runtimes import import_runtime
 
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
@@ -47,7 +48,8 @@ def inspect(folder: str | os.PathLike[str] = ".", *, torch_seconds: float = 20.0
         "memory_gb": memory_gb(),
         "disk_free_gb": round(shutil.disk_usage(folder).free / 1e9, 1),
         "extras": _extras(),
-        "runtimes": _runtimes(),
+        "runtimes": (runtimes := _runtimes()),
+        "onnxruntime": _onnxruntime(runtimes.get("onnxruntime", [])),
         "detector": _detector(),
         "torch": _torch(torch_seconds),
     }
@@ -75,6 +77,8 @@ def _extras() -> dict[str, Any]:
     answer = {}
     for extra, packages in wanted.items():
         versions = {package: _version(package) for package in packages}
+        if versions.get("onnxruntime", "") is None:  # another package brings it under the same import name
+            versions = {**versions, "onnxruntime": next(iter(installed_packages().values()), None)}
         missing = [package for package, version in versions.items() if version is None]
         name = "visavis" if extra == "default" else f"visavis[{extra}]"
         answer[extra] = {"packages": versions, "missing": missing, "type": f'pip install "{name}"' if missing else None}
@@ -96,6 +100,13 @@ def _runtimes() -> dict[str, Any]:
 
         answer["faiss"] = faiss.get_compile_options().split()
     return answer
+
+
+def _onnxruntime(providers: list[str]) -> dict[str, Any]:
+    """The package that brings ONNX Runtime, the accelerator models run on, and what to type for a better one."""
+    packages = installed_packages()
+    used = next((said for name, said in PROVIDERS.items() if name in providers), "CPU")
+    return {"packages": packages, "used": used, "type": advice(packages, providers)}
 
 
 def _detector() -> dict[str, Any]:

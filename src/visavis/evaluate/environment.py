@@ -13,8 +13,9 @@ from typing import Any
 
 import visavis
 from visavis.machine import processor, usable_cores
+from visavis.models.providers import PACKAGES
 
-_LIBRARIES = ("numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch")
+_LIBRARIES = ("numpy", "opencv-python-headless", *PACKAGES, "openvino", "torch")
 
 
 def environment() -> dict[str, Any]:

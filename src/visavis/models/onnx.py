@@ -15,7 +15,7 @@ from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_nam
 from visavis.files import digest_of
 from visavis.models.card import CARD, ONNX, WEIGHTS, ModelCard, find_model, read_card
 from visavis.models.onnx_errors import unknown_operator
-from visavis.runtimes import import_runtime, onnx_session
+from visavis.models.providers import accelerated_session
 from visavis.types import ByteArray, Embedder
 from visavis.vision.preprocessing import Flip, PreprocessSpec, fit_crops
 
@@ -304,15 +304,13 @@ class OnnxEmbedder(GraphEmbedder):
 
 
 def open_session(path: Path, *, threads: int | None = None) -> Any:
-    """An ONNX Runtime session on the CPU, or on CUDA where its provider is there.
+    """An ONNX Runtime session on the best accelerator that starts, else on the CPU; see `models/providers.py`.
 
     Raises:
         ModelFormatError: no such file, damaged, or with operators the runtime does not know.
     """
-    available = import_runtime("onnxruntime").get_available_providers()
-    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
     try:
-        return onnx_session(path, threads=threads, providers=providers)
+        return accelerated_session(path, threads=threads)
     except Exception as error:  # see above
         reason = unknown_operator(path, str(error))
         reason = reason or f"ONNX Runtime cannot load it, damaged or not an ONNX model: {first_line(error)}"

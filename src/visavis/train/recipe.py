@@ -15,6 +15,7 @@ import yaml
 from visavis.data.augment.augmentation import Augmentation
 from visavis.data.pair_lists.dialect import Dialect
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
+from visavis.runtimes import import_runtime
 from visavis.vision.preprocessing import PreprocessSpec
 
 RECIPES = "visavis.recipes"
@@ -313,8 +314,7 @@ def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "rec
         raise RecipeError(f"{name}: expected sections like 'optimizer:', got {type(values).__name__}")
     _check_keys(Recipe, values, name, "")
     _check_flags(overrides)
-    import jsonargparse
-
+    jsonargparse = import_runtime("jsonargparse")
     parser = jsonargparse.ArgumentParser(exit_on_error=False, default_env=False)
     parser.add_class_arguments(Recipe, fail_untyped=True)
     try:

@@ -9,6 +9,7 @@ from itertools import groupby
 from visavis.evaluate.report.figures import PicturePair, Plot
 from visavis.evaluate.report.plots import to_svg
 from visavis.evaluate.report.tables import Table
+from visavis.runtimes import import_runtime
 
 _TRAINING = "training: "  # plots of this name prefix stand in a section of their own
 
@@ -25,14 +26,15 @@ def render(
     pictures_title: str = "Most confident mistakes",
 ) -> str:
     """Fill the template; every text is escaped, only the SVG of our own plots is not."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("visavis.evaluate.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    jinja2, markup = import_runtime("jinja2"), import_runtime("markupsafe").Markup
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("visavis.evaluate.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     drawn = [
-        (p.name.startswith(_TRAINING), {"title": p.title, "note": p.note, "svg": Markup(to_svg(p))}) for p in plots
+        (p.name.startswith(_TRAINING), {"title": p.title, "note": p.note, "svg": markup(to_svg(p))}) for p in plots
     ]
     sections = [("Figures", [d for t, d in drawn if not t]), ("Training", [d for t, d in drawn if t])]
     grouped = [
