@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from visavis.errors import ProtocolError, VisavisError
 from visavis.evaluate.cache import EmbeddingCache
+from visavis.metrics.similarity import unit_rows
 from visavis.types import ByteArray, Embedder
 
 Images = Mapping[str, ByteArray] | Callable[[str], ByteArray]
@@ -172,9 +173,8 @@ class _Run:
         if self.norms is None:
             return np.asarray(self.embedder.embed(crops))
         features, view_norms = getattr(self.embedder, "measure")(crops)  # noqa: B009 (not part of the contract)
-        lengths = np.linalg.norm(features, axis=1)
-        self.norms[rows] = np.stack([lengths, view_norms], axis=1)
-        return features / np.maximum(lengths, 1e-12)[:, None]
+        self.norms[rows] = np.stack([np.linalg.norm(features, axis=1), view_norms], axis=1)
+        return unit_rows(features)
 
     def embed(self, batch: list[tuple[int, ByteArray, bytes]]) -> None:
         """Embed pictures of one shape."""

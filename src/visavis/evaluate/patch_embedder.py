@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from visavis.data.patches import Patch
 from visavis.errors import ModelFormatError
+from visavis.metrics.similarity import unit_rows
 from visavis.types import ByteArray, Embedder
 
 
@@ -33,4 +34,4 @@ class PatchEmbedder:
     def embed(self, crops: ByteArray) -> npt.NDArray[np.float32]:
         """uint8 (N, S, S, 3) -> float32 (N, D), unit rows."""
         rows = np.concatenate([part.embed(patch.cut(crops, size)) for patch, part, size in self.parts], axis=1)
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return unit_rows(rows)

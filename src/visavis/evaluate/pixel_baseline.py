@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.evaluate.report.tables import Table, number, percent
+from visavis.metrics.similarity import unit_rows
 from visavis.types import ByteArray
 from visavis.vision.images import resize
 
@@ -24,8 +25,7 @@ class PixelEmbedder:
         small = np.stack([resize(crop, (self.side, self.side)) for crop in crops]).reshape(len(crops), -1)
         rows = small.astype(np.float32)
         rows -= rows.mean(axis=1, keepdims=True)
-        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        return rows
+        return unit_rows(rows)
 
     def measure(self, crops: ByteArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """The same rows, and that they have length 1."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from visavis.errors import DataError, ModelFormatError, RecipeError, unknown_name
 from visavis.files import digest_of
+from visavis.metrics.similarity import unit_rows
 from visavis.models.card import CARD, ONNX, WEIGHTS, ModelCard, find_model, read_card
 from visavis.models.onnx_errors import unknown_operator
 from visavis.models.providers import accelerated_session
@@ -126,12 +127,6 @@ def _load_weights(folder: Path, card: ModelCard, flip: Flip | None, batch_size: 
     network, _ = models.load_model(folder, device=device)
     spec = card.preprocess if flip is None else replace(card.preprocess, flip=flip)
     return models.TorchEmbedder(network, spec, device=device, batch_size=batch_size)
-
-
-def unit_rows(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Scale rows (N, D) to length 1; a row of length 0 stays 0."""
-    features = np.asarray(features, np.float32)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))
 
 
 def check_card(name: str, card: ModelCard, shape: list[Any], columns: Any, *, nhwc: bool, pixels: bool) -> None:

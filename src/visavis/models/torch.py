@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from visavis.backbones import build_backbone
 from visavis.errors import ModelFormatError, RecipeError
 from visavis.files import atomic_file, digest_of
+from visavis.metrics.similarity import unit_rows
 from visavis.models.card import CARD, WEIGHTS, ModelCard, find_model, read_card
 from visavis.types import ByteArray
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
@@ -144,7 +145,7 @@ class TorchEmbedder:
             DataError: crops of another type or shape.
         """
         features, _ = self.measure(crops)
-        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))
+        return unit_rows(features)
 
     def features(self, crops: ByteArray) -> npt.NDArray[np.float32]:
         """The fused features (N, D) before they are scaled to length 1; their norm tells of a picture's quality."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from visavis.metrics.similarity import unit_rows
 from visavis.types import FloatArray, IntArray
 
 _CELLS = 20_000_000  # of a similarity matrix at a time
@@ -41,16 +42,12 @@ class LabelReview:
     threshold: float
 
 
-def _unit(rows: FloatArray) -> npt.NDArray[np.float32]:
-    return (rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
-
-
 def centres(embeddings: FloatArray, labels: IntArray, classes: int) -> npt.NDArray[np.float32]:
     """The unit mean (C, D) of each class's embeddings (N, D); rows of NaN do not count, an empty class is zeros."""
     good = np.isfinite(embeddings).all(1)
     sums = np.zeros((classes, embeddings.shape[1]), np.float64)
     np.add.at(sums, labels[good], embeddings[good])
-    return _unit(sums)
+    return unit_rows(sums).astype(np.float32)
 
 
 def match_threshold(embeddings: FloatArray, labels: IntArray, *, pairs: int = 200_000, seed: int = 0) -> float:
@@ -96,7 +93,7 @@ def review_labels(embeddings: FloatArray, labels: IntArray, classes: int) -> Lab
     for start in range(0, len(index), rows):
         block = index[start : start + rows]
         own_label = labels[block]
-        rest = _unit(sums[own_label] - embeddings[block])
+        rest = unit_rows(sums[own_label] - embeddings[block]).astype(np.float32)
         own = np.einsum("nd,nd->n", embeddings[block], rest)
         similarity = embeddings[block].astype(np.float32) @ middle.T
         similarity[np.arange(len(block)), own_label] = -2

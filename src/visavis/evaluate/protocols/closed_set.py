@@ -15,6 +15,7 @@ from visavis.evaluate.protocols.loading import LoadedProtocol, ManySources, Prot
 from visavis.evaluate.report.figures import Plot, Series
 from visavis.evaluate.report.tables import Table, percent, percent_range
 from visavis.metrics.intervals import subject_interval, wilson
+from visavis.metrics.similarity import unit_rows
 from visavis.types import FloatArray, IntArray
 
 _RANKS = (1, 5, 10)
@@ -74,9 +75,8 @@ class ClosedSet(EvaluationProtocol):
             raise ProtocolError("not one enrolled picture could be embedded")
         sums = np.zeros((len(self.people), vectors.shape[1]), np.float64)
         np.add.at(sums, self.label[enrolled], vectors[enrolled])
-        length = np.linalg.norm(sums, axis=1, keepdims=True)
-        sums[length[:, 0] == 0] = np.nan
-        return (sums / np.where(length == 0, 1, length)).astype(np.float32)
+        sums[~sums.any(axis=1)] = np.nan
+        return unit_rows(sums).astype(np.float32)
 
     def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """Top-1, top-5 and top-10 with intervals over probes and over people, the mean over people, and the CMC."""

@@ -12,6 +12,7 @@ from onnx import NodeProto, helper
 from visavis.errors import ModelFormatError
 from visavis.export.gates.accuracy import PairSet, judge
 from visavis.export.onnx.graph import Array, Graph
+from visavis.metrics.similarity import unit_rows
 from visavis.runtimes import onnx_session
 from visavis.types import Embedder
 
@@ -37,10 +38,10 @@ def rank_layers(model: onnx.ModelProto, batch: Array) -> list[str]:
     names = [node.name for node in layers_of(model)]
     inputs = {node.name: node.input[0] for node in layers_of(model)}
     ranges = _ranges(model, sorted(set(inputs.values())), batch)
-    base = _unit(_run(model, batch))
+    base = unit_rows(_run(model, batch).astype(np.float64))
     damage = {}
     for name in names:
-        embedded = _unit(_run(_with_int8(model, name, ranges[inputs[name]]), batch))
+        embedded = unit_rows(_run(_with_int8(model, name, ranges[inputs[name]]), batch).astype(np.float64))
         damage[name] = float(np.mean(0.5 * ((embedded - base) ** 2).sum(1)))
     return sorted(names, key=lambda name: -damage[name])
 
@@ -51,11 +52,6 @@ def _run(model: onnx.ModelProto, batch: Array, outputs: Sequence[str] = ("embedd
     wanted = [name for name in outputs if name in known] or known[:1]
     got = session.run(wanted, {session.get_inputs()[0].name: batch})
     return got if len(outputs) > 1 else got[0]
-
-
-def _unit(feature: Array) -> Array:
-    feature = feature.astype(np.float64)
-    return feature / np.maximum(np.linalg.norm(feature, axis=1, keepdims=True), 1e-12)
 
 
 def _ranges(model: onnx.ModelProto, tensors: Sequence[str], batch: Array) -> dict[str, tuple[float, float]]:

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from visavis.data.augment.augmentation import Augmentation
 from visavis.errors import RecipeError
+from visavis.metrics.similarity import unit_rows
 from visavis.models.torch import TorchEmbedder
 from visavis.train.dataset import Advance, ImageDataset
 from visavis.types import FloatArray
@@ -85,8 +86,8 @@ def check_can_whiten(network: nn.Module, spec: PreprocessSpec, dim: int) -> None
 
 def within_class_whitening(features: FloatArray, labels: np.ndarray, *, ridge: float) -> tuple[FloatArray, FloatArray]:
     """P (D, D) and m (D,) of `whiten`, from features (N, D) and labels (N,); float64."""
-    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-    u = features / lengths * lengths.mean()
+    features = features.astype(np.float64)
+    u = unit_rows(features) * np.linalg.norm(features, axis=1).mean()
     _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
     means = np.zeros((len(counts), u.shape[1]))
     np.add.at(means, of, u)
