@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from visavis.deploy.server.batching import BatchingEmbedder
-from visavis.deploy.server.settings import ServiceSettings, check_address, tokens_from_environment
+from visavis.deploy.server.roles import tokens_from_environment
+from visavis.deploy.server.settings import ServiceSettings, check_address
 from visavis.errors import DataError
 
 TOKENS = {"w" * 24: "write", "r" * 24: "read"}

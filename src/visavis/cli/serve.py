@@ -26,6 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-upload", type=float, default=16, metavar="MB", help="of one request (16)")
     add_audit(parser)
     parser.add_argument(
+        "--token-file", metavar="FILE", help="tokens, a line each: ROLE TOKEN; read again when it changes"
+    )
+    parser.add_argument(
         "--trusted-proxy",
         action="append",
         default=[],
@@ -53,8 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--approximate", action="store_true", help="same as --index cells")
     parser.epilog = (
-        "Tokens come from the environment: VISAVIS_TOKEN may do everything, VISAVIS_READ_TOKEN may not enrol, change\n"
-        "or forget; several are separated by commas. VISAVIS_GALLERY_KEY (32 bytes, base64) encrypts a new gallery."
+        "Tokens come from --token-file, or the environment: VISAVIS_MATCH_TOKEN may compare, VISAVIS_READ_TOKEN may\n"
+        "see names and embeddings, VISAVIS_TOKEN may enrol, change and forget, VISAVIS_ADMIN_TOKEN may read the audit\n"
+        "log; several are separated by commas. VISAVIS_GALLERY_KEY (32 bytes, base64) encrypts a new gallery."
     )
 
 
@@ -71,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     from visavis.deploy.server.app import create_app
     from visavis.deploy.server.listener import server_config
     from visavis.deploy.server.proxies import public_origin, root_path, trusted_network
-    from visavis.deploy.server.settings import ServiceSettings, check_address, tokens_from_environment
+    from visavis.deploy.server.roles import tokens_from_environment
+    from visavis.deploy.server.settings import ServiceSettings, check_address
     from visavis.errors import DataError
 
     if bool(args.tls_cert) != bool(args.tls_key):
@@ -85,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"--port lies between 0 and 65535, got {args.port}")
     settings = ServiceSettings(
         tokens=tokens_from_environment(),
+        token_file=Path(args.token_file) if args.token_file else None,
         max_upload=int(args.max_upload * 1e6),
         rate=args.rate,
         keep_crops=args.keep_crops,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from visavis.deploy.gallery.index import TemplateIndex
 from visavis.deploy.gallery.locks import SharedLock
 from visavis.deploy.gallery.model_identity import ModelIdentity
-from visavis.deploy.gallery.names import clean_name, clean_note, name_key
+from visavis.deploy.gallery.names import MAX_NAME, clean_name, clean_note, name_key
 from visavis.deploy.gallery.records import (
     Candidate,
     Enrolment,
@@ -258,7 +258,8 @@ class GalleryBase(ABC):
         row = db.execute(f"{self._columns} WHERE {column} = ? AND {LIVE}", (stored, now)).fetchone()
         if row is None:
             kind = "id" if column == "id" else "name"
-            raise UnknownSubject(f"{self.path}: nobody with {kind} {who!r} is enrolled")
+            shown = who if isinstance(who, int) else who[:MAX_NAME]
+            raise UnknownSubject(f"{self.path}: nobody with {kind} {shown!r} is enrolled")
         if not expired:
             self._whole(db, row[0])
         return Subject(*row)

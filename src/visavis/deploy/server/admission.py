@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import threading
 import time
 from collections import OrderedDict
@@ -19,7 +17,8 @@ from starlette.exceptions import HTTPException
 
 from visavis.deploy.server.proxies import address_block
 from visavis.deploy.server.request_fields import StrictRequest
-from visavis.deploy.server.settings import Role, ServiceSettings, is_loopback
+from visavis.deploy.server.roles import Role, TokenRegistry, may, token_digest
+from visavis.deploy.server.settings import ServiceSettings, is_loopback
 
 _REMEMBERED = 10_000
 
@@ -29,7 +28,7 @@ class Gatekeeper:
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
-        self._tokens: list[tuple[bytes, Role]] = [(_digest(token), settings.tokens[token]) for token in settings.tokens]
+        self._tokens = TokenRegistry(settings.tokens, settings.token_file)
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -42,21 +41,20 @@ class Gatekeeper:
         """
         self._check_origin(request)
         client = address_block(request.client.host) if request.client else "unknown"
-        role: Role = "write"
-        if self._tokens:
-            given = request.headers.get("authorization", "")
-            digest = _digest(given.removeprefix("Bearer "))
-            matching: list[Role] = [r for token, r in self._tokens if hmac.compare_digest(token, digest)]
-            if not matching or not given.startswith("Bearer "):
+        role: Role = "admin"
+        if self._tokens.needed:
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            known = self._tokens.role_of(token) if scheme == "Bearer" else None
+            if known is None:
                 self._count(f"refused:{client}", 60.0)
                 raise HTTPException(
                     401, "a token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
                 )
-            role = matching[0]
-            client = f"token:{digest.hex()[:8]}"
-            request.state.client_name, request.state.role = client, role
-        if needs == "write" and role != "write":
-            raise HTTPException(403, "this token may read, not enrol, change or forget")
+            role, client = known, f"token:{token_digest(token)[:8]}"
+            request.state.client_name = client
+        request.state.role = role
+        if not may(role, needs):
+            raise HTTPException(403, f"this token's role is {role!r}; this wants {needs!r}")
         if self._settings.rate:
             self._count(client, self._settings.rate)
 
@@ -74,7 +72,7 @@ class Gatekeeper:
 
     def _check_origin(self, request: Request) -> None:
         host = request.headers.get("host", "")
-        if not self._tokens and not is_loopback(_address(f"//{host}", "Host").hostname or ""):
+        if not self._tokens.needed and not is_loopback(_address(f"//{host}", "Host").hostname or ""):
             # Without tokens a page elsewhere could point its own name at this machine and read everything.
             raise HTTPException(421, "without a token this service answers to 127.0.0.1 and localhost only")
         origin = request.headers.get("origin")
@@ -128,7 +126,3 @@ def route_admitted_by(
             return admitted
 
     return AdmittedRoute
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,6 +93,12 @@ class AuditLog:
         with self._thread:
             if self._kept:
                 self._append(list(self._kept), None, durable=False)
+
+    def latest(self, count: int) -> list[dict[str, Any]]:
+        """The last records, oldest first."""
+        with open(self.path, "rb") as file:
+            lines = deque(file, maxlen=count)
+        return [parts[0] for parts in map(split_line, (line.rstrip(b"\n") for line in lines)) if parts is not None]
 
     def close(self) -> None:
         """Let go of the file."""

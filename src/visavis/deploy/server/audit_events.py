@@ -22,6 +22,7 @@ EVENTS = {
     "merge": "merge",
     "delete": "forget",
     "forget": "forget",
+    "audit": "look at audit",
 }
 REFUSALS = (401, 403, 421, 429)
 DURABLE = ("enroll", "change", "merge", "forget")

@@ -172,7 +172,7 @@ class RequestHandlers:
             "encrypted": self.gallery.encrypted,
             "retention_days": self.gallery.retention_days,
             "max_upload": self.settings.max_upload,
-            "needs_token": bool(self.settings.tokens),
+            "needs_token": self.settings.wants_token,
         }
 
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from visavis.deploy.gallery.retention import MAX_DAYS
 from visavis.deploy.json_views import forgotten_json, merge_json, subject_json
 from visavis.deploy.server.admission import needs, route_admitted_by
+from visavis.deploy.server.disclosure import identification_decision, verification_decision
 from visavis.deploy.server.request_fields import Form, StrictModel, check_query
 from visavis.deploy.server.service import Service
 from visavis.deploy.server.uploads import Upload, read_upload
@@ -61,8 +62,14 @@ ENROLL = Form(
 EMBED = Form({"pictures": True}, _ALIGNED)
 
 
-def _decision(form: Upload) -> dict[str, float | None]:
-    """At which rate or similarity a request wants to be decided."""
+def _decision(request: Request, form: Upload) -> dict[str, float | None]:
+    """At which rate or similarity a request wants to be decided.
+
+    Raises:
+        HTTPException: 400 both, 403 for a role that would find out similarities by trying thresholds.
+    """
+    if request.state.role == "match" and (form.text("fmr") or form.text("threshold")):
+        raise HTTPException(403, "the role 'match' takes the service's threshold; fmr and threshold want 'read'")
     fmr, threshold = form.number("fmr", 0, 1), form.number("threshold", -1, 1)
     if fmr is not None and threshold is not None:
         raise HTTPException(400, "fmr and threshold exclude each other; give one")
@@ -76,24 +83,25 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post(
         "/verify",
-        openapi_extra=needs("read") | VERIFY.openapi,
+        openapi_extra=needs("match") | VERIFY.openapi,
     )
     async def verify(request: Request) -> dict[str, Any]:
         """Whether two pictures show one person."""
         form = await read_upload(request, settings, VERIFY)
         pair = form.one("reference"), form.one("probe")
-        return await service.look(
+        answer = await service.look(
             handlers.verify,
             *pair,
             pictures=pair,
-            **_decision(form),
+            **_decision(request, form),
             aligned=form.flag("aligned"),
             crops=form.flag("crops"),
         )
+        return verification_decision(answer) if request.state.role == "match" else answer
 
     @router.post(
         "/identify",
-        openapi_extra=needs("read") | IDENTIFY.openapi,
+        openapi_extra=needs("match") | IDENTIFY.openapi,
     )
     async def identify(request: Request) -> dict[str, Any]:
         """Who the people on a picture are."""
@@ -103,13 +111,13 @@ def make_router(service: Service) -> APIRouter:
             handlers.identify,
             picture,
             pictures=[picture],
-            **_decision(form),
+            **_decision(request, form),
             top=form.whole("top", 5, 1, 50),
             aligned=form.flag("aligned"),
             crops=form.flag("crops"),
         )
         request.state.subjects = [face["match"]["id"] for face in answer["faces"] if face["match"]]
-        return answer
+        return identification_decision(answer) if request.state.role == "match" else answer
 
     @router.post(
         "/enroll",
@@ -203,10 +211,21 @@ def make_router(service: Service) -> APIRouter:
         request.state.subjects = list(receipt.ids)
         return forgotten_json(receipt)
 
-    @router.get("/model", openapi_extra=needs("read"))
+    @router.get("/model", openapi_extra=needs("match"))
     async def model(request: Request) -> dict[str, Any]:
         """What the model is, its licence, data, intended use and measured differences between groups."""
-        return handlers.about()
+        return {**handlers.about(), "role": request.state.role}
+
+    @router.get("/audit", openapi_extra=needs("admin"))
+    async def audit(request: Request, limit: int = Query(50, ge=1, le=1000)) -> dict[str, Any]:
+        """The latest records of the audit log, and the number and digest of the last."""
+        if service.audit is None:
+            raise HTTPException(404, "this service keeps no audit log")
+        records = await service.work(service.audit.latest, limit)
+        return {
+            "records": records,
+            "last": {key: records[-1][key] for key in ("number", "digest")} if records else None,
+        }
 
     @router.get("/healthz", openapi_extra=needs(None))
     async def healthz() -> dict[str, Any]:

@@ -19,7 +19,8 @@ from visavis.deploy.server.audit import AuditError, AuditLog
 from visavis.deploy.server.audit_events import EVENTS, RefusalBudget, who
 from visavis.deploy.server.budget import Budget
 from visavis.deploy.server.handlers import Named, RequestHandlers
-from visavis.deploy.server.settings import Role, ServiceSettings
+from visavis.deploy.server.roles import Role, may
+from visavis.deploy.server.settings import ServiceSettings
 from visavis.deploy.server.telemetry import Metrics
 from visavis.errors import VisavisError
 
@@ -57,7 +58,7 @@ class Service:
             AuditError: it could not be written, so it must not begin.
         """
         self.gate.admit(request, needs)
-        if self.audit is not None and needs != "read":
+        if self.audit is not None and may(needs, "write") and request.method != "GET":
             event = EVENTS.get(request.scope["route"].name, request.scope["route"].name)
             write = partial(self.audit.write, event, keep=False, phase="begins", **who(request.scope))
             await self.write_audit(write)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from visavis.deploy.server.proxies import Network
+from visavis.deploy.server.roles import HOW_TO, Role
 from visavis.errors import DataError
 from visavis.machine import usable_cores
-
-Role = Literal["read", "write"]
-WRITE_TOKEN, READ_TOKEN = "VISAVIS_TOKEN", "VISAVIS_READ_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -21,8 +17,9 @@ class ServiceSettings:
     """Limits and rights of the service.
 
     Args:
-        tokens: token -> role; `read` may compare, identify and list, `write` may also enrol and forget. Empty: anybody
-            who reaches the service may do everything, which is accepted on this machine's own address only.
+        tokens: token -> role, see `roles`. Without any here and in `token_file` anybody who reaches the service may do
+            everything, which is accepted on this machine's own address only.
+        token_file: more tokens; read again when it changes.
         max_upload: bytes of one request.
         max_pixels: of all pictures of one request, and half of that of one that is no JPEG, by their headers.
         max_pixels_in_flight: of all requests that are worked on; more wait.
@@ -31,7 +28,7 @@ class ServiceSettings:
         max_faces: looked at in one picture, the largest first.
         rate: requests per minute and client; 0 for no limit.
         keep_crops: store crops of enrolled faces.
-        audit: file that receives one line of JSON per request, without pictures, embeddings or names.
+        audit: file that receives one record an event, without pictures, embeddings or names; see `audit`.
         sweep_seconds: how often expired subjects are erased.
         fmr: false match rate decisions are taken at; see `operating_point` for what None means.
         threshold: similarity to decide at instead.
@@ -42,6 +39,7 @@ class ServiceSettings:
     """
 
     tokens: dict[str, Role] = field(default_factory=dict)
+    token_file: Path | None = None
     max_upload: int = 16_000_000
     max_pixels: int = 40_000_000
     max_pixels_in_flight: int = 80_000_000
@@ -60,24 +58,10 @@ class ServiceSettings:
     workers: int = field(default_factory=lambda: 4 * usable_cores() + 4)
     waiting: int = 256
 
-
-def tokens_from_environment() -> dict[str, Role]:
-    """Tokens from VISAVIS_TOKEN (write) and VISAVIS_READ_TOKEN (read); several are separated by commas.
-
-    Raises:
-        DataError: a token shorter than 16 characters, which could be guessed.
-    """
-    tokens: dict[str, Role] = {}
-    roles: tuple[tuple[str, Role], ...] = ((READ_TOKEN, "read"), (WRITE_TOKEN, "write"))
-    for variable, role in roles:
-        for token in os.environ.get(variable, "").split(","):
-            if token.strip():
-                tokens[token.strip()] = role
-    if any(len(token) < 16 for token in tokens):
-        raise DataError(
-            f"a token must have at least 16 characters; make one with: export {WRITE_TOKEN}=$(openssl rand -hex 24)"
-        )
-    return tokens
+    @property
+    def wants_token(self) -> bool:
+        """Whether requests must carry a token."""
+        return bool(self.tokens) or self.token_file is not None
 
 
 def check_address(host: str, settings: ServiceSettings) -> None:
@@ -86,18 +70,14 @@ def check_address(host: str, settings: ServiceSettings) -> None:
     Raises:
         DataError: `host` is not this machine's own address, or a proxy stands before it, and there is no token.
     """
-    if settings.tokens:
+    if settings.wants_token:
         return
     if settings.trusted_proxies or settings.origins:
-        raise DataError(
-            "a proxy makes the service reachable from other machines, and no token is set; "
-            f"set one with: export {WRITE_TOKEN}=$(openssl rand -hex 24)"
-        )
+        raise DataError(f"a proxy makes the service reachable from other machines, and no token is set; {HOW_TO}")
     if is_loopback(host):
         return
     raise DataError(
-        f"--host {host} is reachable from other machines, and no token is set; "
-        f"set one with: export {WRITE_TOKEN}=$(openssl rand -hex 24), or stay with 127.0.0.1"
+        f"--host {host} is reachable from other machines, and no token is set; {HOW_TO}, or stay with 127.0.0.1"
     )
 
 
