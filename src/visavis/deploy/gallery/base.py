@@ -7,13 +7,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from visavis.deploy.gallery.index import TemplateIndex
+from visavis.deploy.gallery.index import TemplateIndex, unit_vectors
 from visavis.deploy.gallery.locks import SharedLock
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.names import MAX_NAME, clean_name, clean_note, name_key
@@ -31,15 +30,17 @@ from visavis.deploy.gallery.records import (
 )
 from visavis.deploy.gallery.retention import DAY, checked_days, earliest, joined_notes
 from visavis.deploy.gallery.rows import Rows
+from visavis.deploy.gallery.sample_methods import SampleMethods
 from visavis.deploy.gallery.samples import Samples
 from visavis.deploy.gallery.subject_rows import add_samples, change_subject, check_subject, move_samples, touch_subject
 from visavis.errors import DataError
 
+_FACES = 4096  # unknown faces compared at a time
 LIVE = "(expires IS NULL OR expires > ?)"
 Progress = Callable[[str], None]
 
 
-class GalleryBase(ABC):
+class GalleryBase(SampleMethods, ABC):
     """Enrol, identify, forget over a store's tables; SQL here marks its values with `?`.
 
     A gallery of a kind opens its store, and says how it searches and how it erases.
@@ -62,7 +63,12 @@ class GalleryBase(ABC):
         """The `top` most similar subjects to each probe (P, D) or (D,), best first."""
 
     @abstractmethod
-    def _erase(self, ids: Iterable[int], progress: Progress | None = None) -> Forgotten: ...
+    def _delete(self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]) -> Any:
+        """Delete subjects, samples and unknown faces; returns the traces by which a remainder would show."""
+
+    @abstractmethod
+    def _finish(self, traces: Any, progress: Progress | None, note: str = "") -> Forgotten:
+        """Let the store let go of what was deleted, and look for what is left; with a `note` it is not complete."""
 
     @property
     def encrypted(self) -> bool:
@@ -197,7 +203,7 @@ class GalleryBase(ABC):
         change_subject(db, self._rows, subject, generation)
         self._fused(db, [subject])
 
-    def _fused(self, db: Any, subjects: Sequence[int]) -> None:  # noqa: B027
+    def _fused(self, db: Any, subjects: Sequence[int]) -> None:
         """Renew what the store itself keeps of subjects' templates."""
 
     @property
@@ -334,15 +340,19 @@ class GalleryBase(ABC):
             self._changed(db, keep.id, [subject.id for subject in gone])
             return Merge(keep, tuple(absorbed), self._find(db, keep.id))
 
-    def forget(self, *who: str | int, progress: Progress | None = None) -> Forgotten:
+    def forget(self, *who: str | int, threshold: float | None = None, progress: Progress | None = None) -> Forgotten:
         """Erase subjects with everything of theirs, all or none, and look for what might be left.
 
         In a file: deleted cells are overwritten with zeros (secure_delete), the file is rewritten without free pages
         (VACUUM, once for all of `who`), the write-ahead log emptied, the index entries dropped, and every file searched
         for pieces of what was erased.
 
+        The unknown faces kept are of the same people too: those whose similarity to any sample of theirs reaches
+        `threshold` are erased with them. Without it they are not compared, and the receipt is not complete.
+
         Args:
             who: names or ids.
+            threshold: the model's calibrated similarity.
             progress: told what is being done; a large file takes a while.
 
         Raises:
@@ -350,14 +360,40 @@ class GalleryBase(ABC):
         """
         with self._reading() as db:
             ids = [self._find(db, one, expired=True).id for one in who]
-        return replace(self._erase(ids, progress), ids=tuple(ids))
+        return self._erase(ids, progress, threshold)
 
-    def sweep(self, *, progress: Progress | None = None) -> Forgotten | None:
-        """Erase the subjects whose retention period is over; None when there are none."""
+    def sweep(self, *, threshold: float | None = None, progress: Progress | None = None) -> Forgotten | None:
+        """Erase the subjects whose retention period is over, as `forget`; None when there are none."""
         with self._reading() as db:
             rows = db.execute("SELECT id FROM subjects WHERE expires <= ?", (time.time(),)).fetchall()
-        ids = tuple(row[0] for row in rows)
-        return replace(self._erase(ids, progress), ids=ids) if ids else None
+        return self._erase([row[0] for row in rows], progress, threshold) if rows else None
+
+    def _erase(self, ids: Iterable[int], progress: Progress | None = None, threshold: float | None = None) -> Forgotten:
+        subjects = sorted(set(ids))
+        with self._store.write() as db:
+            faces, note = self._faces_of(db, subjects, threshold)
+            traces = self._delete(db, subjects, [], faces)
+        return self._finish(traces, progress, note)
+
+    def _faces_of(self, db: Any, subjects: Sequence[int], threshold: float | None) -> tuple[list[int], str]:
+        """Unknown faces of subjects, and what is left to do where they cannot be told."""
+        kept = db.execute("SELECT count(*) FROM unknown_faces").fetchone()[0]
+        if not kept:
+            return [], ""
+        if threshold is None:
+            return [], (
+                f"{kept} unknown faces are kept and were not compared, as no threshold was given; to finish: visavis "
+                f"gallery {self.path} unknowns --threshold S, then drop-unknowns"
+            )
+        theirs = np.concatenate([self._vectors(db, subject)[1] for subject in subjects])
+        faces: list[int] = []
+        cursor = db.execute("SELECT id, vector FROM unknown_faces")
+        while rows := cursor.fetchmany(_FACES):
+            plain = b"".join(self._rows.unseal(row[1], "unknown_faces", "vector", row[0]) for row in rows)
+            vectors = unit_vectors(np.frombuffer(plain, np.float32).reshape(len(rows), -1), self.model.dim)
+            alike = (vectors @ theirs.T).max(1) >= threshold
+            faces += [row[0] for row, same in zip(rows, alike.tolist(), strict=True) if same]
+        return faces, ""
 
     def refresh(self) -> int:
         """Know what other processes wrote; returns the subjects that can be found."""

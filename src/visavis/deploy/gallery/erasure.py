@@ -9,12 +9,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from visavis.deploy.gallery.records import Forgotten, UnknownSubject
+from visavis.deploy.gallery.records import Forgotten, UnknownSubject, tables_of
 from visavis.deploy.gallery.sqlite_file import Store
 from visavis.errors import DataError
 
 _PIECE = 24  # bytes; 192 bits of an embedding do not occur twice by chance
+_FACE_HOLDS = " OR ".join(
+    f"instr({column}, ?1)" for column in ("vector", "crop", "picture", "source", "CAST(source_name AS BLOB)")
+)
 _SEARCH_BUDGET = 16_000_000_000  # bytes compared at most; a large file is searched for fewer pieces
 
 
@@ -26,58 +30,76 @@ class Traces:
     samples: int
     crops: int
     pieces: tuple[bytes, ...]
+    unknown_faces: int = 0
 
 
-def delete(store: Store, ids: Sequence[int]) -> Traces:
-    """Delete subjects with everything of theirs in one transaction, leaving only their numbers behind."""
+def delete(
+    store: Store, db: Any, subjects: Sequence[int], *, samples: Sequence[int] = (), unknown_faces: Sequence[int] = ()
+) -> Traces:
+    """Delete subjects with everything of theirs, leaving only their numbers behind, and single samples and faces.
+
+    Call inside `store.write()`.
+    """
     pieces: list[bytes] = []
-    samples = crops = 0
-    with store.write() as db:
-        generation = store.next_generation(db)
-        for subject in ids:
-            row = db.execute("SELECT name, consent FROM subjects WHERE id = ?", (subject,)).fetchone()
-            if row is None:
-                raise UnknownSubject(f"{store.path}: subject {subject} is gone already")
-            for vector, crop in db.execute("SELECT vector, crop FROM samples WHERE subject = ?", (subject,)):
-                pieces += [
-                    *_pieces(vector, 0),
-                    *_pieces(crop or b"", len(crop or b"") // 2),
-                ]  # JPEG heads are all alike
-                samples, crops = samples + 1, crops + (crop is not None)
-            db.execute("DELETE FROM subjects WHERE id = ?", (subject,))
-            db.execute("INSERT INTO forgotten VALUES (?, ?)", (subject, generation))
-            for value in row:
-                if isinstance(value, bytes):
-                    pieces += _pieces(value, 0)
-                elif value and len(value.encode()) >= 8:
-                    pieces.append(value.encode())
-    return Traces(tuple(ids), samples, crops, tuple(dict.fromkeys(pieces)))
+    generation = store.next_generation(db)
+    for subject in subjects:
+        row = db.execute("SELECT name, consent FROM subjects WHERE id = ?", (subject,)).fetchone()
+        if row is None:
+            raise UnknownSubject(f"{store.path}: subject {subject} is gone already")
+        pieces += [piece for value in row for piece in _text_pieces(value)]
+        samples = [*samples, *(r[0] for r in db.execute("SELECT id FROM samples WHERE subject = ?", (subject,)))]
+    crops = 0
+    for table, numbers in (("samples", samples), ("unknown_faces", unknown_faces)):
+        for number in numbers:
+            query = f"SELECT crop, source_name, vector, picture, source FROM {table} WHERE id = ?"
+            crop, name, *blobs = db.execute(query, (number,)).fetchone()
+            pieces += [piece for blob in blobs for piece in _pieces(blob or b"", 0)]
+            # Pieces of a crop come from its second half: JPEG heads are all alike.
+            pieces += [*_text_pieces(name), *_pieces(crop or b"", len(crop or b"") // 2)]
+            crops += crop is not None
+            db.execute(f"DELETE FROM {table} WHERE id = ?", (number,))
+    for subject in subjects:
+        db.execute("DELETE FROM subjects WHERE id = ?", (subject,))
+        db.execute("INSERT INTO forgotten VALUES (?, ?)", (subject, generation))
+    return Traces(tuple(subjects), len(samples), crops, tuple(dict.fromkeys(pieces)), len(unknown_faces))
+
+
+def _text_pieces(text: str | bytes | None) -> Iterator[bytes]:
+    """Pieces of a text as stored, if it is long enough not to occur by chance."""
+    if isinstance(text, bytes):
+        yield from _pieces(text, 0)
+    elif text and len(text.encode()) >= 8:
+        yield text.encode()
 
 
 def finish(
-    store: Store, traces: Traces, *, index_rows: int, progress: Callable[[str], None] | None = None
+    store: Store, traces: Traces, *, index_rows: int, progress: Callable[[str], None] | None = None, note: str = ""
 ) -> Forgotten:
-    """Scrub the files and search them."""
-    scrubbed, note = False, ""
+    """Scrub the files and search them; a `note` says what else is to be done, and makes the receipt incomplete."""
+    scrubbed, left, undone = False, "", note
     say = progress or (lambda _: None)
     say(f"rewriting {store.path.name} ({sum(path.stat().st_size for path in store.files()) / 1e6:,.0f} MB)")
     try:
         scrubbed = store.scrub()
-        note = "" if scrubbed else "another process holds the old state open; the log is emptied when it lets go"
+        left = "" if scrubbed else "another process holds the old state open; the log is emptied when it lets go"
     except DataError as error:  # the rows are deleted and zeroed; only the rewriting did not happen
-        note = f"deleted, but the file could not be rewritten: {error}"
+        left = f"deleted, but the file could not be rewritten: {error}"
     size = sum(path.stat().st_size for path in store.files())
     pieces = traces.pieces[: max(4, int(_SEARCH_BUDGET // max(size, 1)))]
     say(f"searching {size / 1e6:,.0f} MB for {len(pieces)} pieces of what was erased")
     search = search_files(store.files(), pieces)
     found = sum(not _lives_on(store, piece) for piece in search.found)
-    notes = [note, search.problem]
+    notes = [undone, left, search.problem]
     if kept := [path.name for path in store.backups()]:
         notes.append(f"{', '.join(kept)} still holds the gallery as it was before the format changed; delete it")
     return Forgotten(
         subjects=len(traces.subjects), samples=traces.samples, crops=traces.crops, index_rows=index_rows,
         files=search.files, bytes_searched=search.size, fingerprints=len(pieces), found=found,
-        complete=scrubbed and found == 0 and not search.problem and not kept, note="; ".join(filter(None, notes)),
+        complete=scrubbed and found == 0 and not undone and not search.problem and not kept,
+        note="; ".join(filter(None, notes)),
+        unknown_faces=traces.unknown_faces, ids=traces.subjects, tables=tables_of(
+            subjects=len(traces.subjects), samples=traces.samples, unknown_faces=traces.unknown_faces
+        ),
     )  # fmt: skip
 
 
@@ -117,7 +139,8 @@ def _lives_on(store: Store, piece: bytes) -> bool:
             db.execute(f"SELECT 1 FROM {table} WHERE {held} LIMIT 1", (piece,)).fetchone() is not None
             for table, held in (
                 ("subjects", "instr(CAST(name AS BLOB), ?1) OR instr(CAST(consent AS BLOB), ?1)"),
-                ("samples", "instr(vector, ?1) OR instr(crop, ?1)"),
+                ("samples", _FACE_HOLDS),
+                ("unknown_faces", _FACE_HOLDS),
             )
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -132,11 +132,15 @@ class PgGallery(GalleryBase):
     def _fused(self, db: Any, subjects: Sequence[int]) -> None:
         write_templates(db, self._index, subjects)
 
-    def _erase(self, ids: Iterable[int], progress: Progress | None = None) -> Forgotten:
-        traces = postgres_erasure.delete(self._store, sorted(set(ids)))
+    def _delete(
+        self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]
+    ) -> postgres_erasure.Traces:
+        return postgres_erasure.delete(self._store, db, subjects, samples=samples, unknown_faces=faces)
+
+    def _finish(self, traces: postgres_erasure.Traces, progress: Progress | None, note: str = "") -> Forgotten:
         with self._lock.exclusive():
             self._index.remove(traces.subjects)
-        return postgres_erasure.finish(self._store.pool, traces, wait=self.wait, progress=progress)
+        return postgres_erasure.finish(self._store.pool, traces, wait=self.wait, progress=progress, note=note)
 
     @property
     def model_path(self) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from visavis.deploy.gallery.base import Progress
 from visavis.deploy.gallery.postgres_pool import Connection, PostgresPool
 from visavis.deploy.gallery.postgres_store import PostgresStore
-from visavis.deploy.gallery.records import Forgotten, StorageError
+from visavis.deploy.gallery.records import Forgotten, StorageError, tables_of
 
 _NOTE = "the rows are gone and the tables rewritten; the server's log and its backups are its administrator's to erase"
 _HELD = (
@@ -36,25 +36,41 @@ class Traces:
     samples: int
     crops: int
     transaction: str
+    unknown_faces: int = 0
 
 
-def delete(store: PostgresStore, ids: Sequence[int]) -> Traces:
-    """Delete subjects with everything of theirs in one transaction; those that are gone already are passed over."""
-    with store.write() as db:
-        return _delete(store, db, list(ids))
+def delete(
+    store: PostgresStore,
+    db: Connection,
+    subjects: Sequence[int],
+    *,
+    samples: Sequence[int] = (),
+    unknown_faces: Sequence[int] = (),
+) -> Traces:
+    """Delete subjects with everything of theirs, and single samples and faces; what is gone already is passed over.
 
-
-def _delete(store: PostgresStore, db: Connection, ids: list[int]) -> Traces:
-    gone = [row[0] for row in db.execute("SELECT id FROM subjects WHERE id = ANY(?) ORDER BY id", (ids,))]
+    Call inside `store.write()`.
+    """
+    query = "SELECT id FROM subjects WHERE id = ANY(?) ORDER BY id"
+    gone = [row[0] for row in db.execute(query, (list(subjects),)).fetchall()]
     generation = store.next_generation(db)
     db.executemany("INSERT INTO forgotten VALUES (?, ?)", [(subject, generation) for subject in gone])
-    samples, crops = db.execute("SELECT count(*), count(crop) FROM samples WHERE subject = ANY(?)", (gone,)).fetchone()
+    counts = []
+    for table, which, ids in (
+        ("samples", "subject = ANY(?) OR id = ANY(?)", (gone, list(samples))),
+        ("unknown_faces", "id = ANY(?)", (list(unknown_faces),)),
+    ):
+        counts.append(db.execute(f"SELECT count(*), count(crop) FROM {table} WHERE {which}", ids).fetchone())
+        db.execute(f"DELETE FROM {table} WHERE {which}", ids)
     db.execute("DELETE FROM subjects WHERE id = ANY(?)", (gone,))
     transaction = db.execute("SELECT pg_current_xact_id()::xid::text").fetchone()[0]
-    return Traces(tuple(gone), samples, crops, transaction)
+    (samples_gone, crops), (faces, face_crops) = counts
+    return Traces(tuple(gone), samples_gone, crops + face_crops, transaction, faces)
 
 
-def finish(pool: PostgresPool, traces: Traces, *, wait: float, progress: Progress | None = None) -> Forgotten:
+def finish(
+    pool: PostgresPool, traces: Traces, *, wait: float, progress: Progress | None = None, note: str = ""
+) -> Forgotten:
     """Rewrite the tables without the deleted rows, and look at what is left.
 
     Args:
@@ -62,7 +78,9 @@ def finish(pool: PostgresPool, traces: Traces, *, wait: float, progress: Progres
         traces: what was deleted.
         wait: seconds to wait for transactions that still see the rows, and for the tables.
         progress: told what is being done.
+        note: what else is to be done; makes the receipt incomplete.
     """
+    undone = note
     gone = list(traces.subjects)
     found, complete = len(gone), False
     if progress:
@@ -80,7 +98,11 @@ def finish(pool: PostgresPool, traces: Traces, *, wait: float, progress: Progres
         note = f"deleted, but the tables could not be rewritten: {error}"
     return Forgotten(
         subjects=len(gone), samples=traces.samples, crops=traces.crops, index_rows=len(gone), files=(),
-        bytes_searched=0, fingerprints=0, found=found, complete=complete and found == 0, note=note,
+        bytes_searched=0, fingerprints=0, found=found, complete=complete and found == 0 and not undone,
+        note="; ".join(filter(None, [undone, note])),
+        unknown_faces=traces.unknown_faces, ids=traces.subjects, tables=tables_of(
+            subjects=len(gone), samples=traces.samples, unknown_faces=traces.unknown_faces
+        ),
     )  # fmt: skip
 
 
@@ -93,7 +115,7 @@ def _rewrite(pool: PostgresPool, transaction: str, wait: float) -> bool:
             if not holders or time.monotonic() > deadline:
                 break
             time.sleep(0.02)
-        kept = sum(_vacuum(db, table) for table in ("samples", "templates", "subjects"))
+        kept = sum(_vacuum(db, table) for table in ("samples", "templates", "subjects", "unknown_faces"))
     return kept == 0 or (holders == 0 and hidden == 0)
 
 

@@ -29,6 +29,23 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One picture of a subject: the file it came from, if known, and which of the subject's templates it is part of.
+
+    `quality` is None where nobody judged; `crop` says whether the picture is kept.
+    """
+
+    id: int
+    subject: int
+    source_name: str | None
+    quality: float | None
+    weight: float
+    template: int
+    created: float
+    crop: bool
+
+
+@dataclass(frozen=True)
 class SourceFile:
     """The file a sample was taken from: SHA-256 of its bytes, and its name."""
 
@@ -89,7 +106,8 @@ class Forgotten:
 
     After the erasure `bytes_searched` bytes of `files` were searched for `fingerprints` pieces of the erased vectors,
     crops and names; `found` of them were still there. `complete` is false when some were, or when another process held
-    on to the old state of the file. `ids` are the numbers of the subjects erased.
+    on to the old state of the file, or when there are unknown faces that nobody compared with the subjects. `ids` are
+    the numbers of the subjects erased, `tables` those that rows left: also `unknown_faces` of the same people did.
     """
 
     subjects: int
@@ -102,7 +120,15 @@ class Forgotten:
     found: int
     complete: bool
     note: str = ""
+    unknown_faces: int = 0
+    tables: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
+
+
+def tables_of(*, subjects: int, samples: int, unknown_faces: int) -> tuple[str, ...]:
+    """Names of the tables from which so many rows were erased."""
+    counts = {"subjects": subjects, "samples": samples, "unknown_faces": unknown_faces}
+    return tuple(table for table, count in counts.items() if count)
 
 
 @dataclass(frozen=True)

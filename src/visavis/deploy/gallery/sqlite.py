@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -134,8 +134,12 @@ class Gallery(GalleryBase):
         """As `GalleryBase.identify`; what was searched is the index's count."""
         return decide(self.search(embeddings, top=top), len(self._index), threshold, fmr, fmr_interval)
 
-    def _erase(self, ids: Iterable[int], progress: Progress | None = None) -> Forgotten:
-        traces = erasure.delete(self._store, sorted(set(ids)))
+    def _delete(self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]) -> erasure.Traces:
+        return erasure.delete(self._store, db, subjects, samples=samples, unknown_faces=faces)
+
+    def _finish(self, traces: erasure.Traces, progress: Progress | None, note: str = "") -> Forgotten:
         with self._lock.exclusive():
             rows = self._index.remove(traces.subjects)
-        return erasure.finish(self._store, traces, index_rows=rows, progress=progress)
+        if traces.samples and not traces.subjects:
+            self._load()  # the templates they were part of
+        return erasure.finish(self._store, traces, index_rows=rows, progress=progress, note=note)

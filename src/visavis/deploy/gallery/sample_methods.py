@@ -1,0 +1,180 @@
+"""What can be done with single samples: look at them, take one back, split a subject, undo a merge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.deploy.gallery.index import Vector
+from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.names import clean_name
+from visavis.deploy.gallery.records import Forgotten, Merge, Sample, SourceFile, Subject
+from visavis.deploy.gallery.rows import Rows
+from visavis.deploy.gallery.subject_rows import touch_subject
+from visavis.errors import DataError
+
+if TYPE_CHECKING:
+    from visavis.deploy.gallery.base import Progress
+
+
+class SampleMethods:
+    """The part of a gallery that knows samples one by one."""
+
+    path: Any
+    model: ModelIdentity
+    _store: Any
+    _rows: Rows
+    if TYPE_CHECKING:
+
+        def _reading(self) -> AbstractContextManager[Any]: ...
+        def _writing(self) -> AbstractContextManager[Any]: ...
+        def _find(self, db: Any, who: str | int, *, expired: bool = False) -> Subject: ...
+        def _label(self, name: str) -> str: ...
+        def _stored(self, name: str | None, consent: str | None, subject: int) -> dict[str, Any]: ...
+        def _move(self, db: Any, samples: Sequence[int], subject: int) -> None: ...
+        def _changed(self, db: Any, subject: int) -> None: ...
+        def _delete(self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]) -> Any: ...
+        def _finish(self, traces: Any, progress: Progress | None, note: str = "") -> Forgotten: ...
+
+    def samples(self, who: str | int) -> list[Sample]:
+        """The samples of a subject, in the order they were enrolled."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT id, subject, source_name, quality, weight, template, created, crop IS NOT NULL FROM samples "
+                "WHERE subject = ? ORDER BY id",
+                (self._find(db, who).id,),
+            ).fetchall()
+        name = lambda row: self._rows.text(row[2], "samples", "source_name", row[0])  # noqa: E731
+        return [Sample(row[0], row[1], name(row), *row[3:7], bool(row[7])) for row in rows]
+
+    def sample_vectors(self, who: str | int) -> tuple[list[int], Vector, npt.NDArray[np.float64]]:
+        """Numbers, embeddings (n, D) and weights (n,) of a subject's samples."""
+        with self._reading() as db:
+            return self._vectors(db, self._find(db, who).id)
+
+    def _vectors(self, db: Any, subject: int) -> tuple[list[int], Vector, npt.NDArray[np.float64]]:
+        query = "SELECT id, vector, weight FROM samples WHERE subject = ? ORDER BY id"
+        rows = db.execute(query, (subject,)).fetchall()
+        plain = b"".join(self._rows.unseal(row[1], "samples", "vector", row[0]) for row in rows)
+        vectors = np.frombuffer(plain, np.float32).reshape(len(rows), self.model.dim)
+        return [row[0] for row in rows], vectors, np.array([row[2] for row in rows], float)
+
+    def known_sources(self, who: str, sources: Sequence[SourceFile]) -> list[bool]:
+        """Which of these files the subject of that name has a sample of; nobody of that name has none."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT source FROM samples JOIN subjects ON subjects.id = subject WHERE key = ?", (self._label(who),)
+            ).fetchall()
+        there = {row[0] for row in rows}
+        return [self._rows.digest(source.digest) in there for source in sources]
+
+    def samples_without(self, who: str, sources: Sequence[SourceFile]) -> list[Sample]:
+        """The samples of a subject that came from a file, but from none of these."""
+        kept = {self._rows.digest(source.digest) for source in sources}
+        with self._reading() as db:
+            subject = self._find(db, who).id
+            rows = db.execute("SELECT id, source FROM samples WHERE subject = ?", (subject,)).fetchall()
+        gone = {row[0] for row in rows if row[1] is not None and row[1] not in kept}
+        return [sample for sample in self.samples(who) if sample.id in gone]
+
+    def forget_samples(self, who: str | int, samples: Iterable[int], *, progress: Progress | None = None) -> Forgotten:
+        """Erase single samples of a subject, all or none, with the search for what might be left as in `forget`.
+
+        Raises:
+            DataError: a sample is not this subject's, or these are all of theirs.
+        """
+        with self._writing() as db:
+            subject = self._find(db, who)
+            chosen, left = self._chosen(db, subject, samples)
+            if not left:
+                raise DataError(
+                    f"{self.path}: these are all samples of {subject.name!r}; erase the subject instead: "
+                    f"visavis forget {self.path} --id {subject.id}"
+                )
+            traces = self._delete(db, [], chosen, [])
+            self._changed(db, subject.id)
+        return self._finish(traces, progress)
+
+    def split(self, who: str | int, samples: Iterable[int], name: str) -> tuple[Subject, Subject]:
+        """Give some samples of a subject to a new one called `name`; what was agreed holds for both.
+
+        Returns:
+            The subject and the new one, who has the same consent note and end.
+
+        Raises:
+            DataError: the name is taken, a sample is not this subject's, or none would be left.
+        """
+        tidy = clean_name(name)
+        with self._writing() as db:
+            subject = self._find(db, who)
+            chosen, left = self._chosen(db, subject, samples)
+            if not left:
+                raise DataError(f"{self.path}: these are all samples of {subject.name!r}; rename the subject instead")
+            fresh = self._make(db, tidy, subject.consent, subject.expires)
+            self._move(db, chosen, fresh)
+            self._changed(db, fresh)
+            self._changed(db, subject.id)
+            return self._find(db, subject.id), self._find(db, fresh)
+
+    def undo_merge(self, merge: Merge) -> list[Subject]:
+        """Part again what `merge` joined: names, notes and ends as they were; the others get new numbers.
+
+        Samples that were erased since stay erased.
+
+        Returns:
+            The subject who was merged into, and the others.
+
+        Raises:
+            DataError: the subject was changed since (then `split` by samples), or a name is taken.
+        """
+        with self._writing() as db:
+            subject = self._find(db, merge.subject.id)
+            if (subject.name, subject.consent, subject.expires) != (
+                merge.subject.name,
+                merge.subject.consent,
+                merge.subject.expires,
+            ):
+                raise DataError(f"{self.path}: {subject.name!r} was changed since the merge; split it by its samples")
+            there = {row[0] for row in db.execute("SELECT id FROM samples WHERE subject = ?", (subject.id,)).fetchall()}
+            parted = []
+            for other, samples in merge.absorbed:
+                moved = [sample for sample in samples if sample in there]
+                if moved:
+                    parted.append(self._make(db, other.name, other.consent, other.expires))
+                    self._move(db, moved, parted[-1])
+            values = self._stored(None, merge.before.consent, subject.id) | {"expires": merge.before.expires}
+            parts = ", ".join(f"{column} = ?" for column in values)
+            db.execute(f"UPDATE subjects SET {parts} WHERE id = ?", (*values.values(), subject.id))
+            if not there - {sample for _, samples in merge.absorbed for sample in samples}:
+                raise DataError(f"{self.path}: {subject.name!r} would have no sample left; split it by its samples")
+            for one in (subject.id, *parted):
+                self._changed(db, one)
+            return [self._find(db, one, expired=True) for one in (subject.id, *parted)]
+
+    def _make(self, db: Any, name: str, consent: str, expires: float | None) -> int:
+        """A new subject without samples."""
+        taken = db.execute("SELECT id FROM subjects WHERE key = ?", (self._label(name),)).fetchone()
+        if taken:
+            raise DataError(f"{self.path}: the name {name!r} is taken by subject {taken[0]}")
+        return touch_subject(
+            db, self._rows, name, consent,
+            now=time.time(), expires=expires, generation=self._store.next_generation(db), renew=True,
+        )  # fmt: skip
+
+    def _chosen(self, db: Any, subject: Subject, samples: Iterable[int]) -> tuple[list[int], int]:
+        """The samples asked for, each once, and how many others the subject has."""
+        chosen = list(dict.fromkeys(samples))
+        query = "SELECT id FROM samples WHERE subject = ?"
+        there = {row[0] for row in db.execute(query, (subject.id,)).fetchall()}
+        missing = [sample for sample in chosen if isinstance(sample, bool) or sample not in there]
+        if missing or not chosen:
+            raise DataError(
+                f"{self.path}: {subject.name!r} has the samples {', '.join(map(str, sorted(there)))}, got "
+                f"{', '.join(map(str, missing)) or 'none'}; see: visavis gallery {self.path} samples {subject.name!r}"
+            )
+        return chosen, len(there) - len(chosen)
