@@ -11,7 +11,9 @@ import pytest
 
 from visavis.deploy.gallery.erasure import search_files
 from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.records import GalleryReplaced
 from visavis.deploy.gallery.sqlite import Gallery
+from visavis.errors import DataError
 
 MODEL = ModelIdentity("fake", 32, "a" * 64)
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -36,9 +38,11 @@ def no_process_stays():
     yield
     while _STARTED:
         child = _STARTED.pop()
-        if child.poll() is None:
-            child.kill()
-            child.communicate()
+        child.kill()
+        child.wait()
+        for stream in (child.stdin, child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def start(code, *arguments):
@@ -192,3 +196,195 @@ def test_a_piece_across_two_blocks_is_found(tmp_path):
     assert search.found == (piece,)
     assert search.size == path.stat().st_size
     assert search.identities == ((path.stat().st_dev, path.stat().st_ino),)
+
+
+_ASKED = """
+def said(task):
+    try: return task()
+    except Exception as error: return type(error).__name__ + ": " + str(error)
+for line in sys.stdin:
+    verb, name = line.split()
+    tasks = {"enroll": lambda: gallery.enroll(name, unit(len(name))).subject.name,
+             "search": lambda: len(gallery.search(unit(1))), "list": lambda: [s.name for s in gallery.subjects()],
+             "forget": lambda: gallery.forget(name).complete,
+             "refresh": gallery.refresh, "sweep": gallery.sweep, "close": gallery.close}
+    print(said(tasks[verb]), flush=True)
+"""
+
+
+class Server:
+    """A process that has a gallery open and does what it is told."""
+
+    def __init__(self, path):
+        self.child = start(_ASKED, path)
+
+    def __call__(self, words):
+        assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        self.child.stdin.write(words + "\n")
+        self.child.stdin.flush()
+        return self.child.stdout.readline().strip()
+
+
+def names(path):
+    with Gallery(path, MODEL) as gallery:
+        gallery.store.verify()
+        return [s.name for s in gallery.subjects()]
+
+
+@pytest.mark.parametrize("end", ["closed", "exited", "killed"])
+def test_a_server_whose_file_was_replaced_by_a_backup_acknowledges_nothing(tmp_path, end):
+    path, copy = tmp_path / "people.db", tmp_path / "backup.db"
+    server = Server(path)
+    assert server("enroll Ada-0") == "Ada-0"
+    run("from pathlib import Path; gallery.store.backup(Path(sys.argv[2]))", path, copy)
+    assert server("enroll Bob-after-the-backup") == "Bob-after-the-backup"
+    copy.replace(path)
+    for words in ("enroll Cy", "search x", "list x", "forget Ada-0", "refresh x", "sweep x"):
+        assert "GalleryReplaced" in server(words), words
+        assert "the gallery was replaced" in server(words), words
+    with pytest.raises(DataError, match=r"belong to the file that was here before.*delete people.db-wal"):
+        Gallery(path, MODEL)
+    for log in ("people.db-wal", "people.db-shm"):
+        (tmp_path / log).unlink()
+    with Gallery(path, MODEL) as restored:  # while the server still lives
+        assert [s.name for s in restored.subjects()] == ["Ada-0"]
+        restored.enroll("Dan-into-the-restored", unit(4))
+        if end == "closed":
+            server("close x")
+        if end == "killed":
+            server.child.kill()
+        server.child.communicate(timeout=60)
+        restored.enroll("Eve-into-the-restored", unit(5))
+        assert (tmp_path / "people.db-wal").exists()
+        listed = run(_LIST, path)
+    assert listed == names(path) == ["Ada-0", "Dan-into-the-restored", "Eve-into-the-restored"]
+
+
+def test_a_server_whose_file_was_removed_acknowledges_nothing_and_no_new_one_is_made_beside_its_log(tmp_path):
+    path = tmp_path / "people.db"
+    server = Server(path)
+    server("enroll Ada")
+    path.unlink()
+    assert "GalleryReplaced" in server("enroll Bob")
+    with pytest.raises(DataError, match="belong to the file that was here before"):
+        Gallery(path, MODEL, create=True)
+    for log in ("people.db-wal", "people.db-shm"):
+        (tmp_path / log).unlink()
+    with Gallery(path, MODEL, create=True) as fresh:
+        fresh.enroll("Cy", unit(3))
+        assert "GalleryReplaced" in server("forget Ada")
+        server("close x")
+    assert names(path) == ["Cy"]
+
+
+@pytest.mark.parametrize("what", ["another gallery", "an older state"])
+def test_what_is_restored_into_the_very_file_is_noticed(tmp_path, what):
+    """As by the command .restore of the sqlite3 shell: the inode stays."""
+    path, copy = tmp_path / "people.db", tmp_path / "copy.db"
+    with Gallery(path, MODEL, create=True) as gallery:
+        gallery.enroll("Ada", unit(1))
+        gallery.store.backup(copy)
+        if what == "another gallery":
+            copy = tmp_path / "other.db"
+            with Gallery(copy, MODEL, create=True) as other:
+                for i in range(9):
+                    other.enroll(f"Bob {i}", unit(2))
+        gallery.enroll("Cy", unit(2))
+        run(_RESTORE, tmp_path / "unused.db", path, copy)
+        for task in (lambda: gallery.enroll("Dan", unit(3)), lambda: gallery.search(unit(1)), gallery.sweep):
+            with pytest.raises(GalleryReplaced):
+                task()
+
+
+_RESTORE = "import sqlite3; sqlite3.connect(sys.argv[3]).backup(sqlite3.connect(sys.argv[2]))"
+
+
+def test_many_processes_may_make_one_gallery_at_the_same_moment(tmp_path):
+    for attempt in range(3):
+        path = tmp_path / f"{attempt}.db"
+        children = [start(_MAKE, tmp_path / "none.db", path, i) for i in range(4)]
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        ended = [(child.communicate(timeout=60), child.returncode) for child in children]
+        assert [code for _, code in ended] == [0] * 4, ended
+        assert sorted(names(path)) == ["0", "1", "2", "3"]
+
+
+_MAKE = """
+print("ready", flush=True); sys.stdin.readline()
+gallery = Gallery(sys.argv[2], ModelIdentity("fake", 32, "a" * 64), create=True)
+gallery.enroll(sys.argv[3], unit(1))
+"""
+
+
+def test_killed_while_it_is_made_it_is_made_by_the_next(tmp_path):
+    path = tmp_path / "people.db"
+    for last in ("PRAGMA journal_mode", "CREATE TABLE subjects", "PRAGMA user_version = "):
+        code = _DIE.replace("LAST", last)
+        child = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, env=ENVIRONMENT, check=False
+        )
+        assert child.returncode == -signal.SIGKILL, child.stderr
+        with pytest.raises(DataError, match="no such gallery"):
+            Gallery(path, MODEL)
+        with pytest.raises(DataError, match="no such gallery"):
+            Gallery(path, MODEL, read_only=True)
+    with Gallery(path, MODEL, create=True) as gallery:
+        gallery.enroll("Ada", unit(1))
+    assert names(path) == ["Ada"]
+
+
+_DIE = """
+import os, signal, sqlite3, sys
+from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.sqlite import Gallery
+class Dying(sqlite3.Connection):
+    def execute(self, query, *values):
+        answer = super().execute(query, *values)
+        if query.startswith("LAST"): os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+connect = sqlite3.connect
+sqlite3.connect = lambda *names, **options: connect(*names, factory=Dying, **options)
+Gallery(sys.argv[1], ModelIdentity("fake", 32, "a" * 64), create=True)
+"""
+
+
+def test_files_are_for_their_owner_only(tmp_path):
+    path = tmp_path / "people.db"
+    with Gallery(path, MODEL, create=True) as gallery:
+        gallery.enroll("Ada", unit(1))
+        gallery.store.backup(tmp_path / "copy.db")
+        modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()}
+    assert {"people.db", "people.db-wal", "people.db-shm", "people.db-inode"} <= set(modes)
+    assert set(modes.values()) == {"0o600"}
+
+
+def test_a_copy_without_its_log_says_so(tmp_path, caplog):
+    path, copy, whole = tmp_path / "people.db", tmp_path / "copy.db", tmp_path / "whole.db"
+    with Gallery(path, MODEL, create=True) as gallery:
+        gallery.enroll("Ada", unit(1))
+        gallery.enroll("Bob", unit(2))
+        run("import shutil; shutil.copy(sys.argv[2], sys.argv[3])", tmp_path / "none.db", path, copy)
+        gallery.store.backup(whole)
+    with Gallery(copy, MODEL) as lacking:
+        assert lacking.store.lacks_log
+        assert "copied while it was in use, without copy.db-wal" in caplog.text
+    with Gallery(copy, MODEL) as lacking:
+        assert lacking.store.lacks_log
+    for good in (whole, path):
+        with Gallery(good, MODEL) as gallery:
+            assert not gallery.store.lacks_log
+            assert [s.name for s in gallery.subjects()] == ["Ada", "Bob"]
+    server = Server(path)
+    server("enroll Cy")
+    server.child.kill()
+    server.child.wait()
+    with Gallery(path, MODEL) as gallery:  # a log that is there is replayed
+        assert not gallery.store.lacks_log
+    assert names(path) == ["Ada", "Bob", "Cy"]

@@ -25,14 +25,20 @@ from visavis.deploy.gallery.records import (
     SourceFile,
     Subject,
     UnknownSubject,
-    damaged_subject,
     decide,
 )
 from visavis.deploy.gallery.retention import DAY, checked_days, earliest, joined_notes
 from visavis.deploy.gallery.rows import Rows
 from visavis.deploy.gallery.sample_methods import SampleMethods
 from visavis.deploy.gallery.samples import Samples
-from visavis.deploy.gallery.subject_rows import add_samples, change_subject, check_subject, move_samples, touch_subject
+from visavis.deploy.gallery.subject_rows import (
+    add_samples,
+    change_subject,
+    check_samples,
+    check_subjects,
+    move_samples,
+    touch_subject,
+)
 from visavis.errors import DataError
 
 _FACES = 4096  # unknown faces compared at a time
@@ -179,15 +185,16 @@ class GalleryBase(SampleMethods, ABC):
                 values[column] = self._rows.seal_text(text, "subjects", column, subject)
         return values
 
-    def _whole(self, db: Any, subject: int) -> None:
-        """Raise StorageError when the row of a subject is damaged."""
-        check_subject(db, self._rows, subject)
+    def _whole(self, db: Any, subjects: Sequence[int]) -> None:
+        """Raise StorageError when the row of one of the subjects is damaged."""
+        check_subjects(db, self._rows, subjects)
 
     def _move(self, db: Any, samples: Sequence[int], subject: int) -> None:
         """Give samples to another subject; call `_changed` for both after it."""
         move_samples(db, self._rows, samples, subject)
 
-    def _unsealed(self, crop: bytes, sample: int) -> bytes:
+    def _unsealed(self, db: Any, crop: bytes, sample: int) -> bytes:
+        check_samples(db, self._rows, [sample])
         return self._rows.unseal(crop, "samples", "crop", sample)
 
     def _reading(self) -> AbstractContextManager[Any]:
@@ -247,6 +254,7 @@ class GalleryBase(SampleMethods, ABC):
                 f"{self._columns} WHERE {self._contains} AND {LIVE} ORDER BY {self._order} LIMIT ? OFFSET ?",
                 (clean_name(query) if query else "", time.time(), 1 << 62 if limit is None else limit, offset),
             ).fetchall()
+            self._whole(db, [row[0] for row in rows])
         return [Subject(*row) for row in rows]
 
     def subject(self, who: str | int) -> Subject:
@@ -259,6 +267,10 @@ class GalleryBase(SampleMethods, ABC):
             return self._find(db, who)
 
     def _find(self, db: Any, who: str | int, *, expired: bool = False) -> Subject:
+        if isinstance(who, bool) or not isinstance(who, int | str):
+            raise DataError(f"a subject goes by name or number, got {who!r}")
+        if isinstance(who, int) and not 0 <= who < 1 << 63:
+            raise UnknownSubject(f"{self.path}: nobody with id {who} is enrolled")
         column, stored = ("id", who) if isinstance(who, int) else ("key", self._label(who))
         now = 0.0 if expired else time.time()
         row = db.execute(f"{self._columns} WHERE {column} = ? AND {LIVE}", (stored, now)).fetchone()
@@ -267,7 +279,7 @@ class GalleryBase(SampleMethods, ABC):
             shown = who if isinstance(who, int) else who[:MAX_NAME]
             raise UnknownSubject(f"{self.path}: nobody with {kind} {shown!r} is enrolled")
         if not expired:
-            self._whole(db, row[0])
+            self._whole(db, [row[0]])
         return Subject(*row)
 
     def crop(self, who: str | int) -> bytes | None:
@@ -278,7 +290,7 @@ class GalleryBase(SampleMethods, ABC):
                 "SELECT crop, id FROM samples WHERE subject = ? AND crop IS NOT NULL ORDER BY weight DESC LIMIT 1",
                 (subject.id,),
             ).fetchone()
-        return None if row is None else self._unsealed(row[0], row[1])
+            return None if row is None else self._unsealed(db, row[0], row[1])
 
     def update(
         self,
@@ -294,6 +306,7 @@ class GalleryBase(SampleMethods, ABC):
             DataError: nobody of that name or id, the new name is taken, or no valid `retention_days`.
         """
         fresh = None if name is None else clean_name(name)
+        consent = None if consent is None else clean_note(consent)
         days = None if retention_days is None else checked_days(retention_days)
         with self._writing() as db:
             subject = self._find(db, who)
@@ -425,8 +438,7 @@ class GalleryBase(SampleMethods, ABC):
         for start in range(0, len(wanted), 500):
             part = wanted[start : start + 500]
             marks = ",".join("?" * len(part))
-            for number in self._rows.damaged(db, "subjects", f"id IN ({marks})", part):
-                raise damaged_subject(number)
+            self._whole(db, part)
             names |= dict(db.execute(f"SELECT id, {self._name} FROM subjects WHERE id IN ({marks})", part).fetchall())
         return names
 

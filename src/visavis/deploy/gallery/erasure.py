@@ -68,8 +68,8 @@ def _text_pieces(text: str | bytes | None) -> Iterator[bytes]:
     """Pieces of a text as stored, if it is long enough not to occur by chance."""
     if isinstance(text, bytes):
         yield from _pieces(text, 0)
-    elif text and len(text.encode()) >= 8:
-        yield text.encode()
+    elif text and len(raw := text.encode(errors="surrogateescape")) >= 8:
+        yield raw
 
 
 def finish(
@@ -90,12 +90,15 @@ def finish(
     search = search_files(store.files(), pieces)
     found = sum(not _lives_on(store, piece) for piece in search.found)
     notes = [undone, left, search.problem]
+    same = store.identity.among(search.identities)
+    if not same and not search.problem:
+        notes.append("another file stands where the gallery was: it was replaced meanwhile")
     if kept := [path.name for path in store.backups()]:
         notes.append(f"{', '.join(kept)} still holds the gallery as it was before the format changed; delete it")
     return Forgotten(
         subjects=len(traces.subjects), samples=traces.samples, crops=traces.crops, index_rows=index_rows,
         files=search.files, bytes_searched=search.size, fingerprints=len(pieces), found=found,
-        complete=scrubbed and found == 0 and not undone and not search.problem and not kept,
+        complete=scrubbed and found == 0 and not undone and same and not kept,
         note="; ".join(filter(None, notes)),
         unknown_faces=traces.unknown_faces, ids=traces.subjects, tables=tables_of(
             subjects=len(traces.subjects), samples=traces.samples, unknown_faces=traces.unknown_faces

@@ -16,6 +16,13 @@ class StorageError(DataError):
     """The gallery's file cannot be read or written: full disk, damage, permissions, another writer."""
 
 
+class GalleryReplaced(StorageError):
+    """Another file stands where the gallery was when it was opened, or none."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{path}: the gallery was replaced while it was open; nothing is read or kept here: restart")
+
+
 @dataclass(frozen=True)
 class Subject:
     """One enrolled person. Times are seconds since 1970 (UTC); `expires` is None when kept without limit."""

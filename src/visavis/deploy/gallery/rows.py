@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from visavis.deploy.gallery.encryption import Cipher, NoCipher
 from visavis.deploy.gallery.schema import COLUMNS, WITH_CROP, columns
+from visavis.errors import DataError
 
 Row = Sequence[Any]
 _FLOAT = struct.Struct("<cd").pack
@@ -109,16 +111,33 @@ class Rows:
             if not whole or (crops and row[-3] != self.crop_checksum(row[-1])):
                 yield row[0]
 
+    def damaged_of(self, db: Any, table: str, numbers: Sequence[int]) -> Iterator[int]:
+        """Of the rows with these numbers those whose checksum does not fit."""
+        for start in range(0, len(numbers), 500):
+            part = numbers[start : start + 500]
+            yield from self.damaged(db, table, f"id IN ({','.join('?' * len(part))})", part)
+
     def define(self, db: Any) -> None:
         """Let queries of a connection read encrypted texts."""
+        db.text_factory = _text
         for column in ("name", "consent"):
-            db.create_function(
-                f"plain_{column}", 2, lambda row, stored, c=column: self.text(stored, "subjects", c, row)
-            )
+            db.create_function(f"plain_{column}", 2, functools.partial(self._shown, column))
         db.create_function("fold", 1, str.casefold, deterministic=True)
+
+    def _shown(self, column: str, row: int, stored: bytes) -> str:
+        """A text for a query, which an error would end: such a row's checksum does not fit either."""
+        try:
+            return self.unseal(stored, "subjects", column, row).decode() if stored else ""
+        except (DataError, UnicodeDecodeError):
+            return "(cannot be decrypted)"
 
     def _place(self, table: str, column: str, row: int) -> bytes:
         return b"%s\0%s\0%s\0%d" % (self.context, table.encode(), column.encode(), row)
+
+
+def _text(raw: bytes) -> str:
+    """A text of the file; what is damaged may be no UTF-8, and is told by its checksum."""
+    return raw.decode(errors="surrogateescape")
 
 
 def _plain_bytes(table: str, values: Row) -> bytes:
@@ -132,6 +151,6 @@ def _plain_bytes(table: str, values: Row) -> bytes:
         elif isinstance(value, int):
             parts.append(b"i%d;" % value)
         else:
-            kind, raw = (b"t", value.encode()) if isinstance(value, str) else (b"b", value)
+            kind, raw = (b"t", value.encode(errors="surrogateescape")) if isinstance(value, str) else (b"b", value)
             parts += (b"%s%d;" % (kind, len(raw)), raw)
     return b"".join(parts)

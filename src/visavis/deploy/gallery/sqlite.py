@@ -75,14 +75,16 @@ class Gallery(GalleryBase):
             self.model, self._rows = open_binding(self._store, model, self._seal)
             self._store.use(self._rows)
             migrate(self._store, self._seal)
+            self._store.know()
         except BaseException:
             self._store.close()
             raise
         self._index = TemplateIndex(self.model.dim, precision, self._rows, approximate=approximate)
         self._lock = SharedLock()
         if self.encrypted:
-            self._name, self._consent = "plain_name(id, name)", "plain_consent(id, consent)"
-            self._contains, self._order = "instr(fold(plain_name(id, name)), fold(?))", "plain_name(id, name)"
+            self._name = self._order = "plain_name(id, CAST(name AS BLOB))"
+            self._consent = "plain_consent(id, CAST(consent AS BLOB))"
+            self._contains = f"instr(fold({self._name}), fold(?))"
 
     def search(self, embeddings: npt.ArrayLike, *, top: int = 5) -> list[tuple[Candidate, ...]]:
         """The `top` most similar subjects to each probe (P, D) or (D,), best first, their similarities exact."""

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import itertools
+import logging
 import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from visavis.deploy.gallery.records import StorageError
+from visavis.deploy.gallery.file_identity import FileIdentity
+from visavis.deploy.gallery.integrity import problems
+from visavis.deploy.gallery.records import GalleryReplaced, StorageError
 from visavis.deploy.gallery.rows import Rows
 from visavis.deploy.gallery.schema import APPLICATION_ID, PAGE_SIZE, SCHEMA, SCHEMA_VERSION
 from visavis.errors import DataError
+from visavis.files import open_private, sync_folder
 
 Create = Callable[[sqlite3.Connection], None]
 EARLIER = (1, 2)
+_IN_USE = "in_use"  # a setting: the log beside the file may hold something
+_MOST_PROBLEMS = 20
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -39,31 +50,48 @@ class Store:
         self.wait = wait
         self.read_only = read_only
         self.rows: Rows | None = None
-        if create is None and not path.is_file():
+        self.lacks_log = False
+        self._gallery = ""  # its own id, once known
+        self._generation = self._next = 0  # the last seen; the one being written
+        self.identity = FileIdentity(self.real)
+        self.identity.refuse_foreign_log()
+        absent = not self.real.is_file()
+        if create is None and absent:
             raise DataError(self._absent())
+        logged = self._beside("-wal").exists()
         with self.explained():
-            self._db = self._connect()
+            self._db = self._connect(private=absent)
             try:
+                self.identity.opened(read_only=read_only)
                 self._check(create)
             except BaseException:
                 self._db.close()
                 raise
+        self._had_log = logged or absent
+        self._let_go = weakref.finalize(self, _let_go, self._db, self.identity)
+
+    def _beside(self, end: str) -> Path:
+        return self.real.with_name(self.real.name + end)
 
     def _absent(self) -> str:
         return (
             f"{self.path}: no such gallery; make it with: visavis enroll {self.path} --model MODEL --name NAME PICTURE"
         )
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, private: bool = False) -> sqlite3.Connection:
+        """A connection with our settings; a `private` file was absent and shall be readable by its owner only."""
         if self.read_only:
             # A folder that cannot be written has no room for WAL's index; with no -wal file nothing is lost without it.
-            log = self.real.with_name(self.real.name + "-wal")
-            frozen = "" if log.exists() or os.access(self.real.parent, os.W_OK) else "&immutable=1"
+            frozen = "" if self._beside("-wal").exists() or os.access(self.real.parent, os.W_OK) else "&immutable=1"
             name = f"{self.real.as_uri()}?mode=ro{frozen}"
         else:
             name = f"{self.real.as_uri()}?mode=rwc"
         db = sqlite3.connect(name, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA foreign_keys = ON")
+        if private:
+            db.execute("PRAGMA user_version").fetchone()  # makes the file; the log will have its mode
+            with contextlib.suppress(OSError):
+                self.real.chmod(0o600)
         db.execute("PRAGMA secure_delete = ON")
         db.execute("PRAGMA trusted_schema = OFF")
         if self.rows is not None:
@@ -96,6 +124,9 @@ class Store:
                     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                     create(db)
+        elif self._empty() and not self.read_only:
+            with self.write():
+                pass  # waits for one who is just making it
         if self._empty():
             raise DataError(self._absent())
         if self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -118,6 +149,45 @@ class Store:
         with self.lock:
             rows.define(self._db)
 
+    def know(self) -> None:
+        """Remember which gallery this is, after it was brought to the present format.
+
+        Raises:
+            StorageError: what it says of itself is damaged.
+        """
+        rows = self._rows()
+        with self.read() as db:
+            bad = list(rows.damaged(db, "settings"))
+            settings = dict(db.execute("SELECT key, value FROM settings"))
+        if bad or "uuid" not in settings:
+            raise StorageError(
+                f"{self.path}: the gallery is damaged: its settings ({', '.join(bad)}) are not as they were written; "
+                "restore it from a backup"
+            )
+        self._gallery = settings["uuid"]
+        if settings.get(_IN_USE) and not self._had_log:
+            self.lacks_log = True
+            log.warning(
+                "%s: copied while it was in use, without %s: what was written last may be missing; copy by: visavis "
+                "gallery GALLERY backup FILE",
+                self.path, self._beside("-wal").name,
+            )  # fmt: skip
+
+    def _rows(self) -> Rows:
+        assert self.rows is not None, "Store.use comes first"
+        return self.rows
+
+    def _same(self, db: sqlite3.Connection) -> bool:
+        """Make sure that this is the gallery that was opened; whether the file says that it is in use."""
+        if not self._gallery:
+            return True
+        settings = dict(db.execute("SELECT key, value FROM settings WHERE key IN ('uuid', 'generation', 'in_use')"))
+        generation = int(settings.get("generation", -1))
+        if settings.get("uuid") != self._gallery or generation < self._generation:
+            raise GalleryReplaced(self.path)
+        self._generation = generation
+        return bool(settings.get(_IN_USE))
+
     @property
     def version(self) -> int:
         """The format of the file."""
@@ -128,8 +198,10 @@ class Store:
     def read(self) -> Iterator[sqlite3.Connection]:
         """One consistent view for several queries."""
         with self.lock, self.explained():
+            self.identity.check()
             self._db.execute("BEGIN")
             try:
+                self._same(self._db)
                 yield self._db
             finally:
                 if self._db.in_transaction:
@@ -141,20 +213,29 @@ class Store:
         if self.read_only:
             raise DataError(f"{self.path}: opened for reading only")
         with self._writer, self.lock, self.explained():
+            self.identity.check()
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                marked = self._same(self._db)
+                if not marked:
+                    self._rows().put_setting(self._db, _IN_USE, "1")
+                self._next = 0
                 yield self._db
                 self._db.execute("COMMIT")
+                self._generation = max(self._generation, self._next)
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            if not marked:  # into the file itself, so that a copy of it alone tells that it lacks the log
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self.identity.check()
 
     def next_generation(self, db: sqlite3.Connection) -> int:
         """Count one more change; call inside `write`."""
-        assert self.rows is not None
         generation = self.generation(db) + 1
-        self.rows.put_setting(db, "generation", str(generation))
+        self._rows().put_setting(db, "generation", str(generation))
+        self._next = generation
         return generation
 
     def generation(self, db: sqlite3.Connection) -> int:
@@ -175,6 +256,7 @@ class Store:
         with self._writer, self.explained():
             db = self._connect()
             try:
+                self.identity.check()
                 db.execute("VACUUM")
                 busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
@@ -183,37 +265,44 @@ class Store:
 
     def files(self) -> list[Path]:
         """Every file that may hold a gallery's bytes."""
-        names = [self.real.name + suffix for suffix in ("", "-wal", "-shm", "-journal")]
-        return [path for name in names if (path := self.real.with_name(name)).exists()]
+        return [path for end in ("", "-wal", "-shm", "-journal") if (path := self._beside(end)).exists()]
 
     def backup_path(self, version: int) -> Path:
         """Where a migration keeps the state of an earlier format."""
-        return self.real.with_name(f"{self.real.name}.format-{version}.backup")
+        return self._beside(f".format-{version}.backup")
 
     def backups(self) -> list[Path]:
         """The states kept by migrations, which hold people whom the gallery may have forgotten since."""
         return [path for version in EARLIER if (path := self.backup_path(version)).exists()]
 
-    def verify(self) -> None:
-        """Read every page and index.
+    def verify(self, dim: int | None = None) -> None:
+        """Read everything: pages, indexes, the checksum of every row, the length of every vector (`dim` numbers).
 
         Raises:
-            DataError: the file is damaged.
+            StorageError: something is not as it was written, and which subject's it is.
         """
-        with self.lock, self.explained():
-            problem = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if problem != "ok":
-            raise DataError(f"{self.path}: the gallery is damaged ({problem}); restore it from an export or a backup")
+        dim = int(self.settings()["dim"]) if dim is None else dim
+        with self.read() as db:
+            found = list(itertools.islice(problems(db, self._rows(), dim), _MOST_PROBLEMS + 1))
+        if found:
+            more = ["and more"] if len(found) > _MOST_PROBLEMS else []
+            raise StorageError(
+                f"{self.path}: the gallery is damaged: {'; '.join(found[:_MOST_PROBLEMS] + more)}. Restore it from a "
+                "backup or an export, or erase the subjects named: visavis forget GALLERY --id N"
+            )
 
     def backup(self, path: Path) -> None:
         """Copy the gallery into one file, also while others read and write; the copy is whole or not there."""
         part = path.with_name(path.name + ".part")
         with self.explained(), _folder_errors(path):
             part.unlink(missing_ok=True)
-            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            os.close(open_private(part))
             source, target = self._connect(), sqlite3.connect(part, isolation_level=None)
             try:
+                self.identity.check()
                 source.backup(target)
+                if self._gallery:  # else the copy is of an earlier format
+                    self._rows().put_setting(target, _IN_USE, "")
                 target.execute("PRAGMA journal_mode = DELETE")  # the copy needs no log beside it
             finally:
                 target.close()
@@ -226,7 +315,18 @@ class Store:
     def close(self) -> None:
         """Empty the log into the file and let go of it."""
         with self.lock:
-            self._db.close()
+            if self._let_go.alive and self._gallery and not self.read_only and not self.identity.replaced():
+                self._mark_unused()
+            self._let_go()
+
+    def _mark_unused(self) -> None:
+        """Say in the file that no log belongs to it; who still uses it says the contrary with the next write."""
+        with contextlib.suppress(sqlite3.Error, StorageError):  # a full disk keeps nobody from closing
+            row = self._db.execute("SELECT value FROM settings WHERE key = ?", (_IN_USE,)).fetchone()
+            if row is not None and row[0] and not self.lacks_log:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._rows().put_setting(self._db, _IN_USE, "")
+                self._db.execute("COMMIT")
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -247,14 +347,16 @@ def _folder_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _let_go(db: sqlite3.Connection, identity: FileIdentity) -> None:
+    """Close a connection, unless its file was replaced.
+
+    Closing deletes the log by its name, which is that of the other file's log by then: this connection is left to end
+    with the process.
+    """
+    if identity.replaced():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
+    else:
+        db.close()
 
 
 def _explain(error: sqlite3.DatabaseError) -> str:

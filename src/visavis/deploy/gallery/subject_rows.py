@@ -74,21 +74,26 @@ def change_subject(db: Any, rows: Rows, subject: int, generation: int) -> None:
     rows.resum(db, "subjects", "id = ?", (subject,))
 
 
-def move_samples(db: Any, rows: Rows, samples: Iterable[int], subject: int) -> None:
+def move_samples(db: Any, rows: Rows, samples: Sequence[int], subject: int) -> None:
     """Give samples to another subject.
 
     Raises:
         StorageError: one of them is damaged.
     """
+    check_samples(db, rows, samples)
     for sample in samples:
-        for number in rows.damaged(db, "samples", "id = ?", (sample,)):
-            row = db.execute("SELECT subject FROM samples WHERE id = ?", (number,)).fetchone()
-            raise damaged_sample(number, row[0])
         db.execute("UPDATE samples SET subject = ? WHERE id = ?", (subject, sample))
         rows.resum(db, "samples", "id = ?", (sample,))
 
 
-def check_subject(db: Any, rows: Rows, subject: int) -> None:
-    """Raise StorageError when a subject's row is damaged."""
-    for number in rows.damaged(db, "subjects", "id = ?", (subject,)):
+def check_subjects(db: Any, rows: Rows, subjects: Sequence[int]) -> None:
+    """Raise StorageError when the row of one of the subjects is damaged."""
+    for number in rows.damaged_of(db, "subjects", subjects):
         raise damaged_subject(number)
+
+
+def check_samples(db: Any, rows: Rows, samples: Sequence[int]) -> None:
+    """Raise StorageError when one of the samples, or its crop, is damaged."""
+    for number in rows.damaged_of(db, "samples", samples):
+        row = db.execute("SELECT subject FROM samples WHERE id = ?", (number,)).fetchone()
+        raise damaged_sample(number, row[0])
