@@ -68,3 +68,18 @@ def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):
     assert machine.cache_home() == tmp_path / "x" / "visavis"
     monkeypatch.setenv("VISAVIS_CACHE", str(tmp_path / "own"))
     assert machine.cache_home() == tmp_path / "own"
+
+
+def test_without_a_home_the_cache_lasts_as_long_as_the_process(monkeypatch, tmp_path):
+    for name in ("VISAVIS_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    machine._passing_home.cache_clear()
+    assert machine.cache_home().parent == tmp_path
+    assert machine.cache_home() == machine.cache_home()
+    machine._passing_home.cache_clear()

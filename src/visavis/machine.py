@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import logging
 import mmap
 import os
 import platform
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
+log = logging.getLogger(__name__)
 ROOT = Path("/")
 
 
@@ -84,10 +89,26 @@ def load_average() -> float | None:
 
 
 def cache_home() -> Path:
-    """Where what can be made again is kept: $VISAVIS_CACHE, or visavis/ in $XDG_CACHE_HOME, usually ~/.cache."""
+    """Where what can be made again is kept: $VISAVIS_CACHE, or visavis/ in $XDG_CACHE_HOME, usually ~/.cache.
+
+    Where there is no home (no $HOME, no entry in passwd: many containers), a folder for as long as this process lasts.
+    """
     if own := os.environ.get("VISAVIS_CACHE"):
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "visavis"
+    try:
+        return Path.home() / ".cache" / "visavis"
+    except RuntimeError:
+        return _passing_home()
+
+
+@functools.cache
+def _passing_home() -> Path:
+    folder = tempfile.mkdtemp(prefix="visavis-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    log.warning("there is no home folder: caches are kept until this process ends; set VISAVIS_CACHE=FOLDER")
+    return Path(folder)
 
 
 def _read(path: Path) -> str:
