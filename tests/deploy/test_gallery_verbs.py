@@ -190,6 +190,29 @@ def test_what_the_command_line_does_is_in_the_audit_log(capsys, monkeypatch, mod
     assert "Grün" in capsys.readouterr().out  # nothing is done that cannot be written
 
 
+def test_samples_are_looked_at_taken_back_and_split(capsys, model, people, tmp_path):
+    file = tmp_path / "g.db"
+    run(capsys, "enroll", file, people, "--model", model, "--aligned")
+    merged = run(capsys, "gallery", file, "merge", "Rosa", "Blau")[1]
+    undo = merged.splitlines()[-1].removeprefix("to undo: visavis ").replace("'", "").split()
+    samples = json.loads(run(capsys, "gallery", file, "samples", "Rosa", "--json")[1])
+    assert len(samples) == 4
+    assert all(s["quality"] > 0 for s in samples)
+    assert "4 samples in 1 template" in run(capsys, "gallery", file, "samples", "Rosa")[1]
+    out = run(capsys, *undo)[1]
+    assert "Rosa has 2 samples" in out
+    assert "Blau has 2 samples" in out
+    assert "Blau, similarity" in run(capsys, "identify", file, people / "Blau/0.png", "--aligned")[1]
+    number = json.loads(run(capsys, "gallery", file, "samples", "Rosa", "--json")[1])[0]["sample"]
+    status, out, _ = run(capsys, "forget", file, "Rosa", "--sample", number)
+    assert status == 0
+    assert "erased 0 subjects, 1 samples" in out
+    for words in (("Rosa", "--sample", "999"), ("Rosa", "Blau", "--sample", "1"), ("--sample", "1", "--expired")):
+        status, _, err = run(capsys, "forget", file, *words)
+        assert (status, err.count("\n")) == (2, 1)
+    assert json.loads(run(capsys, "gallery", file, "list", "ros", "--json")[1])[0]["samples"] == 1
+
+
 def test_a_time_limit_stays_until_it_is_changed_by_name(capsys, model, people, tmp_path):
     file = tmp_path / "g.db"
     words = ("enroll", file, people / "Rosa/0.png", "--name", "Rosa", "--aligned", "--model", model)

@@ -5,12 +5,22 @@ from __future__ import annotations
 import argparse
 
 from visavis.cli._audit import add_audit, audited
+from visavis.cli.gallery_actions import add_threshold
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
     parser.add_argument("names", metavar="NAME", nargs="*", help="subjects to erase")
     parser.add_argument("--id", type=int, action="append", default=[], metavar="N", help="a subject by number")
+    parser.add_argument(
+        "--sample",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="erase only this sample of the one subject named (see: visavis gallery GALLERY samples NAME)",
+    )
+    add_threshold(parser, "also erase unknown faces this similar to the subjects; the model's threshold without")
     parser.add_argument("--expired", action="store_true", help="erase everybody whose retention period is over")
     add_audit(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -20,20 +30,28 @@ def run(args: argparse.Namespace) -> int:
     import json
     import sys
 
+    from visavis.cli.gallery_actions import find_threshold
     from visavis.deploy.gallery.sqlite import Gallery
     from visavis.deploy.json_views import forgotten_json
     from visavis.errors import DataError
 
     if not args.names and not args.id and not args.expired:
         raise DataError("whom? give names, --id N, or --expired")
+    whom = [*args.names, *args.id]
+    if args.sample and (len(whom) != 1 or args.expired):
+        raise DataError(f"--sample is of one subject: give one NAME or --id, got {len(whom)}")
 
     def say(text: str) -> None:
         if sys.stderr.isatty():
             print(f"{text} ...", file=sys.stderr)
 
     with audited(args, "forget", changes=True) as about, Gallery(args.gallery) as gallery:
-        receipts = [gallery.forget(*args.names, *args.id, progress=say)] if args.names or args.id else []
-        if args.expired and (swept := gallery.sweep(progress=say)):
+        threshold = find_threshold(gallery, args)
+        if args.sample:
+            receipts = [gallery.forget_samples(whom[0], args.sample, progress=say)]
+        else:
+            receipts = [gallery.forget(*whom, threshold=threshold, progress=say)] if whom else []
+        if args.expired and (swept := gallery.sweep(threshold=threshold, progress=say)):
             receipts.append(swept)
         about |= {
             "subjects": [number for receipt in receipts for number in receipt.ids],
@@ -43,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"receipts": [forgotten_json(r) for r in receipts], "subjects": left}, indent=2))
     for receipt in () if args.json else receipts:
+        faces = f", {receipt.unknown_faces} unknown faces" if receipt.unknown_faces else ""
         print(
-            f"erased {receipt.subjects} subjects, {receipt.samples} samples, {receipt.crops} crops; searched "
+            f"erased {receipt.subjects} subjects, {receipt.samples} samples, {receipt.crops} crops{faces}; searched "
             f"{receipt.bytes_searched:,} bytes of {', '.join(receipt.files)} for {receipt.fingerprints} pieces: "
             f"{receipt.found} found"
         )

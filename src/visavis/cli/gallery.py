@@ -10,8 +10,8 @@ from visavis.cli.gallery_actions import Action, subjects, unknowns, upkeep
 ACTIONS: dict[str, Action] = {**subjects.ACTIONS, **unknowns.ACTIONS, **upkeep.ACTIONS}
 
 # Actions that the audit log calls as the service does, and those that change the gallery.
-_EVENTS = {"rename": "change", "adopt": "enroll"}
-_CHANGES = ("rename", "change", "merge", "adopt", "drop-unknowns", "import")
+_EVENTS = {"rename": "change", "split": "change", "adopt": "enroll"}
+_CHANGES = ("rename", "change", "merge", "split", "adopt", "drop-unknowns", "import")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from visavis.deploy.face import Face, Verification
-from visavis.deploy.gallery.records import Candidate, Forgotten, Identification, Merge, Subject
+from visavis.deploy.gallery.records import Candidate, Forgotten, Identification, Merge, Sample, Subject
 
 
 def face_json(face: Face, *, all_faces: bool = False) -> dict[str, Any]:
@@ -76,6 +76,19 @@ def subject_json(subject: Subject) -> dict[str, Any]:
     }
 
 
+def sample_json(sample: Sample) -> dict[str, Any]:
+    """One sample of a subject."""
+    return {
+        "sample": sample.id,
+        "source": sample.source_name,
+        "quality": sample.quality,
+        "weight": sample.weight,
+        "template": sample.template,
+        "crop": sample.crop,
+        "created": _iso(sample.created),
+    }
+
+
 def merge_json(merge: Merge) -> dict[str, Any]:
     """The subject after merging, what became of its terms in words, and the samples of each that was absorbed."""
     return {
@@ -98,7 +111,7 @@ def merge_notes(merge: Merge) -> list[str]:
 
 def forgotten_json(receipt: Forgotten) -> dict[str, Any]:
     """The receipt of an erasure."""
-    return {**vars(receipt), "files": list(receipt.files)}
+    return {**vars(receipt), "files": list(receipt.files), "tables": list(receipt.tables)}
 
 
 def _iso(seconds: float) -> str:

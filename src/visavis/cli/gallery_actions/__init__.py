@@ -19,23 +19,32 @@ class Action:
     configure: Callable[[argparse.ArgumentParser], None] = lambda _: None
 
 
-def add_threshold(parser: argparse.ArgumentParser) -> None:
+def add_threshold(parser: argparse.ArgumentParser, what: str = "similarity from which two count as one person") -> None:
     """The options by which a similarity is named."""
-    parser.add_argument("--threshold", type=float, metavar="S", help="similarity from which two count as one person")
+    parser.add_argument("--threshold", type=float, metavar="S", help=what)
     parser.add_argument("--fmr", type=float, metavar="RATE", help="or the model's threshold at this FMR")
 
 
-def threshold_of(args: argparse.Namespace) -> float:
-    """The threshold typed, or that of the model remembered beside the gallery."""
+def find_threshold(gallery: Any, args: argparse.Namespace) -> float | None:
+    """The threshold typed, or that of the model remembered for the gallery; None when there is none."""
     from pathlib import Path
 
-    from visavis.deploy.operating_point import HOW_TO, operating_point
+    from visavis.deploy.operating_point import operating_point
     from visavis.deploy.recognizer import card_of
-    from visavis.errors import DataError
 
     note = Path(args.gallery + ".model")
-    card = card_of(note.read_text().strip()) if args.threshold is None and note.is_file() else None
+    model = getattr(gallery, "model_path", None) or (note.read_text().strip() if note.is_file() else None)
+    card = card_of(model) if args.threshold is None and model is not None and Path(model).exists() else None
     point = operating_point(card, fmr=args.fmr, threshold=args.threshold)
-    if point is None:
+    return None if point is None else point.threshold
+
+
+def threshold_of(gallery: Any, args: argparse.Namespace) -> float:
+    """As `find_threshold`, where one is needed."""
+    from visavis.deploy.operating_point import HOW_TO
+    from visavis.errors import DataError
+
+    threshold = find_threshold(gallery, args)
+    if threshold is None:
         raise DataError(f"from which similarity on? add --threshold S; the model has no calibrated one: {HOW_TO}")
-    return point.threshold
+    return threshold

@@ -1,4 +1,4 @@
-"""Subjects: list, rename, change, merge."""
+"""Subjects and their samples: list, rename, change, merge, samples, split."""
 
 from __future__ import annotations
 
@@ -63,7 +63,53 @@ def _merge(gallery, args) -> Answer:
     from visavis.deploy.json_views import merge_json, merge_notes
 
     done = gallery.merge(args.into, *args.others)
-    return merge_json(done), [f"{done.subject.name} now has {done.subject.samples} samples", *merge_notes(done)]
+    lines = [f"{done.subject.name} now has {done.subject.samples} samples", *merge_notes(done)]
+    for other, samples in done.absorbed:
+        options = " ".join(f"--sample {sample}" for sample in samples[:20])
+        more = f" and {len(samples) - 20} more" if len(samples) > 20 else ""
+        lines.append(
+            f"to undo: visavis gallery {args.gallery} split {done.subject.name!r} {other.name!r} {options}{more}"
+        )
+    return merge_json(done), lines
+
+
+def _samples_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the subject")
+
+
+def _samples(gallery, args) -> Answer:
+    from visavis.deploy.json_views import sample_json
+
+    samples = [sample_json(sample) for sample in gallery.samples(args.name)]
+    templates = len({s["template"] for s in samples})
+    lines = [
+        f"{s['sample']:>8}  {s['created']}  "
+        + ("quality unknown" if s["quality"] is None else f"quality {s['quality']:.2f}")
+        + (f"  template {s['template'] + 1}" if templates > 1 else "")
+        + (f"  {s['source']}" if s["source"] else "")
+        + ("  crop kept" if s["crop"] else "")
+        for s in samples
+    ]
+    return samples, [*lines, f"{len(samples)} samples in {templates} template{'s' if templates > 1 else ''}"]
+
+
+def _split_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the subject")
+    parser.add_argument("new", metavar="NEW", help="the name of the new subject, who gets the samples")
+    parser.add_argument(
+        "--sample", type=int, action="append", required=True, metavar="N", help="a sample by number; several times"
+    )
+    parser.epilog = (
+        "The new subject has the same consent note and time limit; see: visavis gallery GALLERY samples NAME"
+    )
+
+
+def _split(gallery, args) -> Answer:
+    from visavis.deploy.json_views import subject_json
+
+    subjects = gallery.split(args.name, args.sample, args.new)
+    lines = [f"{subject.name} has {subject.samples} samples" for subject in subjects]
+    return [subject_json(subject) for subject in subjects], lines
 
 
 ACTIONS = {
@@ -71,4 +117,6 @@ ACTIONS = {
     "rename": Action("give a subject another name", _rename, _rename_arguments),
     "change": Action("change how long a subject is kept, or the consent note", _change, _change_arguments),
     "merge": Action("several subjects are one person", _merge, _merge_arguments),
+    "samples": Action("a subject's samples: number, time, quality, file", _samples, _samples_arguments),
+    "split": Action("samples of a subject are another person", _split, _split_arguments),
 }

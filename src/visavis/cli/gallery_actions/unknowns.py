@@ -16,7 +16,7 @@ def _unknowns(gallery, args) -> Answer:
     from visavis.deploy.gallery.unknowns import cluster_unknowns, read_unknowns
 
     kept = len(read_unknowns(gallery)[0])
-    threshold = threshold_of(args)
+    threshold = threshold_of(gallery, args)
     clusters = cluster_unknowns(gallery, threshold, min_size=args.min_size)
     lines = [
         f"{len(c.unknowns)} faces, lowest similarity {c.lowest:.3f}: {' '.join(map(str, c.unknowns))}" for c in clusters

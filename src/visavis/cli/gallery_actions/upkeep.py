@@ -11,7 +11,7 @@ def _duplicates(gallery, args) -> Answer:
     from visavis.deploy.gallery.maintenance import duplicates
     from visavis.deploy.json_views import candidate_json
 
-    threshold = threshold_of(args)
+    threshold = threshold_of(gallery, args)
     found = duplicates(gallery, threshold)
     lines = [f"{d.first.similarity:.4f}  {d.first.name}  =  {d.second.name} ?" for d in found]
     return (
@@ -23,7 +23,7 @@ def _duplicates(gallery, args) -> Answer:
 def _fpir(gallery, args) -> Answer:
     from visavis.deploy.gallery.maintenance import measure_fpir
 
-    result = measure_fpir(gallery, threshold_of(args))
+    result = measure_fpir(gallery, threshold_of(gallery, args))
     said = (
         f"FPIR {result.rate:.4g} ({result.interval[0]:.4g} to {result.interval[1]:.4g}): {result.matched} of "
         f"{result.probes} enrolled people, searched among all others, reach"

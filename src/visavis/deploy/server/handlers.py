@@ -12,6 +12,7 @@ import numpy as np
 
 from visavis.deploy.enrollment import enroll_pictures
 from visavis.deploy.face import Face
+from visavis.deploy.gallery.records import Forgotten
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.json_views import candidate_json, face_json, identification_json, subject_json, verification_json
 from visavis.deploy.operating_point import HOW_TO, DecisionThreshold
@@ -58,6 +59,19 @@ class RequestHandlers:
             with suppress(DataError):
                 total += images.count_pixels(data, name=name)
         return total
+
+    def forget(self, *who: int | str) -> Forgotten:
+        """Erase subjects, and the unknown faces of the same people."""
+        return self.gallery.forget(*who, threshold=self._own_threshold())
+
+    def sweep(self) -> Forgotten | None:
+        """Erase the subjects whose time is over."""
+        return self.gallery.sweep(threshold=self._own_threshold())
+
+    def _own_threshold(self) -> float | None:
+        """The operator's threshold, or the card's."""
+        point = self.point(None, None)
+        return None if point is None else point.threshold
 
     def verify(
         self, reference: Named, probe: Named, *, fmr: float | None, threshold: float | None, aligned: bool, crops: bool

@@ -199,7 +199,7 @@ def make_router(service: Service) -> APIRouter:
     async def delete(request: Request, number: SubjectNumber) -> dict[str, Any]:
         """Forget one subject; the receipt says what was erased and that nothing is left."""
         request.state.subjects = [number]
-        return forgotten_json(await service.work(gallery.forget, number))
+        return forgotten_json(await service.work(handlers.forget, number))
 
     @router.post("/forget", openapi_extra=needs("write"))
     async def forget(request: Request, whom: Whom) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def make_router(service: Service) -> APIRouter:
         if not whom.ids and not whom.names:
             raise HTTPException(400, "whom? give ids or names")
         request.state.subjects = whom.ids
-        receipt = await service.work(gallery.forget, *whom.ids, *whom.names)
+        receipt = await service.work(handlers.forget, *whom.ids, *whom.names)
         request.state.subjects = list(receipt.ids)
         return forgotten_json(receipt)
 

@@ -124,7 +124,7 @@ class Service:
         """Erase subjects when their time is over."""
         while True:
             try:
-                receipt = await self.work(self.handlers.gallery.sweep)
+                receipt = await self.work(self.handlers.sweep)
                 if receipt is not None and self.audit is not None:
                     done = {"subjects": list(receipt.ids), "complete": receipt.complete}
                     await self.write_audit(self.audit.write, "expire", durable=True, client="service", **done)
