@@ -196,3 +196,35 @@ def test_answers_do_not_wait_for_full_segments(make):
         client.get("/subjects")
         times.append(time.perf_counter() - begun)
     assert sorted(times)[5] < 0.03
+
+
+def test_the_pictures_of_a_request_share_its_time(make, draw, monkeypatch):
+    """Those that come too late are named, not dropped; nothing of an /embed is answered."""
+    client = make(max_seconds=0.2)
+    handlers = client.service.app.state.service.handlers
+    real = type(handlers).image
+
+    def slow(self, upload):
+        end = time.thread_time() + 0.15
+        while time.thread_time() < end:
+            pass
+        return real(self, upload)
+
+    monkeypatch.setattr(type(handlers), "image", slow)
+    files = [("pictures", draw.jpeg(draw.RED, seed=k)) for k in range(4)]
+    answer = client.post("/enroll", files=files, data={"name": "Rosa"}).json()
+    assert answer["added"] == 2
+    assert [r["picture"] for r in answer["refused"]] == ["picture 3", "picture 4"]
+    assert "send fewer at a time" in answer["refused"][0]["reason"]
+    refused = client.post("/embed", files=files)
+    assert refused.status_code == 422
+    assert "picture 3: not looked at" in refused.json()["error"]
+
+
+def test_faces_of_a_request_are_shared_among_its_pictures(make, draw):
+    client = make(max_faces=4)
+    crowd = draw.jpeg(draw.RED, draw.GREEN, draw.BLUE, size=(120, 400), side=80)
+    answer = client.post("/embed", files=[("pictures", crowd)] * 2).json()
+    assert [len(faces) for faces in answer["pictures"]] == [2, 2]
+    assert answer["notes"] == ["2 smaller faces were not embedded; at most 2 a picture are"]
+    assert client.post("/embed", files=[("pictures", crowd)]).json()["notes"] == []

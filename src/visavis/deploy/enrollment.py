@@ -70,14 +70,14 @@ def enroll_pictures(
     for i, picture in enumerate(pictures):
         name = name_of(picture, i, names)
         try:
-            found = recognizer.get(picture, aligned=aligned, name=name)
+            found = recognizer.get(picture, max_faces=2, aligned=aligned, name=name)
         except DataError as error:
             refused.append((name, str(error).removeprefix(f"{name}: ")))
             continue
         if not found:
             refused.append((name, "no face found"))
-        elif len(found) > 1 and (strict or _area(found[0]) < _DOMINANT * max(_area(other) for other in found[1:])):
-            refused.append((name, f"{len(found)} faces, and which of them is meant cannot be told; cut one out"))
+        elif len(found) > 1 and (strict or _area(found[0]) < _DOMINANT * _area(found[1])):  # the largest of the others
+            refused.append((name, f"{found[0].of} faces, and which of them is meant cannot be told; cut one out"))
         elif strict and found[0].reasons:
             refused.append((name, "; ".join(found[0].reasons)))
         else:

@@ -20,10 +20,11 @@ _Job = tuple[ByteArray, "Future[npt.NDArray[np.float32]]"]
 class BatchingEmbedder:
     """An Embedder that threads may call at once; their crops run together, up to `batch_size` at a time.
 
-    Nothing waits for a batch to fill: a lone request runs at once, and what arrives meanwhile is the next batch.
+    Nothing waits for a batch to fill: a lone request runs at once, and what arrives meanwhile is the next batch. On a
+    processor large batches are no faster a crop (MobileFaceNet: 4.9 ms alone, 6.2 ms of 64), and their memory stays.
     """
 
-    def __init__(self, embedder: Embedder, *, batch_size: int = 64) -> None:
+    def __init__(self, embedder: Embedder, *, batch_size: int = 8) -> None:
         self._embedder = embedder
         self._batch_size = batch_size
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -73,7 +74,9 @@ class BatchingEmbedder:
 
     def _run(self, jobs: list[_Job]) -> None:
         try:
-            rows = self._embedder.embed(np.concatenate([crops for crops, _ in jobs]))
+            crops = np.concatenate([crops for crops, _ in jobs])
+            starts = range(0, len(crops), self._batch_size)
+            rows = np.concatenate([self._embedder.embed(crops[at : at + self._batch_size]) for at in starts])
         except BaseException as error:  # whoever waits must hear of it, whatever it was
             for _, done in jobs:
                 done.set_exception(error)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, final
@@ -51,6 +52,23 @@ class RequestHandlers:
         """Decode a picture within the limits."""
         most = self.settings.max_pixels
         return images.decode_reduced(upload[1], name=upload[0], max_pixels=most, max_whole=most // 2)
+
+    def within_time(self) -> Callable[[Named], images.ReducedImage]:
+        """`image` for the pictures of one request, in one thread, until they have taken the time they may.
+
+        A picture's own cost is bounded; this bounds that of many.
+        """
+        begun = time.thread_time()
+
+        def image(upload: Named) -> images.ReducedImage:
+            used = time.thread_time() - begun
+            if used > self.settings.max_seconds:
+                raise DataError(
+                    f"{upload[0]}: not looked at, those before it took {used:.1f} s of work; send fewer at a time"
+                )
+            return self.image(upload)
+
+        return image
 
     def count_pixels(self, pictures: Sequence[Named]) -> int:
         """Pixels of pictures by their headers; 0 of one that cannot be read, which decoding says in its turn."""
@@ -127,12 +145,12 @@ class RequestHandlers:
         strict: bool,
     ) -> dict[str, Any]:
         """Add pictures of a subject."""
-        point = self.point(None, None)
+        point, image = self.point(None, None), self.within_time()
         done = enroll_pictures(
             self.recognizer,
             self.gallery,
             name,
-            [partial(self.image, upload) for upload in pictures],
+            [partial(image, upload) for upload in pictures],
             names=[upload[0] for upload in pictures],
             aligned=aligned,
             strict=strict,
@@ -151,16 +169,19 @@ class RequestHandlers:
         }
 
     def embed(self, pictures: Sequence[Named], *, aligned: bool) -> dict[str, Any]:
-        """Embeddings of every face of every picture."""
+        """Embeddings of the faces of every picture, the largest first where there are many."""
+        image, most = self.within_time(), max(1, self.settings.max_faces // len(pictures))
         faces = self.recognizer.get_many(
-            [partial(self.image, upload) for upload in pictures],
-            max_faces=self.settings.max_faces,
+            [partial(image, upload) for upload in pictures],
+            max_faces=most,
             aligned=aligned,
             names=[upload[0] for upload in pictures],
         )
+        more = sum(found[0].of - len(found) for found in faces if found)
         return {
             "dim": self.recognizer.embedder.dim,
             "pictures": [[_embedding_json(f) for f in found] for found in faces],
+            "notes": [f"{more} smaller faces were not embedded; at most {most} a picture are"] if more else [],
         }
 
     def about(self) -> dict[str, Any]:

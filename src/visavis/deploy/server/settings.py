@@ -25,7 +25,8 @@ class ServiceSettings:
         max_pixels_in_flight: of all requests that are worked on; more wait.
         max_connections: open at a time; beyond, one that has asked for nothing is closed for a new one.
         max_pictures: in one request.
-        max_faces: looked at in one picture, the largest first.
+        max_faces: embedded of one request, the largest of each picture first.
+        max_seconds: of a processor that the pictures of one request may take; none is begun after that.
         rate: requests per minute and client; 0 for no limit.
         keep_crops: store crops of enrolled faces.
         audit: file that receives one record an event, without pictures, embeddings or names; see `audit`.
@@ -46,6 +47,7 @@ class ServiceSettings:
     max_connections: int = 256
     max_pictures: int = 20
     max_faces: int = 64
+    max_seconds: float = 2.0
     rate: float = 600.0
     keep_crops: bool = False
     audit: Path | None = None
