@@ -83,3 +83,33 @@ def test_without_a_home_the_cache_lasts_as_long_as_the_process(monkeypatch, tmp_
     assert machine.cache_home().parent == tmp_path
     assert machine.cache_home() == machine.cache_home()
     machine._passing_home.cache_clear()
+
+
+def test_threads_are_no_more_than_was_told(root, monkeypatch):
+    """For this process, and by the environment for its children and what they import."""
+    folder = root("sys/fs/cgroup/cpu.max", "400000 100000")
+    for variable in ("VISAVIS_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(variable, "9")
+    monkeypatch.setenv("OPENCV_FOR_THREADS_NUM", "9")
+    assert machine.usable_cores(folder) == 4
+    machine.limit_threads(3)
+    assert machine.usable_cores(folder) == 3
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["OPENCV_FOR_THREADS_NUM"] == "3"
+    machine.limit_threads(6)
+    assert machine.usable_cores(folder) == 4
+
+
+def test_the_libraries_heed_the_quota_where_nobody_says(monkeypatch):
+    monkeypatch.delenv("VISAVIS_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS")
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    monkeypatch.setattr(machine, "machine_cores", lambda: 16)
+    machine.limit_threads(None)
+    assert os.environ["OMP_NUM_THREADS"] == "7"  # a user's own word
+    assert os.environ["MKL_NUM_THREADS"] == "2"
+    monkeypatch.delenv("MKL_NUM_THREADS")
+    monkeypatch.setattr(machine, "machine_cores", lambda: 2)
+    machine.limit_threads(None)
+    assert "MKL_NUM_THREADS" not in os.environ

@@ -15,15 +15,32 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 ROOT = Path("/")
+_THREADS = "VISAVIS_THREADS"
 
 
 def usable_cores(root: Path = ROOT) -> int:
     """Cores this process may run on: its affinity, and no more than the quota of its container or batch job.
 
-    A quota that is no whole number of cores is rounded down, to at least 1: more threads than that are held up.
+    A quota that is no whole number of cores is rounded down, to at least 1: more threads than that are held up. No more
+    than `limit_threads` was told, either.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min([count, *_quotas(root)])))
+    told = os.environ.get(_THREADS, "")
+    return max(1, int(min([count, *_quotas(root), *([int(told)] if told.isdigit() else [])])))
+
+
+def limit_threads(count: int | None) -> None:
+    """Let this process and its children compute with `count` threads; None: with as many as there are usable cores.
+
+    To be called before anything that computes is imported: OpenMP's and the BLAS libraries' threads are counted then.
+    """
+    if count is not None:
+        os.environ[_THREADS] = str(count)
+    elif usable_cores() == (machine_cores() or 1):
+        return  # what the libraries would take by themselves
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        if count is not None or variable not in os.environ:
+            os.environ[variable] = str(usable_cores())
 
 
 def machine_cores() -> int | None:

@@ -56,6 +56,24 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"visavis: {message}; see: {self.prog} --help\n")
 
 
+# Verbs that compute, and take --threads; `train` has it in its recipe (--loop.threads), `bench` tries several.
+COMPUTING = frozenset(
+    {
+        "quickstart",
+        "synth",
+        "prepare",
+        "validate",
+        "evaluate",
+        "export",
+        "embed",
+        "verify",
+        "enroll",
+        "identify",
+        "serve",
+    }
+)
+
+
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     """The parser; only the named verb's module is imported."""
     parser = _Parser(prog="visavis", description="Deep face recognition: prepare, train, prove, ship.")
@@ -71,6 +89,8 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
         )
         if name == verb:
             importlib.import_module(f"visavis.cli.{module}").configure(sub)
+            if name in COMPUTING:
+                sub.add_argument("--threads", type=int, metavar="N", help="threads to compute with (the usable cores)")
     return parser
 
 
@@ -90,6 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         named = " ".join(known[:5]) + more
         return _complain(f"visavis {args.verb} does not know {named}; see: visavis {args.verb} --help")
     args.rest = rest
+    if args.verb in COMPUTING:
+        from visavis.machine import limit_threads
+
+        if args.threads is not None and args.threads < 1:
+            return _complain(f"--threads must be 1 or more, got {args.threads}")
+        limit_threads(args.threads)
     if args.verb in READ_ONLY:
         return _run(module, args)
     with lasting_output():

@@ -44,7 +44,7 @@ def load_embedder(
         path: a model folder, a run folder (its best model), an `.onnx` or an OpenVINO `.xml` file.
         flip: overrides the card's rule for the mirrored picture: none, sum or concat.
         batch_size: crops at once.
-        threads: threads of the runtime; its own choice when None.
+        threads: threads of the runtime; the usable cores when None.
         runtime: which runtime must run it.
         device: where torch runs it.
 
@@ -249,7 +249,7 @@ class OnnxEmbedder(GraphEmbedder):
             name beside it: `FILE.card.json`.
         flip: overrides the card's, where the graph fuses nothing itself.
         batch_size: crops at once; a graph of fixed batch is fed that many.
-        threads: intra-op threads; ONNX Runtime's choice when None.
+        threads: intra-op threads; the usable cores when None.
 
     Raises:
         ModelFormatError: damaged, without a card, or its card and graph disagree.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError, ModelFormatError
+from visavis.machine import usable_cores
 from visavis.models.card import CARD, ModelCard, read_card
 from visavis.models.onnx import CARD_KEY, INPUT_KEY, GraphEmbedder, check_card
 from visavis.runtimes import import_runtime
@@ -25,7 +26,7 @@ class OpenVinoEmbedder(GraphEmbedder):
         path: the file; its runtime information (or ONNX metadata) holds the model card.
         flip: overrides the card's, where the graph fuses nothing itself.
         batch_size: crops at once.
-        threads: of inference; OpenVINO's choice when None.
+        threads: of inference; the usable cores when None.
         precision: what the CPU may compute in: f32, or bf16 where it has instructions for it.
 
     Raises:
@@ -62,8 +63,7 @@ class OpenVinoEmbedder(GraphEmbedder):
         )
         super().__init__(card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=pixels)
         self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        if threads is not None:
-            self._config["INFERENCE_NUM_THREADS"] = int(threads)
+        self._config["INFERENCE_NUM_THREADS"] = usable_cores() if threads is None else int(threads)
         self._requests: dict[int, Any] = {}
 
     def _request(self, count: int) -> Any:
