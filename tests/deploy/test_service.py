@@ -81,9 +81,9 @@ def test_the_card_and_the_health_and_the_counters(service, draw):
     assert service.get("/healthz").json() == {"status": "ok"}
     service.post("/embed", files=[("pictures", draw.jpeg(draw.RED))])
     text = service.get("/metrics").text
-    assert 'visavis_requests_total{route="/embed",status="200"} 1' in text
-    assert 'visavis_request_seconds_bucket{route="/embed",le="+Inf"} 1' in text
-    assert "visavis_embedded_crops 1" in text
+    assert 'visavis_requests_total{route="/embed",status="200"} 1.0' in text
+    assert 'visavis_request_seconds_bucket{le="+Inf",route="/embed"} 1.0' in text
+    assert "visavis_embedded_crops 1.0" in text
     assert set(service.get("/openapi.json").json()["paths"]) >= {"/verify", "/identify", "/enroll", "/forget", "/embed"}
 
 

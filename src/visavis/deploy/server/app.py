@@ -26,6 +26,7 @@ from visavis.deploy.server.connections import say_once_when_out_of_files
 from visavis.deploy.server.guard import Guard
 from visavis.deploy.server.handlers import RequestHandlers
 from visavis.deploy.server.proxies import ForwardedClient
+from visavis.deploy.server.request_ids import RequestIds, request_id
 from visavis.deploy.server.service import Service
 from visavis.deploy.server.settings import ServiceSettings
 from visavis.errors import VisavisError
@@ -63,6 +64,7 @@ def create_app(recognizer: Recognizer, gallery: Gallery, settings: ServiceSettin
     app.add_middleware(Audited, service=service)
     app.add_middleware(Guard, limit=settings.max_upload)
     app.add_middleware(_Recorder, service=service)
+    app.add_middleware(RequestIds)
     app.add_middleware(ForwardedClient, trusted=settings.trusted_proxies, root_path=settings.root_path)
     return app
 
@@ -82,10 +84,10 @@ async def _explain(service: Service, request: Request, error: Exception) -> JSON
         status, text = 404, str(error)
     elif isinstance(error, AuditError):
         status, text = 503, "the audit log cannot be written; nothing is changed until it can"
-        log.error("%s", error)
+        log.error("request %s: %s", request_id(request.scope), error)
     elif isinstance(error, StorageError):
         status, text = 507 if "disk is full" in str(error) else 503, str(error)
-        log.error("%s", error)
+        log.error("request %s: %s", request_id(request.scope), error)
     else:
         status, text = 422, str(error)
     return JSONResponse({"error": text.replace(f"{service.handlers.gallery.path}: ", "")}, status, headers)

@@ -9,6 +9,8 @@ from typing import Any
 
 from starlette.types import Scope
 
+from visavis.deploy.server.request_ids import request_id
+
 # What a request to a route is about, by the route's name.
 EVENTS = {
     "verify": "verify",
@@ -29,9 +31,14 @@ DURABLE = ("enroll", "change", "merge", "forget")
 
 
 def who(scope: Scope) -> dict[str, Any]:
-    """Who asks: the token's short name or the address, the address, the role."""
+    """Who asks: the request's name, the token's short name or the address, the address, the role."""
     state, address = scope.get("state", {}), (scope.get("client") or ("unknown",))[0]
-    return {"client": state.get("client_name", address), "address": address, "role": state.get("role")}
+    return {
+        "request": request_id(scope),
+        "client": state.get("client_name", address),
+        "address": address,
+        "role": state.get("role"),
+    }
 
 
 class RefusalBudget:

@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from visavis.deploy.server.request_ids import request_id
+
 log = logging.getLogger(__name__)
 
 MAX_JSON = 65_536
@@ -61,7 +63,7 @@ class Guard:
         except HTTPException as error:
             await exchange.answer(error.status_code, str(error.detail))
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("request %s: %s %s failed", request_id(scope), scope["method"], scope["path"])
             await exchange.answer(500, "internal error; the service's log says more")
             if exchange.cut_short:
                 raise  # half an answer was sent: only a closed connection tells the client
@@ -125,7 +127,8 @@ class _Exchange:
             if self._gone and message["status"] >= 400:
                 message["status"] = CLIENT_CLOSED_REQUEST
             if message["status"] == CLIENT_CLOSED_REQUEST:
-                log.info("%s %s: the client hung up", self._scope["method"], self._scope["path"])
+                asked = request_id(self._scope), self._scope["method"], self._scope["path"]
+                log.info("request %s: %s %s: the client hung up", *asked)
             there = {name for name, _ in message["headers"]}
             message["headers"] = [*message["headers"], *(pair for pair in SAFE_HEADERS if pair[0] not in there)]
             if not self._whole:

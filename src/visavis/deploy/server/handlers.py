@@ -13,6 +13,7 @@ import numpy as np
 
 from visavis.deploy.enrollment import enroll_pictures
 from visavis.deploy.face import Face
+from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.records import Forgotten
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.json_views import candidate_json, face_json, identification_json, subject_json, verification_json
@@ -20,7 +21,7 @@ from visavis.deploy.operating_point import HOW_TO, DecisionThreshold
 from visavis.deploy.recognizer import Recognizer
 from visavis.deploy.server.batching import BatchingEmbedder
 from visavis.deploy.server.settings import ServiceSettings
-from visavis.errors import DataError
+from visavis.errors import DataError, VisavisError
 from visavis.types import ByteArray
 from visavis.vision import images
 
@@ -38,6 +39,14 @@ class RequestHandlers:
         )
         self.gallery = gallery
         self.settings = settings
+
+    @property
+    def identity(self) -> ModelIdentity | None:
+        """Which model answers; None for one without a card or a digest."""
+        try:
+            return self.recognizer.identity
+        except VisavisError:
+            return None
 
     def close(self) -> None:
         """Finish the work at hand."""

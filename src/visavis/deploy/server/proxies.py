@@ -130,9 +130,11 @@ class ForwardedClient:
         if peer:
             scope |= {"client": (client_address(peer[0], _values(scope, b"x-forwarded-for"), self._trusted), 0)}
             through = _address(peer[0])
-            schemes = _values(scope, b"x-forwarded-proto")
-            if schemes and through and _within(through, self._trusted) and schemes[-1] in _PORTS:
-                scope["scheme"] = schemes[-1]
+            if through and _within(through, self._trusted):
+                scope["state"] = {**scope.get("state", {}), "through_proxy": True}
+                schemes = _values(scope, b"x-forwarded-proto")
+                if schemes and schemes[-1] in _PORTS:
+                    scope["scheme"] = schemes[-1]
         await self._app(scope, receive, send)
 
 

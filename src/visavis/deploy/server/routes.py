@@ -15,6 +15,7 @@ from visavis.deploy.server.admission import needs, route_admitted_by
 from visavis.deploy.server.disclosure import identification_decision, verification_decision
 from visavis.deploy.server.request_fields import Form, StrictModel, check_query
 from visavis.deploy.server.service import Service
+from visavis.deploy.server.telemetry import CONTENT_TYPE
 from visavis.deploy.server.uploads import Upload, read_upload
 from visavis.machine import resident_bytes
 
@@ -97,6 +98,7 @@ def make_router(service: Service) -> APIRouter:
             aligned=form.flag("aligned"),
             crops=form.flag("crops"),
         )
+        service.metrics.verified(answer)
         return verification_decision(answer) if request.state.role == "match" else answer
 
     @router.post(
@@ -116,6 +118,7 @@ def make_router(service: Service) -> APIRouter:
             aligned=form.flag("aligned"),
             crops=form.flag("crops"),
         )
+        service.metrics.identified(answer)
         request.state.subjects = [face["match"]["id"] for face in answer["faces"] if face["match"]]
         return identification_decision(answer) if request.state.role == "match" else answer
 
@@ -151,7 +154,9 @@ def make_router(service: Service) -> APIRouter:
         """Embeddings of every face of every picture, of length 1."""
         form = await read_upload(request, settings, EMBED)
         pictures = form.many("pictures")
-        return await service.look(handlers.embed, pictures, pictures=pictures, aligned=form.flag("aligned"))
+        answer = await service.look(handlers.embed, pictures, pictures=pictures, aligned=form.flag("aligned"))
+        service.metrics.embedded(answer)
+        return answer
 
     @router.get("/subjects", openapi_extra=needs("read"))
     async def subjects(
@@ -239,7 +244,7 @@ def make_router(service: Service) -> APIRouter:
         return {"status": "ready"}
 
     @router.get("/metrics", response_class=PlainTextResponse, openapi_extra=needs("read"))
-    async def metrics(request: Request) -> PlainTextResponse:
+    async def metrics(request: Request) -> Response:
         """Counters for Prometheus."""
         gauges = {
             "subjects": float(await service.work(gallery.refresh)),
@@ -247,6 +252,6 @@ def make_router(service: Service) -> APIRouter:
             "embedded_batches": float(handlers.embedder.batches),
             "resident_bytes": resident_bytes(),
         }
-        return PlainTextResponse(service.metrics.text(gauges), media_type="text/plain; version=0.0.4")
+        return Response(service.metrics.text(gauges), media_type=CONTENT_TYPE)
 
     return router

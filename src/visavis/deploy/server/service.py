@@ -38,7 +38,7 @@ class Service:
     def __init__(self, handlers: RequestHandlers, settings: ServiceSettings) -> None:
         self.handlers = handlers
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(handlers.identity)
         self.gate = Gatekeeper(settings)
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="visavis-work")
         self._pending = 0
