@@ -97,7 +97,7 @@ def options_of(name: str, data: str, work: Path, seed: int) -> list[str]:
         words += ["--data.identities", str(people(data, where, work)[0])]
     if data == "lfw-dev":
         words += ["--preprocess.template", "sphereface-left"]
-        words += ["--augment.brightness", "0.2", "--augment.erase", "0.3"]
+        words += ["--augment.brightness", "0.2", "--augment.random_erasing", "0.3"]
         if name != "deepid":
             words += ["--preprocess.size", "[56,48]"]
         if system.init:  # three quarters of its people have one picture, most others two

@@ -1,4 +1,4 @@
-"""From a picture set to normalised batches, on one core: folder, .rec and decoded cache against folder + Pillow.
+"""From a picture set to normalized batches, on one core: folder, .rec and decoded cache against folder + Pillow.
 
     python benchmarks/loader.py [--data SRC] [--pictures 2000] [--runs 5]
 

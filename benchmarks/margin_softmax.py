@@ -4,7 +4,7 @@
 
 Times alternate between the three in one process, so that a busy machine hurts them alike. With one thread, the default,
 they are CPU time and do not depend on what else runs; with more they are wall time, for a machine of its own. Memory is
-the growth of the peak resident size (VmHWM) over one step, each in a process of its own; the gradient of the centres is
+the growth of the peak resident size (VmHWM) over one step, each in a process of its own; the gradient of the centers is
 included. Gradients are compared with autograd in float64, and in float32 both are compared with that.
 """
 
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from visavis.losses.heads.arcface import ArcFace
+from visavis.losses.heads.arcface import ArcFaceHead
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
 
 BATCH, DIM, SCALE, MARGIN = 64, 512, 64.0, 0.5
@@ -50,9 +50,9 @@ class Case:
 
     def __init__(self, classes: int, dtype: torch.dtype = torch.float32) -> None:
         torch.manual_seed(0)
-        self.head = MarginSoftmax(ArcFace(scale=SCALE, margin=MARGIN), num_classes=classes, dim=DIM).to(dtype)
+        self.head = MarginSoftmax(ArcFaceHead(scale=SCALE, margin=MARGIN), num_classes=classes, dim=DIM).to(dtype)
         self.labels = torch.randint(0, classes, (BATCH,))
-        # Embeddings around their centres, as in training that has begun.
+        # Embeddings around their centers, as in training that has begun.
         near = normalize(self.head.weight.detach()[self.labels]) + normalize(torch.randn(BATCH, DIM, dtype=dtype))
         self.x = (20 * near).requires_grad_()
         self.other = torch.randn(BATCH, classes, dtype=dtype) if dtype == torch.float32 else None
@@ -81,7 +81,7 @@ class Case:
 
 
 def timings(case: Case, runs: int, clock: Callable[[], float]) -> dict[str, Any]:
-    """Alternate the three; medians, spreads and the median of the ratios of neighbours."""
+    """Alternate the three; medians, spreads and the median of the ratios of neighbors."""
     ways: dict[str, Callable[[], None]] = {"streamed": case.streamed, "plain": case.plain, "gemms": case.gemms}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for run in range(runs + 2):

@@ -2,9 +2,9 @@
 
     python benchmarks/partial_fc.py [--runs 5] [--json FILE]
 
-A step is forward, backward and the optimiser (momentum SGD: torch's for rate 1.0, `SparseSGD` with sparse gradients
+A step is forward, backward and the optimizer (momentum SGD: torch's for rate 1.0, `SparseSGD` with sparse gradients
 for 0.01) of CosFace at batch 64, 128-d, on one thread. Each case has a process of its own. Times are given twice, CPU
-time (does not depend on what else runs) and wall time. Memory: the centres and their momentum, the resident size before
+time (does not depend on what else runs) and wall time. Memory: the centers and their momentum, the resident size before
 and after the first steps, and the growth of its peak over the measured steps.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from visavis.losses.heads.cosface import CosFace
+from visavis.losses.heads.cosface import CosFaceHead
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
 from visavis.losses.partial_fc.sparse_sgd import SparseSGD
 
@@ -35,7 +35,7 @@ RATES = (1.0, 0.01)
 def measure(classes: int, rate: float, runs: int) -> dict[str, Any]:
     """Warm up, then take `runs` steps."""
     torch.manual_seed(0)
-    head = MarginSoftmax(CosFace(), num_classes=classes, dim=DIM, sample_rate=rate, sparse=rate < 1, seed=0)
+    head = MarginSoftmax(CosFaceHead(), num_classes=classes, dim=DIM, sample_rate=rate, sparse=rate < 1, seed=0)
     kind = SparseSGD if rate < 1 else torch.optim.SGD
     optimizer = kind(head.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     loaded = _status("VmRSS")
@@ -62,7 +62,7 @@ def measure(classes: int, rate: float, runs: int) -> dict[str, Any]:
         "rate": rate,
         "cpu_ms": {"median": statistics.median(cpu), "min": min(cpu), "max": max(cpu)},
         "wall_ms": {"median": statistics.median(wall), "min": min(wall), "max": max(wall)},
-        "centres_and_momentum_mb": 2 * classes * DIM * 4 / 1e6,
+        "centers_and_momentum_mb": 2 * classes * DIM * 4 / 1e6,
         "resident_mb": {"before": loaded / 1e6, "after_two_steps": settled / 1e6},
         "growth_of_peak_mb": (_status("VmHWM") - settled) / 1e6,
     }

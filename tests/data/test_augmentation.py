@@ -7,7 +7,7 @@ from visavis.data.augment.generic_head import GenericHead
 from visavis.errors import RecipeError
 
 STRONG = {"flip": 0.5, "shift": 0.1, "scale": 0.1, "rotate": 10, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3,
-          "grey": 0.2, "erase": 0.5, "low_resolution": 0.5, "blur": 0.5}  # fmt: skip
+          "grayscale": 0.2, "random_erasing": 0.5, "low_resolution": 0.5, "blur": 0.5}  # fmt: skip
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_pictures_and_another_seed_others(crops):
 
 
 def test_grey_takes_all_colour_away(crops):
-    out = Augmentation(flip=0, grey=1)(crops, np.random.default_rng(0), size=(112, 112)).astype(int)
+    out = Augmentation(flip=0, grayscale=1)(crops, np.random.default_rng(0), size=(112, 112)).astype(int)
     assert np.abs(out - out[..., :1]).max() <= 1
 
 
@@ -59,7 +59,9 @@ def test_shift_moves_by_at_most_its_fraction(crops):
 
 def test_erasing_covers_at_most_its_area():
     white = np.full((60, 64, 64, 3), 255, np.uint8)
-    out = Augmentation(flip=0, erase=1, erase_area=0.2)(white, np.random.default_rng(0), size=(64, 64))
+    out = Augmentation(flip=0, random_erasing=1, random_erasing_area=0.2)(
+        white, np.random.default_rng(0), size=(64, 64)
+    )
     share = (out != 255).any(-1).mean((1, 2))
     assert share.mean() > 0.02
     assert share.max() <= 0.21
@@ -92,7 +94,7 @@ def test_a_turned_head_moves_its_points_as_rotation_says(degrees):
     head = GenericHead((112, 112))
     y, x = np.mgrid[0:112, 0:112].astype(np.float32)
     angle = np.deg2rad(degrees)
-    maps = head.turned(x, y, turn=angle, nod=0.0)
+    maps = head.turned(x, y, yaw=angle, pitch=0.0)
     for point in ((55, 71), (38, 80)):
         turned = cv2.remap(_dots(point), *maps, cv2.INTER_LINEAR)
         z = head.depth[point[1], point[0]]
@@ -105,7 +107,7 @@ def test_a_turned_head_moves_its_points_as_rotation_says(degrees):
 def test_no_turn_and_no_tilt_change_nothing():
     head = GenericHead((112, 96))
     y, x = np.mgrid[0:112, 0:96].astype(np.float32)
-    same = head.turned(x, y, turn=0.0, nod=0.0)
+    same = head.turned(x, y, yaw=0.0, pitch=0.0)
     np.testing.assert_allclose(same[0], x, atol=1e-4)
     np.testing.assert_allclose(same[1], y, atol=1e-4)
     np.testing.assert_allclose(head.shading(x, y, side=0.0, above=0.0), 1)
@@ -121,9 +123,9 @@ def test_light_from_the_side_brightens_that_side_and_darkens_the_other():
 
 
 def test_turning_lighting_and_warping_repeat_with_the_seed_and_keep_the_frame(crops):
-    bent = Augmentation(flip=0, turn=25, nod=12, light=0.4, warp=1.0)
+    bent = Augmentation(flip=0, yaw=25, pitch=12, relight=0.4, warp=1.0)
     first, again, other = (bent(crops, np.random.default_rng(s), size=(56, 56)) for s in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.3
-    flipped = Augmentation(flip=1, turn=1e-9)(crops, np.random.default_rng(0), size=(112, 112)).astype(int)
+    flipped = Augmentation(flip=1, yaw=1e-9)(crops, np.random.default_rng(0), size=(112, 112)).astype(int)
     assert np.abs(flipped - crops[:, :, ::-1]).max() <= 1  # the path by maps gives what the path by matrices gives

@@ -25,7 +25,7 @@ def padded() -> np.ndarray:
 
 
 def test_half_of_the_windows_are_random_and_half_in_the_middle(padded: np.ndarray) -> None:
-    out = Augmentation(flip=0, window=0.5)(padded, np.random.default_rng(1), size=(112, 96))
+    out = Augmentation(flip=0, random_crop=0.5)(padded, np.random.default_rng(1), size=(112, 96))
     places = [place(w, p) for w, p in zip(out, padded, strict=True)]
     assert {top for top, _ in places} == {left for _, left in places} == {0, 1, 2, 3, 4}
     middle = sum(p == (2, 2) for p in places)
@@ -33,7 +33,7 @@ def test_half_of_the_windows_are_random_and_half_in_the_middle(padded: np.ndarra
 
 
 def test_a_tiny_chance_of_a_window_cuts_the_middle_where_none_shrinks(padded: np.ndarray) -> None:
-    cut = Augmentation(flip=0, window=1e-9)(padded[:5], np.random.default_rng(1), size=(112, 96))
+    cut = Augmentation(flip=0, random_crop=1e-9)(padded[:5], np.random.default_rng(1), size=(112, 96))
     assert np.array_equal(cut, padded[:5, 2:-2, 2:-2])
     shrunk = Augmentation(flip=0)(padded[:5], np.random.default_rng(1), size=(112, 96))
     assert not np.array_equal(shrunk, cut)
@@ -41,7 +41,7 @@ def test_a_tiny_chance_of_a_window_cuts_the_middle_where_none_shrinks(padded: np
 
 def test_odd_differences_stay_on_whole_pixels() -> None:
     whole = np.random.default_rng(0).integers(0, 256, (50, 37, 35, 3), dtype=np.uint8)
-    out = Augmentation(flip=0, window=1.0)(whole, np.random.default_rng(1), size=(32, 32))
+    out = Augmentation(flip=0, random_crop=1.0)(whole, np.random.default_rng(1), size=(32, 32))
     places = [place(w, p) for w, p in zip(out, whole, strict=True)]
     assert {top for top, _ in places} == set(range(6))
     assert {left for _, left in places} == set(range(4))
@@ -49,4 +49,4 @@ def test_odd_differences_stay_on_whole_pixels() -> None:
 
 def test_a_window_larger_than_the_crop_is_refused(padded: np.ndarray) -> None:
     with pytest.raises(RecipeError, match="crops of at least 118×96, got 116×100"):
-        Augmentation(window=0.5)(padded, np.random.default_rng(0), size=(118, 96))
+        Augmentation(random_crop=0.5)(padded, np.random.default_rng(0), size=(118, 96))

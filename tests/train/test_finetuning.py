@@ -71,7 +71,7 @@ SECTIONS = {
     "layer decay": {"optimizer": {"layer_decay": 0.7}},
     "norms": {"finetune": {"freeze_norms": "all"}},
     "blend": {"finetune": {"blend": 0.5}, "loop": {"ema": 0.9}},
-    "class means": {"head": {"centre_loss": 0.01, "quality_power": 1.0, "label_smoothing": 0.1}},
+    "class means": {"head": {"center_loss": 0.01, "norm_weight_power": 1.0, "label_smoothing": 0.1}},
 }
 
 
@@ -110,11 +110,17 @@ def test_a_blend_lies_between_the_start_and_what_was_learnt(blob_folder, trained
 
 
 def test_what_stands_beside_a_head_can_be_set_in_a_recipe(blob_folder):
-    wanted = {"centre_loss": 0.01, "quality_power": 1.0, "label_smoothing": 0.1, "sub_centres": 2, "sample_rate": 0.5}
+    wanted = {
+        "center_loss": 0.01,
+        "norm_weight_power": 1.0,
+        "label_smoothing": 0.1,
+        "sub_centers": 2,
+        "sample_rate": 0.5,
+    }
     head = Objective(tiny(blob_folder, head=wanted), num_classes=8, dim=16).head
-    assert head.centres.weight == 0.01
-    assert {key: getattr(head, key) for key in wanted if key != "centre_loss"} == {
-        key: value for key, value in wanted.items() if key != "centre_loss"
+    assert head.centers.weight == 0.01
+    assert {key: getattr(head, key) for key in wanted if key != "center_loss"} == {
+        key: value for key, value in wanted.items() if key != "center_loss"
     }
 
 
@@ -272,15 +278,15 @@ def test_freeze_plans_name_what_they_say():
     assert frozen_names(network, ["blocks.1", "conv1"]) == {n for n in every if n.startswith(("blocks.1.", "conv1."))}
 
 
-@pytest.mark.parametrize("sub_centres", [1, 3])
-def test_imprinted_centres_are_the_class_means_at_their_own_length(sub_centres):
+@pytest.mark.parametrize("sub_centers", [1, 3])
+def test_imprinted_centres_are_the_class_means_at_their_own_length(sub_centers):
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     labels = np.array([2, 0, 1, 0, 2, 2, 1, 0])
     pictures = InMemory(rng.integers(0, 256, (8, 32, 32, 3), np.uint8), labels)
     spec = PreprocessSpec(size=(32, 32), flip="concat")
     network = build_backbone("mobilefacenet", size=(32, 32), dim=8)
-    head = MarginSoftmax(build_head("arcface"), num_classes=3, dim=8, sub_centres=sub_centres)
+    head = MarginSoftmax(build_head("arcface"), num_classes=3, dim=8, sub_centers=sub_centers)
     norms = head.weight.detach().norm(dim=1).clone()
     imprint(head, network, spec, pictures, device=torch.device("cpu"))
     single = PreprocessSpec(size=(32, 32))
@@ -288,10 +294,10 @@ def test_imprinted_centres_are_the_class_means_at_their_own_length(sub_centres):
     for c in range(3):
         mean = vectors[torch.from_numpy(labels) == c].mean(0)
         torch.testing.assert_close(
-            head.weight.detach()[c * sub_centres], mean / mean.norm() * norms[c * sub_centres], rtol=0, atol=1e-6
+            head.weight.detach()[c * sub_centers], mean / mean.norm() * norms[c * sub_centers], rtol=0, atol=1e-6
         )
     torch.testing.assert_close(head.weight.detach().norm(dim=1), norms)
-    if sub_centres > 1:
+    if sub_centers > 1:
         assert (head.weight[0] - head.weight[1]).norm() > 0.1
     assert network.training is False  # the loop puts it back into training mode
 

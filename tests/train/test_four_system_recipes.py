@@ -49,7 +49,7 @@ def test_sphereface_trains_as_rows_s2_to_s8_say() -> None:
     r = load_recipe("sphereface")
     spec = r.preprocess.spec()
     assert (spec.size, spec.channels, spec.mean[0], spec.std[0]) == ((112, 96), "BGR", 127.5, 128.0)
-    assert (r.augment.window, r.augment.flip, r.augment.brightness, r.augment.saturation) == (0.5, 0.5, 0.4, 0.4)
+    assert (r.augment.random_crop, r.augment.flip, r.augment.brightness, r.augment.saturation) == (0.5, 0.5, 0.4, 0.4)
     assert (r.head.args["margin"], r.head.label_smoothing, r.backbone.name) == (4, 0.15, "sphere20")
     assert (r.optimizer.momentum, r.optimizer.weight_decay, r.loop.batch_size, r.loop.epochs) == (0.9, 5e-4, 256, 20)
     # CosineAnnealingLR(T_max=20) stepped per epoch from 0.15: 0.15 (1 + cos(pi e / 20)) / 2.

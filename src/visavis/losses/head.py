@@ -17,7 +17,7 @@ class TargetLogit:
     """The logits of the true classes in cosine units (B,), and a term (B,) added to the loss of each sample."""
 
     logit: Tensor
-    regulariser: Tensor | None = None
+    regularizer: Tensor | None = None
 
 
 class Head(nn.Module):
@@ -27,20 +27,20 @@ class Head(nn.Module):
     What depends on random numbers draws them from (seed, step), so that ranks and a resumed run agree.
 
     Attributes a subclass may set:
-        normalised: False for plain inner products with a bias.
+        normalized: False for plain inner products with a bias.
         has_negatives: True if η is not the identity.
         reduction: "sigmoid" for one-against-all losses, which then give `offset` and `balance`.
         sees_negatives: True if the head wants `observe_negatives`.
-        sub_centres: centres per class the head asks for.
+        sub_centers: centers per class the head asks for.
         detach_margin: True to let the gradient pass as if ψ were the identity.
         label_smoothing: smoothing the head itself asks for.
     """
 
-    normalised: ClassVar[bool] = True
+    normalized: ClassVar[bool] = True
     has_negatives: bool = False
     reduction: ClassVar[Literal["softmax", "sigmoid"]] = "softmax"
     sees_negatives: bool = False
-    sub_centres: int = 1
+    sub_centers: int = 1
     detach_margin: bool = False
     label_smoothing: float = 0.0
 
@@ -48,14 +48,14 @@ class Head(nn.Module):
         super().__init__()
         self.scale = checked("scale", scale, 0.0, 1e4, open_low=True)
 
-    def bind(self, num_classes: int, sample_rate: float) -> None:
+    def setup(self, num_classes: int, sample_rate: float) -> None:
         """Learn the number of classes and the share of them a step looks at; called once, before training."""
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ over the target cosines (B,) and the feature norms (B,); differentiable in both."""
         raise NotImplementedError
 
-    def negatives(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
         """η over a chunk (B, n) of other classes; `target` (B, 1) is ψ without gradient. Identity unless overridden."""
         return cosine
 
@@ -71,10 +71,10 @@ class Head(nn.Module):
         """Weights of the positive and of the negative part of a "sigmoid" head."""
         return 1.0, 1.0
 
-    def observe(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
         """Update the head's state from a training batch, the same on every rank; called without gradient."""
 
-    def observe_negatives(self, reduced: Tensor, cosine: Tensor) -> None:
+    def update_negatives_state(self, reduced: Tensor, cosine: Tensor) -> None:
         """Update the state from log Σ_{j≠y} exp(s cos θ_j) (B,) and the target cosines (B,), before the loss."""
 
 

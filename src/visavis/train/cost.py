@@ -133,7 +133,7 @@ def dry_run(
     tuning.train()
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     activations = measure_activations(network, spec, device, recipe.loop.precision)
-    rows = 0 if recipe.head.name == "none" else extent.identities * recipe.head.sub_centres
+    rows = 0 if recipe.head.name == "none" else extent.identities * recipe.head.sub_centers
     plan = plan_batch(recipe, devices)
     per_epoch = max(1, _steps_per_epoch(recipe, extent))
     return Cost(

@@ -16,6 +16,7 @@ from visavis.data.augment.augmentation import Augmentation
 from visavis.data.pair_lists.dialect import Dialect
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.runtimes import import_runtime
+from visavis.train.former_keys import present_flags, present_keys
 from visavis.vision.preprocessing import PreprocessSpec
 
 RECIPES = "visavis.recipes"
@@ -95,16 +96,16 @@ class BackboneRecipe:
 class HeadRecipe:
     """The classification loss: a name in HEADS (or `none`), its arguments and what margin_softmax does with it.
 
-    `centre_loss` is the weight λ of the distance to the class mean, `quality_power` the γ of the weights ‖x‖^γ.
+    `center_loss` is the weight λ of the distance to the class mean, `norm_weight_power` the γ of the weights ‖x‖^γ.
     """
 
     name: str = "arcface"
     args: dict[str, Any] = field(default_factory=dict)
     sample_rate: float = 1.0
-    sub_centres: int = 1
+    sub_centers: int = 1
     label_smoothing: float = 0.0
-    centre_loss: float = 0.0
-    quality_power: float = 0.0
+    center_loss: float = 0.0
+    norm_weight_power: float = 0.0
     weight: float = 1.0
 
 
@@ -312,6 +313,7 @@ def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "rec
     """Check plain values and overrides against the types of `Recipe`; see `load_recipe`."""
     if not isinstance(values, Mapping):
         raise RecipeError(f"{name}: expected sections like 'optimizer:', got {type(values).__name__}")
+    values, overrides = present_keys(values, name=name), present_flags(overrides)
     _check_keys(Recipe, values, name, "")
     _check_flags(overrides)
     jsonargparse = import_runtime("jsonargparse")

@@ -9,7 +9,7 @@ from visavis.losses.heads import build_head
 def annealed(step: int, **args) -> float:
     head = build_head("asoftmax", **args)
     head.iteration.fill_(step - 1)
-    head.observe(torch.zeros(2), torch.ones(2))
+    head.update_state(torch.zeros(2), torch.ones(2))
     return head.annealing
 
 

@@ -31,7 +31,7 @@ RUNS = {
     "sampled, dense": ("cosface", {}, {"sample_rate": 0.3, "label_smoothing": 0.1}),
     "almost nothing sampled": ("arcface", {}, {"sample_rate": 0.01, "sparse": True}),
     "everything": (
-        "subcentre_arcface", {}, {"sample_rate": 0.3, "sparse": True, "centre_loss": 0.1, "quality_power": 1.0},
+        "subcenter_arcface", {}, {"sample_rate": 0.3, "sparse": True, "center_loss": 0.1, "norm_weight_power": 1.0},
     ),
 }  # fmt: skip
 RESUMED = ("softmax, sampled", "asoftmax", "curricularface", "elastic_cosface+", "everything")
@@ -124,7 +124,7 @@ def test_two_and_three_processes_equal_one_and_checkpoints_fit_all(tmp_path):
     for run in RUNS:
         alone = joined(tmp_path, run, 1, "end")
         rows = alone[1]["module"]["head.weight"]
-        assert len(rows) == C * (3 if "subcentre" in RUNS[run][0] else 1)
+        assert len(rows) == C * (3 if "subcenter" in RUNS[run][0] else 1)
         for size in (2, 3):
             assert largest_difference(alone, joined(tmp_path, run, size, "end")) < 1e-10, (run, size)
         for size in (1, 3) if run in RESUMED else ():  # saved on 2, resumed on 1 and on 3

@@ -184,7 +184,7 @@ CASES = {
     "elastic_cosface": ("elastic_cosface", {}, lambda p: f_elastic(p, "cos", plus=False)),
     "elastic_cosface+": ("elastic_cosface", {"plus": True}, lambda p: f_elastic(p, "cos", plus=True)),
     "uniface": ("uniface", {"balance": 0.5}, f_uniface),
-    "subcentre_arcface": ("subcentre_arcface", {"sub_centres": 3}, f_arcface),
+    "subcenter_arcface": ("subcenter_arcface", {"sub_centers": 3}, f_arcface),
 }  # fmt: skip
 
 
@@ -199,8 +199,8 @@ class Plain:
         self.state = {k: v.clone() for k, v in module.head.named_buffers()}
         self.norm = self.x.norm(dim=1)
         self.cos = normalize(self.x) @ normalize(self.w).T
-        if module.sub_centres > 1:
-            self.cos = self.cos.unflatten(1, (-1, module.sub_centres)).max(2).values
+        if module.sub_centers > 1:
+            self.cos = self.cos.unflatten(1, (-1, module.sub_centers)).max(2).values
         self.theta = self.cos.arccos()
 
     def leaves(self):
@@ -268,8 +268,8 @@ def test_finite_at_the_ends_of_the_cosine(case, dtype):
     name, args, _ = CASES[case]
     module = margin_softmax(name, args).to(dtype)
     with torch.no_grad():
-        module.weight.copy_(torch.eye(D, dtype=dtype).repeat(C * module.sub_centres // D + 1, 1)[: len(module.weight)])
-    axis = torch.eye(D, dtype=dtype)[module.weight.argmax(1)[:: module.sub_centres]]
+        module.weight.copy_(torch.eye(D, dtype=dtype).repeat(C * module.sub_centers // D + 1, 1)[: len(module.weight)])
+    axis = torch.eye(D, dtype=dtype)[module.weight.argmax(1)[:: module.sub_centers]]
     labels = torch.arange(6)
     away = axis[(labels + 1) % 8]
     for size in (1e-3, 20.0, 1e3):
@@ -286,10 +286,10 @@ def test_finite_at_the_ends_of_the_cosine(case, dtype):
 def test_the_target_never_rises_with_the_angle(case, dtype):
     name, args, _ = CASES[case]
     head = build_head(name, **args).to(dtype).eval()  # in training, elastic margins differ between samples
-    head.bind(C, 1.0)
+    head.setup(C, 1.0)
     theta = torch.linspace(0, math.pi, 20_001, dtype=torch.double)
     for norm in (5.0, 20.0, 60.0, 200.0):
-        logit = head.target(theta.cos().to(dtype), torch.full_like(theta, norm, dtype=dtype)).logit
+        logit = head.target_logit(theta.cos().to(dtype), torch.full_like(theta, norm, dtype=dtype)).logit
         assert logit.diff().max() <= 8 * torch.finfo(dtype).eps
 
 
@@ -302,11 +302,11 @@ NEUTRAL = {
     "combined": {"m2": 0.0, "m3": 0.0},
     "adacos": {"fixed": True},
     "mv_softmax": {"margin": 0.0, "weight": 1.0},
-    "magface": {"low_margin": 0.0, "high_margin": 0.0, "regulariser": 0.0},
+    "magface": {"low_margin": 0.0, "high_margin": 0.0, "regularizer": 0.0},
     "adaface": {"margin": 0.0},
     "elastic_arcface": {"margin": 0.0, "deviation": 0.0},
     "elastic_cosface": {"margin": 0.0, "deviation": 0.0},
-    "subcentre_arcface": {"margin": 0.0, "sub_centres": 1},
+    "subcenter_arcface": {"margin": 0.0, "sub_centers": 1},
 }
 # CurricularFace modulates hard negatives whatever its margin; SphereFace2 and UniFace are no softmax.
 
@@ -331,7 +331,7 @@ def test_permuting_classes_permutes_logits_and_keeps_the_loss(case):
     x, labels = batch()
     one, two = (margin_softmax(name, args, chunk=8).double() for _ in range(2))
     order = torch.randperm(C, generator=torch.Generator().manual_seed(2))
-    rows = (order[:, None] * one.sub_centres + torch.arange(one.sub_centres)).flatten()
+    rows = (order[:, None] * one.sub_centers + torch.arange(one.sub_centers)).flatten()
     with torch.no_grad():
         two.weight.copy_(one.weight[rows])
         if one.bias is not None:
@@ -357,7 +357,7 @@ def test_state_survives_a_checkpoint(case, tmp_path):
 def test_a_batch_that_is_not_finite_leaves_no_trace(case):
     name, args, _ = CASES[case]
     x, labels = batch()
-    module = margin_softmax(name, args, centre_loss=0.1).double()
+    module = margin_softmax(name, args, center_loss=0.1).double()
     module(x, labels)
     before = {k: v.clone() for k, v in module.state_dict().items() if k != "steps"}
     with torch.no_grad():
@@ -382,7 +382,7 @@ def test_a_batch_that_is_not_finite_leaves_no_trace(case):
         ("magface", {"low_norm": 120.0}, "low_norm < high_norm"),
         ("adaface", {"margin": 1.0}, "AdaFace margin"),
         ("elastic_arcface", {"margin": 2.0}, "ElasticArcFace margin"),
-        ("subcentre_arcface", {"sub_centres": 0}, "sub_centres"),
+        ("subcenter_arcface", {"sub_centers": 0}, "sub_centers"),
         ("curricularface", {"momentum": 1.0}, "momentum"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Sampling of classes, the optimiser that walks only sampled rows, regularisers, and saved rows."""
+"""Sampling of classes, the optimizer that walks only sampled rows, regularizers, and saved rows."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy, normalize
 from visavis.errors import ModelFormatError, RecipeError
 from visavis.losses.heads import build_head
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
-from visavis.losses.partial_fc.regularizers import quality_weights
+from visavis.losses.partial_fc.regularizers import norm_weights
 from visavis.losses.partial_fc.sampling import draw_classes, keep_positives, step_generator
 from visavis.losses.partial_fc.sharded_checkpoint import (
     load_module_state,
@@ -74,7 +74,7 @@ def test_dense_and_sparse_gradients_agree():
     x, labels = torch.randn(6, 8, dtype=torch.double), torch.arange(6)
     gradients = []
     for sparse in (False, True):
-        module = sampled(0.3, sparse=sparse, sub_centres=2)
+        module = sampled(0.3, sparse=sparse, sub_centers=2)
         module(x, labels).backward()
         gradients.append(module.weight.grad.to_dense())
     assert torch.equal(*gradients)
@@ -130,14 +130,14 @@ def test_clipping_and_accumulation_work_on_sparse_gradients():
     assert torch.nn.utils.clip_grad_norm_(module.parameters(), 1e9).item() == pytest.approx(dense.item())
 
 
-def test_centre_loss_is_the_papers_and_moves_its_centres():
+def test_center_loss_is_the_papers_and_moves_its_centers():
     torch.manual_seed(0)
-    module = sampled(1.0, sparse=False, centre_loss=0.2)
+    module = sampled(1.0, sparse=False, center_loss=0.2)
     plain = sampled(1.0, sparse=False)
     x = torch.randn(5, 8, dtype=torch.double, requires_grad=True)
     labels = torch.tensor([4, 4, 4, 9, 30])
-    torch.nn.init.normal_(module.centres.means)
-    before = module.centres.means.clone()
+    torch.nn.init.normal_(module.centers.means)
+    before = module.centers.means.clone()
     loss = module(x, labels)
     wanted = plain(x, labels) + 0.2 * 0.5 * (x - before[labels]).square().sum(1).mean()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-12)
@@ -146,17 +146,17 @@ def test_centre_loss_is_the_papers_and_moves_its_centres():
     moved[4] -= 0.5 * (3 * before[4] - x[:3].detach().sum(0)) / 4
     moved[9] -= 0.5 * (before[9] - x[3].detach()) / 2
     moved[30] -= 0.5 * (before[30] - x[4].detach()) / 2
-    torch.testing.assert_close(module.centres.means, moved)
+    torch.testing.assert_close(module.centers.means, moved)
 
 
-def test_quality_weights_have_mean_one_and_follow_the_norm():
+def test_norm_weights_have_mean_one_and_follow_the_norm():
     torch.manual_seed(0)
     x = torch.randn(6, 8, dtype=torch.double)
     labels = torch.arange(6)
-    weights = quality_weights(x.norm(dim=1), 2.0)
+    weights = norm_weights(x.norm(dim=1), 2.0)
     assert weights.mean().item() == pytest.approx(1.0)
     torch.testing.assert_close(weights / weights[0], x.norm(dim=1).square() / x[0].norm() ** 2)
-    module = sampled(1.0, sparse=False, quality_power=2.0)
+    module = sampled(1.0, sparse=False, norm_weight_power=2.0)
     cosine = normalize(x) @ normalize(module.weight.detach()).T
     target = cosine.gather(1, labels[:, None])
     rows = cross_entropy(
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_other_classes_is_refused():
     with pytest.raises(ModelFormatError, match=r"knows a parameter 'gone'"):
         load_optimizer_state(optimizer, module, {"gone": entries["weight"]})
     with pytest.raises(ModelFormatError, match="does not fit"):
-        load_module_state(sampled(1.0, sparse=False, centre_loss=0.1), state)
+        load_module_state(sampled(1.0, sparse=False, center_loss=0.1), state)
 
 
 @pytest.mark.parametrize(
@@ -187,10 +187,10 @@ def test_a_checkpoint_of_other_classes_is_refused():
     [
         ({"sample_rate": 0.0}, r"sample_rate must lie in \(0, 1\]"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
-        ({"centre_loss": -1.0}, "centre_loss"),
-        ({"quality_power": -1.0}, "quality_power"),
+        ({"center_loss": -1.0}, "center_loss"),
+        ({"norm_weight_power": -1.0}, "norm_weight_power"),
         ({"chunk": 0}, "chunk"),
-        ({"sub_centres": 1.5}, "sub_centres"),
+        ({"sub_centers": 1.5}, "sub_centers"),
     ],
 )
 def test_impossible_settings_are_refused(kw, said):

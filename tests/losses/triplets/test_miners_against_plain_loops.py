@@ -23,8 +23,8 @@ def scene(sizes: list[int], *, seed: int, dim: int = 6, spread: float = 1.0) -> 
     rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)) * 7 - 3
     labels = labels[torch.randperm(len(labels), generator=rng)]
-    centres = torch.randn(len(sizes), dim, generator=rng)
-    x = centres[(labels + 3) // 7] + spread * torch.randn(len(labels), dim, generator=rng)
+    centers = torch.randn(len(sizes), dim, generator=rng)
+    x = centers[(labels + 3) // 7] + spread * torch.randn(len(labels), dim, generator=rng)
     return squared_l2(unit_rows(x), unit_rows(x)), labels
 
 

@@ -12,7 +12,7 @@ from visavis.data.augment.generic_head import generic_head
 from visavis.errors import RecipeError
 from visavis.types import ByteArray, FloatArray
 
-_LIMITS = {"rotate": 180.0, "turn": 45.0, "nod": 45.0, "warp": 10.0}  # 1 for the rest
+_LIMITS = {"rotate": 180.0, "yaw": 45.0, "pitch": 45.0, "warp": 10.0}  # 1 for the rest
 _BEND = (5, 4)  # rows and columns of the displacements that a warp interpolates
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
@@ -21,8 +21,8 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 class _Bend:
     """What is done to one face: angles in radians, the light's tilt, and displacements (2, 5, 4) in template pixels."""
 
-    turn: float
-    nod: float
+    yaw: float
+    pitch: float
     side: float
     above: float
     moves: FloatArray
@@ -32,14 +32,15 @@ class _Bend:
 class Augmentation:
     """What may happen to a picture; all zero leaves it as it is.
 
-    `flip`, `grey`, `erase`, `low_resolution` and `blur` are probabilities. `shift` and `scale` are fractions of the
-    side, `rotate` degrees, `brightness`, `contrast` and `saturation` the largest relative change. An erased rectangle
-    covers up to `erase_area` of the picture; a low resolution is at least `lowest_resolution` of the side. `window` is
-    the probability that a crop larger than the network's input is cut out at a random place, and not in the middle;
-    unless it is 0 such crops are cut, never shrunk (SphereFace, reference-systems row S2: 116 × 100 to 112 × 96, 0.5).
+    `flip`, `grayscale`, `random_erasing`, `low_resolution` and `blur` are probabilities. `shift` and `scale` are
+    fractions of the side, `rotate` degrees, `brightness`, `contrast` and `saturation` the largest relative change. An
+    erased rectangle covers up to `random_erasing_area` of the picture; a low resolution is at least
+    `lowest_resolution` of the side. `random_crop` is the probability that a crop larger than the network's input is
+    cut out at a random place, and not in the middle; unless it is 0 such crops are cut, never shrunk (SphereFace,
+    reference-systems row S2: 116 × 100 to 112 × 96, 0.5).
 
-    `turn` and `nod` turn the face as a generic head would turn, by a normal angle with half of that many degrees as
-    its deviation and that many at most; `light` tilts the light by a normal amount with two thirds of it as its
+    `yaw` and `pitch` turn the face as a generic head would turn, by a normal angle with half of that many degrees as
+    its deviation and that many at most; `relight` tilts the light by a normal amount with two thirds of it as its
     deviation; `warp` bends the face by smooth displacements of that many pixels (standard deviation, of a crop of 112
     rows). The first three want crops aligned to the ArcFace frame or its centre columns; see `generic_head`.
     """
@@ -51,16 +52,16 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
-    grey: float = 0.0
-    erase: float = 0.0
-    erase_area: float = 0.3
+    grayscale: float = 0.0
+    random_erasing: float = 0.0
+    random_erasing_area: float = 0.3
     low_resolution: float = 0.0
     lowest_resolution: float = 0.3
     blur: float = 0.0
-    window: float = 0.0
-    turn: float = 0.0
-    nod: float = 0.0
-    light: float = 0.0
+    random_crop: float = 0.0
+    yaw: float = 0.0
+    pitch: float = 0.0
+    relight: float = 0.0
     warp: float = 0.0
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ class Augmentation:
         lows = np.where(rng.random(n) < self.low_resolution, rng.uniform(self.lowest_resolution, 1.0, n), 1.0)
         blurs = np.where(rng.random(n) < self.blur, rng.uniform(0.3, 1.2, n) * size[0] / 64, 0.0)
         boxes = self._boxes(rng, n, size)
-        bends = self._bends(rng, n) if self.turn or self.nod or self.light or self.warp else None
+        bends = self._bends(rng, n) if self.yaw or self.pitch or self.relight or self.warp else None
         for i in range(n):
             shading = None
             if bends is None:
@@ -111,14 +112,14 @@ class Augmentation:
         height, width = size
         fit = min(source[0] / height, source[1] / width)
         shift = rng.uniform(-self.shift, self.shift, (n, 2)) * np.array([width, height])
-        if self.window:
+        if self.random_crop:
             fit, slack = 1.0, np.array([source[1] - width, source[0] - height]) / 2
             if slack.min() < 0:
                 raise RecipeError(
-                    f"augment.window wants crops of at least {height}×{width}, got {source[0]}×{source[1]}"
+                    f"augment.random_crop wants crops of at least {height}×{width}, got {source[0]}×{source[1]}"
                 )
             place = np.floor(rng.random((n, 2)) * (2 * slack + 1)) - slack
-            shift += np.where(rng.random((n, 1)) < self.window, place, slack % 1)
+            shift += np.where(rng.random((n, 1)) < self.random_crop, place, slack % 1)
         cos, sin = np.cos(angle) * zoom / fit, np.sin(angle) * zoom / fit
         matrices = np.empty((n, 2, 3))
         matrices[:, 0, 0], matrices[:, 0, 1] = cos * mirror, -sin
@@ -130,9 +131,9 @@ class Augmentation:
 
     def _bends(self, rng: np.random.Generator, n: int) -> list[_Bend]:
         """What `_bend` does to each picture."""
-        angles = np.array([self.turn, self.nod])
+        angles = np.array([self.yaw, self.pitch])
         angles = np.deg2rad(np.clip(rng.normal(0, 1, (n, 2)) * angles / 2, -angles, angles))
-        lights = rng.normal(0, 1, (n, 2)) * self.light * 2 / 3
+        lights = rng.normal(0, 1, (n, 2)) * self.relight * 2 / 3
         moves = rng.normal(0, 1, (n, 2, *_BEND)) * self.warp
         return [
             _Bend(float(angle[0]), float(angle[1]), float(light[0]), float(light[1]), move.astype(np.float32))
@@ -146,20 +147,20 @@ class Augmentation:
         head = generic_head((crop.shape[0], crop.shape[1]))
         places = _grid(size) @ cv2.invertAffineTransform(matrix).astype(np.float32).T
         x, y = places[..., 0].copy(), places[..., 1].copy()
-        if self.turn or self.nod:
-            x, y = head.turned(x, y, turn=bend.turn, nod=bend.nod)
+        if self.yaw or self.pitch:
+            x, y = head.turned(x, y, yaw=bend.yaw, pitch=bend.pitch)
         if self.warp:
             move = [cv2.resize(m, (size[1], size[0]), interpolation=cv2.INTER_CUBIC) * head.unit for m in bend.moves]
             x, y = x + move[0], y + move[1]
         picture = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return picture, head.shading(x, y, side=bend.side, above=bend.above) if self.light else None
+        return picture, head.shading(x, y, side=bend.side, above=bend.above) if self.relight else None
 
     def _colour(self, rng: np.random.Generator, n: int) -> np.ndarray | None:
         """One (3, 4) matrix a picture: saturation about its luma, contrast about mid-grey, brightness."""
-        if not (self.brightness or self.contrast or self.saturation or self.grey):
+        if not (self.brightness or self.contrast or self.saturation or self.grayscale):
             return None
         saturation = 1 + rng.uniform(-self.saturation, self.saturation, n)
-        saturation = np.where(rng.random(n) < self.grey, 0.0, saturation)[:, None, None]
+        saturation = np.where(rng.random(n) < self.grayscale, 0.0, saturation)[:, None, None]
         contrast = (1 + rng.uniform(-self.contrast, self.contrast, n))[:, None, None]
         gain = (1 + rng.uniform(-self.brightness, self.brightness, n))[:, None, None]
         mix = saturation * np.eye(3) + (1 - saturation) * _GREY[None, None, :]
@@ -170,13 +171,13 @@ class Augmentation:
 
     def _boxes(self, rng: np.random.Generator, n: int, size: tuple[int, int]) -> np.ndarray:
         """Rectangles (N, 4) as top, left, height, width; height 0 where nothing is erased."""
-        area = rng.uniform(0.02, max(0.02, self.erase_area), n) * size[0] * size[1]
+        area = rng.uniform(0.02, max(0.02, self.random_erasing_area), n) * size[0] * size[1]
         ratio = np.exp(rng.uniform(np.log(0.4), np.log(2.5), n))
         height = np.clip(np.sqrt(area * ratio), 1, size[0]).astype(int)
         width = np.clip(np.sqrt(area / ratio), 1, size[1]).astype(int)
         top = (rng.random(n) * (size[0] - height + 1)).astype(int)
         left = (rng.random(n) * (size[1] - width + 1)).astype(int)
-        return np.column_stack([top, left, np.where(rng.random(n) < self.erase, height, 0), width])
+        return np.column_stack([top, left, np.where(rng.random(n) < self.random_erasing, height, 0), width])
 
 
 def _resample(crop: ByteArray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -46,7 +46,7 @@ class GenericHead:
         nose = _NOSE_DEPTH * np.exp(-((x / _NOSE_WIDTH) ** 2) - ((y - _NOSE_ROW) / _NOSE_HEIGHT) ** 2)
         return ((skull + nose) * self.unit).astype(np.float32)
 
-    def turned(self, x: FloatArray, y: FloatArray, *, turn: float, nod: float) -> tuple[FloatArray, FloatArray]:
+    def turned(self, x: FloatArray, y: FloatArray, *, yaw: float, pitch: float) -> tuple[FloatArray, FloatArray]:
         """Where in the frontal crop the points (x, y) of the turned one come from; float32 maps, angles in radians.
 
         x = (x' − z(x, y) · sin θ) / cos θ has x on both sides: two rounds from x = x' settle it to a fraction of a
@@ -54,11 +54,11 @@ class GenericHead:
         """
         x0, y0 = (
             (place - centre + self.landmark_depth * np.float32(np.sin(angle))) / np.float32(np.cos(angle)) + centre
-            for place, centre, angle in ((x, self.column, turn), (y, self.row, nod))
+            for place, centre, angle in ((x, self.column, yaw), (y, self.row, pitch))
         )
         for _ in range(2):
             z = cv2.remap(self.depth, x, y, cv2.INTER_LINEAR)
-            x, y = x0 - z * np.float32(np.tan(turn)), y0 - z * np.float32(np.tan(nod))
+            x, y = x0 - z * np.float32(np.tan(yaw)), y0 - z * np.float32(np.tan(pitch))
         return x, y
 
     def shading(self, x: FloatArray, y: FloatArray, *, side: float, above: float) -> FloatArray:

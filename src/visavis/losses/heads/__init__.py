@@ -3,46 +3,64 @@
 from __future__ import annotations
 
 import inspect
+import logging
+from collections.abc import Collection
 from typing import Any
 
 from visavis.errors import RecipeError, unknown_name
 from visavis.losses.head import Head
-from visavis.losses.heads.adacos import AdaCos
-from visavis.losses.heads.adaface import AdaFace
-from visavis.losses.heads.arcface import ArcFace
-from visavis.losses.heads.asoftmax import ASoftmax
-from visavis.losses.heads.combined import CombinedMargin
-from visavis.losses.heads.cosface import CosFace
-from visavis.losses.heads.curricularface import CurricularFace
-from visavis.losses.heads.elasticface import ElasticArcFace, ElasticCosFace
-from visavis.losses.heads.magface import MagFace
-from visavis.losses.heads.mv_softmax import MVSoftmax
-from visavis.losses.heads.normface import NormFace
-from visavis.losses.heads.softmax import Softmax
-from visavis.losses.heads.sphereface2 import SphereFace2
-from visavis.losses.heads.sphereface_r import SphereFaceR
-from visavis.losses.heads.subcenter import SubCentreArcFace
-from visavis.losses.heads.uniface import UniFace
+from visavis.losses.heads.adacos import AdaCosHead
+from visavis.losses.heads.adaface import AdaFaceHead
+from visavis.losses.heads.arcface import ArcFaceHead
+from visavis.losses.heads.asoftmax import ASoftmaxHead
+from visavis.losses.heads.combined import CombinedMarginHead
+from visavis.losses.heads.cosface import CosFaceHead
+from visavis.losses.heads.curricularface import CurricularFaceHead
+from visavis.losses.heads.elasticface import ElasticArcFaceHead, ElasticCosFaceHead
+from visavis.losses.heads.magface import MagFaceHead
+from visavis.losses.heads.mv_softmax import MVSoftmaxHead
+from visavis.losses.heads.normface import NormFaceHead
+from visavis.losses.heads.softmax import SoftmaxHead
+from visavis.losses.heads.sphereface2 import SphereFace2Head
+from visavis.losses.heads.sphereface_r import SphereFaceRHead
+from visavis.losses.heads.subcenter import SubCenterArcFaceHead
+from visavis.losses.heads.uniface import UniFaceHead
+
+log = logging.getLogger(__name__)
 
 HEADS: dict[str, type[Head]] = {
-    "softmax": Softmax,
-    "normface": NormFace,
-    "asoftmax": ASoftmax,
-    "sphereface_r": SphereFaceR,
-    "sphereface2": SphereFace2,
-    "cosface": CosFace,
-    "arcface": ArcFace,
-    "combined": CombinedMargin,
-    "adacos": AdaCos,
-    "curricularface": CurricularFace,
-    "mv_softmax": MVSoftmax,
-    "magface": MagFace,
-    "adaface": AdaFace,
-    "elastic_arcface": ElasticArcFace,
-    "elastic_cosface": ElasticCosFace,
-    "uniface": UniFace,
-    "subcentre_arcface": SubCentreArcFace,
+    "softmax": SoftmaxHead,
+    "normface": NormFaceHead,
+    "asoftmax": ASoftmaxHead,
+    "sphereface_r": SphereFaceRHead,
+    "sphereface2": SphereFace2Head,
+    "cosface": CosFaceHead,
+    "arcface": ArcFaceHead,
+    "combined": CombinedMarginHead,
+    "adacos": AdaCosHead,
+    "curricularface": CurricularFaceHead,
+    "mv_softmax": MVSoftmaxHead,
+    "magface": MagFaceHead,
+    "adaface": AdaFaceHead,
+    "elastic_arcface": ElasticArcFaceHead,
+    "elastic_cosface": ElasticCosFaceHead,
+    "uniface": UniFaceHead,
+    "subcenter_arcface": SubCenterArcFaceHead,
 }
+
+
+# Names of the release before; they work for one release.
+FORMER_NAMES = {"subcentre_arcface": "subcenter_arcface"}
+FORMER_ARGUMENTS = {"sub_centres": "sub_centers", "regulariser": "regularizer"}
+
+
+def head_class(name: str) -> type[Head]:
+    """The head of that name, or of the name it bears now.
+
+    Raises:
+        RecipeError: no such head; the nearest name is given.
+    """
+    return HEADS[_present(name, FORMER_NAMES, HEADS, "head")]
 
 
 def build_head(name: str, **args: Any) -> Head:
@@ -51,10 +69,15 @@ def build_head(name: str, **args: Any) -> Head:
     Raises:
         RecipeError: no such head, no such argument, or a value out of range.
     """
-    if name not in HEADS:
-        raise RecipeError(unknown_name("head", name, HEADS))
-    known = [key for key in inspect.signature(HEADS[name].__init__).parameters if key != "self"]
-    for key in args:
-        if key not in known:
-            raise RecipeError(unknown_name(f"argument of head {name!r}", key, known))
-    return HEADS[name](**args)
+    head = head_class(name)
+    known = [key for key in inspect.signature(head.__init__).parameters if key != "self"]
+    return head(**{_present(key, FORMER_ARGUMENTS, known, f"argument of head {name!r}"): v for key, v in args.items()})
+
+
+def _present(name: str, former: dict[str, str], known: Collection[str], what: str) -> str:
+    if name in known:
+        return name
+    if former.get(name) in known:
+        log.warning("the %s %s is now called %s; the former name works for one release", what, name, former[name])
+        return former[name]
+    raise RecipeError(unknown_name(what, name, known))

@@ -12,7 +12,7 @@ from visavis.losses.angles import angle
 from visavis.losses.head import Head, TargetLogit
 
 
-class AdaCos(Head):
+class AdaCosHead(Head):
     """z_j = s cos θ_j with s⁽⁰⁾ = √2 log(C − 1) and s⁽ᵗ⁾ = log B⁽ᵗ⁾ / cos(min(π/4, θ_med⁽ᵗ⁾)).
 
     B⁽ᵗ⁾ = mean_i Σ_{j≠y} exp(s⁽ᵗ⁻¹⁾ cos θ_ij) and θ_med is the median target angle of the batch (of all ranks), taken
@@ -34,20 +34,20 @@ class AdaCos(Head):
         self.current: Tensor
         self.register_buffer("current", torch.ones(()))
 
-    def bind(self, num_classes: int, sample_rate: float) -> None:
+    def setup(self, num_classes: int, sample_rate: float) -> None:
         """Set s⁽⁰⁾."""
         if num_classes < 3:
             raise RecipeError(f"AdaCos needs at least 3 classes, got {num_classes}")
         self.current.fill_(math.sqrt(2.0) * math.log(num_classes - 1))
 
-    def observe_negatives(self, reduced: Tensor, cosine: Tensor) -> None:
+    def update_negatives_state(self, reduced: Tensor, cosine: Tensor) -> None:
         """Set s⁽ᵗ⁾; kept if the batch gives none that is positive and finite."""
         mass = reduced.logsumexp(0) - math.log(len(reduced))
         scale = mass / angle(cosine).median().clamp_max(math.pi / 4).cos()
         if torch.isfinite(scale) and scale > 0:
             self.current.copy_(scale)
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos θ."""
         return TargetLogit(cosine)
 

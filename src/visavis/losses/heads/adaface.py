@@ -11,7 +11,7 @@ from visavis.losses.angles import angle
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class AdaFace(Head):
+class AdaFaceHead(Head):
     """ψ = cos(θ + g_angle) − g_add with g_angle = −m ẑ, g_add = m ẑ + m, ẑ = (‖x‖ − μ)/(σ/h) cut to [−1, 1].
 
     μ and σ are running means of the batches' mean and standard deviation of ‖x‖ (of all ranks), updated before the
@@ -42,14 +42,14 @@ class AdaFace(Head):
         self.register_buffer("mean", torch.tensor(20.0))
         self.register_buffer("deviation", torch.tensor(100.0))
 
-    def observe(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
         """Move μ and σ towards the batch's; σ of a single sample says nothing and is left."""
         norm = norm.clamp(1e-3, 100.0)
         self.mean.mul_(self.momentum).add_((1.0 - self.momentum) * norm.mean())
         if len(norm) > 1:
             self.deviation.mul_(self.momentum).add_((1.0 - self.momentum) * norm.std())
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ with the margins of each sample's quality."""
         norm = norm.detach().clamp(1e-3, 100.0)
         quality = ((norm - self.mean) / (self.deviation + 1e-3) * self.spread).clamp(-1.0, 1.0).to(cosine.dtype)

@@ -10,7 +10,7 @@ from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class ArcFace(Head):
+class ArcFaceHead(Head):
     """ψ(cos θ) = cos(θ + m); past θ = π − m, where the paper's formula would rise again, cos θ − m sin m.
 
     Args:
@@ -30,6 +30,6 @@ class ArcFace(Head):
         self.margin = checked("ArcFace margin", margin, 0.0, math.pi / 2, open_high=True, unit="radians")
         self.detach_margin = detach_margin
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos(θ + m), continued monotonically."""
         return TargetLogit(add_angle(cosine, self.margin))

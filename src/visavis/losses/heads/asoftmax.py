@@ -10,7 +10,7 @@ from visavis.losses.angles import multiply_angle
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class ASoftmax(Head):
+class ASoftmaxHead(Head):
     """z_y = ‖x‖ (cos θ + (φ(θ) − cos θ)/(1 + λ)),  φ(θ) = (−1)ᵏ cos(mθ) − 2k;  z_j = ‖x‖ cos θ_j.
 
     λ = max(λ_min, λ_base / (1 + γ it)) over the training steps it = 1, 2, …, kept in the checkpoint (row S11: the
@@ -58,14 +58,14 @@ class ASoftmax(Head):
         self.iteration: Tensor
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
 
-    def bind(self, num_classes: int, sample_rate: float) -> None:
+    def setup(self, num_classes: int, sample_rate: float) -> None:
         """The leak is spread over the other classes."""
         if self.smoothing and num_classes > 1:
             self.leak = self.smoothing / (num_classes - 1)
             # In the rule of cross_entropy every class, the true one included, gets ε/C.
             self.label_smoothing = self.smoothing * num_classes / (num_classes - 1)
 
-    def observe(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
         """Count the step."""
         self.iteration += 1
 
@@ -81,11 +81,11 @@ class ASoftmax(Head):
     def _mixed(self, cosine: Tensor, share: float) -> Tensor:
         return cosine + (multiply_angle(cosine, self.margin) - cosine) * (share / (1.0 + self.annealing))
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos θ + (φ(θ) − cos θ)/(1 + λ)."""
         return TargetLogit(self._mixed(cosine, 1.0 - self.smoothing))
 
-    def negatives(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
         """The leak of row S7; unused otherwise."""
         return self._mixed(cosine, self.leak)
 

@@ -10,7 +10,7 @@ from visavis.losses.angles import add_angle, multiply_and_add_angle
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class CombinedMargin(Head):
+class CombinedMarginHead(Head):
     """ψ(cos θ) = cos(m₁θ + m₂) − m₃; past m₁θ + m₂ = π it keeps falling with the slope of cos θ.
 
     With m₁ = 1 and m₃ = 0 it is ArcFace, with m₁ = 1 and m₂ = 0 CosFace. Published code ignores m₁ and m₂ when m₃ > 0.
@@ -43,7 +43,7 @@ class CombinedMargin(Head):
         self.m3 = checked("m3", m3, 0.0, 2.0, open_high=True)
         self.detach_margin = detach_margin
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos(m₁θ + m₂) − m₃, continued monotonically."""
         turned = add_angle(cosine, self.m2) if self.m1 == 1.0 else multiply_and_add_angle(cosine, self.m1, self.m2)
         return TargetLogit(turned - self.m3)

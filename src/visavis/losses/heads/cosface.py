@@ -7,7 +7,7 @@ from torch import Tensor
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class CosFace(Head):
+class CosFaceHead(Head):
     """ψ(cos θ) = cos θ − m.
 
     Args:
@@ -24,6 +24,6 @@ class CosFace(Head):
         super().__init__(scale=scale)
         self.margin = checked("CosFace margin", margin, 0.0, 2.0, open_high=True)
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos θ − m."""
         return TargetLogit(cosine - self.margin)

@@ -11,7 +11,7 @@ from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class CurricularFace(Head):
+class CurricularFaceHead(Head):
     """ψ(cos θ) = cos(θ + m);  η(cos θ_j) = cos θ_j if cos θ_j ≤ ψ, else cos θ_j (t + cos θ_j).
 
     t is an average of the batches' mean target cosine, t ← α r + (1 − α) t from 0, updated before the loss and the
@@ -42,14 +42,14 @@ class CurricularFace(Head):
         self.stage: Tensor
         self.register_buffer("stage", torch.zeros(()))
 
-    def observe(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
         """Move t towards the mean target cosine."""
         self.stage.mul_(self.momentum).add_((1.0 - self.momentum) * cosine.mean())
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos(θ + m), continued monotonically."""
         return TargetLogit(add_angle(cosine, self.margin))
 
-    def negatives(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
         """η: negatives above the target are modulated."""
         return torch.where(cosine > target, cosine * (self.stage.to(cosine.dtype) + cosine), cosine)

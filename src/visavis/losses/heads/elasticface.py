@@ -25,14 +25,14 @@ class ElasticFace(Head):
 
     def __init__(self, *, scale: float, margin: float, deviation: float, plus: bool, seed: int) -> None:
         super().__init__(scale=scale)
-        name, unit = type(self).__name__, "radians" if self.highest < 2.0 else ""
+        name, unit = type(self).__name__.removesuffix("Head"), "radians" if self.highest < 2.0 else ""
         self.margin = checked(f"{name} margin", margin, 0.0, self.highest, open_high=True, unit=unit)
         self.deviation = checked("deviation", deviation, 0.0, 1.0)
         self.plus, self.seed = plus, seed
         self.step: Tensor
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def observe(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
         """Count the step, so that the next one draws anew."""
         self.step += 1
 
@@ -48,7 +48,7 @@ class ElasticFace(Head):
         return torch.empty_like(drawn).scatter_(0, hardest_first, drawn.sort(descending=True).values)
 
 
-class ElasticArcFace(ElasticFace):
+class ElasticArcFaceHead(ElasticFace):
     """ψ(cos θ) = cos(θ + M_i), continued past π as in ArcFace.
 
     Args:
@@ -71,12 +71,12 @@ class ElasticArcFace(ElasticFace):
     ) -> None:
         super().__init__(scale=scale, margin=margin, deviation=deviation, plus=plus, seed=seed)
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos(θ + M_i)."""
         return TargetLogit(add_angle(cosine, self.margins(cosine)))
 
 
-class ElasticCosFace(ElasticFace):
+class ElasticCosFaceHead(ElasticFace):
     """ψ(cos θ) = cos θ − M_i.
 
     Args:
@@ -99,6 +99,6 @@ class ElasticCosFace(ElasticFace):
     ) -> None:
         super().__init__(scale=scale, margin=margin, deviation=deviation, plus=plus, seed=seed)
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos θ − M_i."""
         return TargetLogit(cosine - self.margins(cosine))

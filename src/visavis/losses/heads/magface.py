@@ -11,7 +11,7 @@ from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class MagFace(Head):
+class MagFaceHead(Head):
     """ψ = cos(θ + m(a)), plus λ_g g(a), with a = ‖x‖ cut to [l_a, u_a],
     m(a) = l_m + (u_m − l_m)(a − l_a)/(u_a − l_a) and g(a) = a/u_a² + 1/a.
 
@@ -22,7 +22,7 @@ class MagFace(Head):
         scale: s > 0.
         low_norm, high_norm: l_a, u_a with 0 < l_a < u_a.
         low_margin, high_margin: l_m ≤ u_m in radians, in [0, π/2).
-        regulariser: λ_g ≥ 0.
+        regularizer: λ_g ≥ 0.
 
     Raises:
         RecipeError: a parameter out of range or an empty interval.
@@ -38,7 +38,7 @@ class MagFace(Head):
         high_norm: float = 110.0,
         low_margin: float = 0.45,
         high_margin: float = 0.8,
-        regulariser: float = 35.0,
+        regularizer: float = 35.0,
     ) -> None:
         super().__init__(scale=scale)
         self.low_norm = checked("low_norm", low_norm, 0.0, 1e6, open_low=True)
@@ -46,17 +46,17 @@ class MagFace(Head):
         half = math.pi / 2
         self.low_margin = checked("low_margin", low_margin, 0.0, half, open_high=True, unit="radians")
         self.high_margin = checked("high_margin", high_margin, 0.0, half, open_high=True, unit="radians")
-        self.regulariser = checked("regulariser", regulariser, 0.0, 1e6)
+        self.regularizer = checked("regularizer", regularizer, 0.0, 1e6)
         if self.low_norm >= self.high_norm or self.low_margin > self.high_margin:
             raise RecipeError(
                 "MagFace needs low_norm < high_norm and low_margin <= high_margin, "
                 f"got norms {low_norm:g}, {high_norm:g} and margins {low_margin:g}, {high_margin:g}"
             )
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """cos(θ + m(a)) and λ_g g(a)."""
         size = norm.clamp(self.low_norm, self.high_norm)
         slope = (self.high_margin - self.low_margin) / (self.high_norm - self.low_norm)
         margin = self.low_margin + slope * (size - self.low_norm)
         pull = size / self.high_norm**2 + 1.0 / size
-        return TargetLogit(add_angle(cosine, margin), self.regulariser * pull)
+        return TargetLogit(add_angle(cosine, margin), self.regularizer * pull)

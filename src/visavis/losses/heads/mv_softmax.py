@@ -13,7 +13,7 @@ from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class MVSoftmax(Head):
+class MVSoftmaxHead(Head):
     """ψ as CosFace or ArcFace; η(cos θ_j) = cos θ_j if cos θ_j ≤ ψ, else t cos θ_j + t − 1 (or cos θ_j + t − 1).
 
     That is the weight h = e^(s(t−1)(cos θ_j+1)) ("adaptive") or e^(s(t−1)) ("fixed") on the negatives that beat the
@@ -54,11 +54,11 @@ class MVSoftmax(Head):
         self.weight = checked("weight", weight, 1.0, 10.0)
         self.adaptive = adaptive
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ of the kind."""
         return TargetLogit(add_angle(cosine, self.margin) if self.kind == "angle" else cosine - self.margin)
 
-    def negatives(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
         """η: negatives above the target are raised."""
         raised = (self.weight * cosine if self.adaptive else cosine) + (self.weight - 1.0)
         return torch.where(cosine > target, raised, cosine)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from visavis.losses.head import Head, TargetLogit
 
 
-class NormFace(Head):
+class NormFaceHead(Head):
     """z_j = s cos θ_j for every class; s fixed, or learned with the network.
 
     The paper learns s; a fixed one is the default here because a learned s has no use once a margin is wanted.
@@ -21,14 +21,14 @@ class NormFace(Head):
     Raises:
         RecipeError: a parameter out of range.
 
-    Source: arXiv:1704.06369, the normalised softmax with a learned scale.
+    Source: arXiv:1704.06369, the normalized softmax with a learned scale.
     """
 
     def __init__(self, *, scale: float = 30.0, learn_scale: bool = False) -> None:
         super().__init__(scale=scale)
         self.log_scale = nn.Parameter(torch.tensor(scale).log()) if learn_scale else None
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos θ."""
         return TargetLogit(cosine)
 

@@ -7,17 +7,17 @@ from torch import Tensor
 from visavis.losses.head import Head, TargetLogit
 
 
-class Softmax(Head):
-    """Cross-entropy of a linear classifier: z_j = w_jᵀx + b_j for every class, nothing normalised.
+class SoftmaxHead(Head):
+    """Cross-entropy of a linear classifier: z_j = w_jᵀx + b_j for every class, nothing normalized.
 
     Source: the softmax loss every other head starts from; rows D8 and M5 of the reference systems.
     """
 
-    normalised = False
+    normalized = False
 
     def __init__(self) -> None:
         super().__init__(scale=1.0)
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(z) = z: the inner product itself."""
         return TargetLogit(cosine)

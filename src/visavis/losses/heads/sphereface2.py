@@ -13,7 +13,7 @@ from visavis.losses.angles import angle
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class SphereFace2(Head):
+class SphereFace2Head(Head):
     """L = λ/r log(1 + e^(−r·ψ(cos θ_y) − b)) + (1 − λ)/r Σ_{j≠y} log(1 + e^(r·η(cos θ_j) + b)).
 
     With g(z) = 2((z + 1)/2)ᵗ − 1:  margin "C": ψ = g(cos θ) − m, η = g(cos θ) + m;  "A": ψ = g(cos min(θ + m, π)),
@@ -62,12 +62,12 @@ class SphereFace2(Head):
         self.detach_margin = detach_margin
         self.bias = nn.Parameter(torch.zeros(()))
 
-    def bind(self, num_classes: int, sample_rate: float) -> None:
+    def setup(self, num_classes: int, sample_rate: float) -> None:
         """Set b to the minimum of the expected loss at θ = π/2 for all classes."""
         others = max(1.0, (num_classes - 1) * sample_rate)
         right = torch.zeros(1, dtype=torch.float64)  # cos θ of an untrained network
-        positive = self.scale * float(self.target(right, right).logit)
-        negative = self.scale * float(self.negatives(right, right))
+        positive = self.scale * float(self.target_logit(right, right).logit)
+        negative = self.scale * float(self.negative_logits(right, right))
         z = self.share / ((1.0 - self.share) * others)
         root = math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(positive - negative))
         nn.init.constant_(self.bias, math.log(2.0 * z) - negative - math.log(1.0 - z + root))
@@ -75,16 +75,16 @@ class SphereFace2(Head):
     def _shape(self, cosine: Tensor) -> Tensor:
         return 2.0 * ((cosine + 1.0) / 2.0).clamp_min(0.0).pow(self.power) - 1.0
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ of the kind."""
         if self.kind == "C":
             return TargetLogit(self._shape(cosine) - self.margin)
         if self.margin == (0.0 if self.kind == "A" else 1.0):
             return TargetLogit(self._shape(cosine))
-        wide = angle(cosine) + self.margin if self.kind == "A" else angle(cosine) * self.margin
-        return TargetLogit(self._shape(wide.clamp_max(math.pi).cos()))
+        accumulation_dtype = angle(cosine) + self.margin if self.kind == "A" else angle(cosine) * self.margin
+        return TargetLogit(self._shape(accumulation_dtype.clamp_max(math.pi).cos()))
 
-    def negatives(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
         """η of the kind."""
         mapped = self._shape(cosine) + (self.margin if self.kind == "C" else 0.0)
         return cosine + (mapped - cosine).detach() if self.detach_margin else mapped

@@ -12,7 +12,7 @@ from visavis.losses.angles import angle
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class SphereFaceR(Head):
+class SphereFaceRHead(Head):
     """v1: ψ(θ) = cos(min(m, π/θ) θ), η = cos θ_j.  v2: ψ(θ) = cos θ, η = cos(θ_j/m).
 
     With `detach_margin` (the paper's characteristic gradient detachment, its choice and the default) gradients pass
@@ -22,7 +22,7 @@ class SphereFaceR(Head):
         version: "v1" (margin on the target) or "v2" (margin on the others).
         scale: s > 0: the scale for "hard", the wanted norm for "soft"; unused for "none".
         margin: m in [1, 10].
-        features: "hard": normalised, scaled by s; "none": scaled by ‖x‖; "soft": scaled by ‖x‖, with
+        features: "hard": normalized, scaled by s; "none": scaled by ‖x‖; "soft": scaled by ‖x‖, with
             t · |‖x‖ − s| added to the loss.
         softness: t ≥ 0 of "soft".
         detach_margin: the constant-gradient form.
@@ -30,7 +30,7 @@ class SphereFaceR(Head):
     Raises:
         RecipeError: a parameter out of range.
 
-    Source: arXiv:2109.05565 (versions, normalisations and detachment as named there); ψ, η and the soft constraint
+    Source: arXiv:2109.05565 (versions, normalizations and detachment as named there); ψ, η and the soft constraint
     as in the authors' published code.
     """
 
@@ -55,14 +55,14 @@ class SphereFaceR(Head):
         self.detach_margin = detach_margin
         self.has_negatives = version == "v2"
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
-        """ψ of the version; the soft constraint as a regulariser."""
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+        """ψ of the version; the soft constraint as a regularizer."""
         soft = self.softness * (norm - self.scale).abs() if self.features == "soft" else None
         if self.version == "v2":
             return TargetLogit(cosine, soft)
         return TargetLogit((self.margin * angle(cosine)).clamp_max(math.pi).cos(), soft)
 
-    def negatives(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
         """η of version 2."""
         mapped = (angle(cosine) / self.margin).cos()
         return cosine + (mapped - cosine).detach() if self.detach_margin else mapped

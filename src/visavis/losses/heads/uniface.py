@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from visavis.losses.head import Head, TargetLogit, checked
 
 
-class UniFace(Head):
+class UniFaceHead(Head):
     """L = log(1 + e^(−s(cos θ_y − m) + b)) + λ Σ_{j≠y} log(1 + e^(s cos θ_j − b)), b learned.
 
     b/s is the similarity that separates genuine from impostor pairs. The paper's other balance, a share r of the
@@ -37,11 +37,11 @@ class UniFace(Head):
         self.share = checked("balance", balance, 0.0, 1e3, open_low=True)
         self.bias = nn.Parameter(torch.zeros(()))
 
-    def bind(self, num_classes: int, sample_rate: float) -> None:
+    def setup(self, num_classes: int, sample_rate: float) -> None:
         """Start b at log(10 C r)."""
         nn.init.constant_(self.bias, math.log(10.0 * num_classes * sample_rate))
 
-    def target(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos θ − m."""
         return TargetLogit(cosine - self.margin)
 

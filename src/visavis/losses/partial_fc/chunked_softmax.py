@@ -1,8 +1,8 @@
 """Everything of size batch × classes: the cosines, their reduction over the classes, and the exact gradient.
 
-The classes are walked in chunks. Normalised centres are never written down: 1/‖w‖ multiplies the chunk of logits on
+The classes are walked in chunks. Normalized centers are never written down: 1/‖w‖ multiplies the chunk of logits on
 the way forward and the chunk of logit gradients on the way back, and the part of the gradient along w is removed
-with the row sums of gradient × cosine, which need no pass over the centres of their own:
+with the row sums of gradient × cosine, which need no pass over the centers of their own:
 
     cos = (x̂ Wᵀ) r,  r = 1/‖w‖;   given g = ∂L/∂cos:   ∂L/∂x̂ = (g r) W,   ∂L/∂w = r gᵀx̂ − r² (Σ_i g cos) w
 """
@@ -28,8 +28,8 @@ class ChunkConfig:
     Attributes:
         chunk: classes per step.
         keep: bytes of cosines that may be kept for the gradient; beyond, they are computed again.
-        sub_centres: rows of the weight per class; the largest cosine counts.
-        normalised: divide by the norms of the centres.
+        sub_centers: rows of the weight per class; the largest cosine counts.
+        normalized: divide by the norms of the centers.
         reduction: "softmax": log Σ exp z_j; "sigmoid": Σ log(1 + exp z_j).
         negatives: η(cosine, threshold), or None for the identity.
         total: also sum the logits.
@@ -38,8 +38,8 @@ class ChunkConfig:
 
     chunk: int
     keep: int = 64 << 20
-    sub_centres: int = 1
-    normalised: bool = True
+    sub_centers: int = 1
+    normalized: bool = True
     reduction: Literal["softmax", "sigmoid"] = "softmax"
     negatives: Callable[[Tensor, Tensor], Tensor] | None = None
     total: bool = False
@@ -68,17 +68,17 @@ class ChunkedLogits(torch.autograd.Function):
         plan: ChunkConfig,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Walk the chunks once, keeping a running maximum and a running sum per sample."""
-        chunks = _chunks(labels, len(weight) // plan.sub_centres, plan)
+        chunks = _chunks(labels, len(weight) // plan.sub_centers, plan)
         keep = len(unit) * len(weight) * target.element_size() <= plan.keep
         held: list[tuple[Tensor, Tensor | None]] = []
         low = torch.finfo(target.dtype).min
         peak, top = torch.full_like(target, low), torch.full_like(target, low)
         mass, total = torch.zeros_like(target), torch.zeros_like(target)
-        scratch = target.new_empty(len(unit), min(plan.chunk, len(weight) // plan.sub_centres))
+        scratch = target.new_empty(len(unit), min(plan.chunk, len(weight) // plan.sub_centers))
         for part, rows, columns in chunks:
-            raw, inverse = raw_cosines(unit, weight[part], None if bias is None else bias[part], plan.normalised)
+            raw, inverse = raw_cosines(unit, weight[part], None if bias is None else bias[part], plan.normalized)
             held.append((raw if keep else target, inverse))
-            cosine = raw if plan.sub_centres == 1 else raw.unflatten(1, (-1, plan.sub_centres)).amax(2)
+            cosine = raw if plan.sub_centers == 1 else raw.unflatten(1, (-1, plan.sub_centers)).amax(2)
             mapped = cosine if plan.negatives is None else plan.negatives(cosine, threshold[:, None])
             z = torch.mul(mapped, scale[:, None], out=scratch[:, : mapped.shape[1]])
             if plan.reduction == "sigmoid":
@@ -119,15 +119,15 @@ class ChunkedLogits(torch.autograd.Function):
         g_bias = None if bias is None else torch.empty_like(bias)
         g_scale, g_offset = torch.zeros_like(scale), torch.zeros_like(offset)
         shift = offset[:, None] if plan.reduction == "sigmoid" else -reduced[:, None]
-        scratch = reduced.new_empty(2, len(unit), min(plan.chunk, len(weight) // plan.sub_centres) * plan.sub_centres)
+        scratch = reduced.new_empty(2, len(unit), min(plan.chunk, len(weight) // plan.sub_centers) * plan.sub_centers)
         for (part, rows, columns), (raw, inverse) in zip(ctx.chunks, ctx.held, strict=True):
             if not ctx.keep:
                 raw = (low @ weight[part].t()).to(reduced.dtype)
                 raw = raw if inverse is None else raw.mul_(inverse)
                 raw = raw if bias is None else raw.add_(bias[part])
             cosine, best = raw, None
-            if plan.sub_centres > 1:
-                cosine, best = raw.unflatten(1, (-1, plan.sub_centres)).max(2, keepdim=True)
+            if plan.sub_centers > 1:
+                cosine, best = raw.unflatten(1, (-1, plan.sub_centers)).max(2, keepdim=True)
                 cosine = cosine.squeeze(2)
             leaf, mapped = _map(cosine, threshold, plan)
             g = torch.addcmul(shift, mapped.detach(), scale[:, None], out=scratch[0, :, : mapped.shape[1]])
@@ -147,7 +147,7 @@ class ChunkedLogits(torch.autograd.Function):
                 (g,) = torch.autograd.grad(mapped, leaf, g)
             g[rows, columns] = g_target[rows]
             if best is not None:
-                spread = torch.zeros_like(raw).unflatten(1, (-1, plan.sub_centres))
+                spread = torch.zeros_like(raw).unflatten(1, (-1, plan.sub_centers))
                 g = spread.scatter_(2, best, g[:, :, None]).flatten(1)
             if g_bias is not None:
                 g_bias[part] = g.sum(0)
@@ -178,12 +178,12 @@ def _map(cosine: Tensor, threshold: Tensor, plan: ChunkConfig) -> tuple[Tensor |
         return leaf, plan.negatives(leaf, threshold[:, None])
 
 
-def _weight_gradient(g: Tensor, along: Tensor | None, centres: Tensor, unit: Tensor, out: Tensor) -> None:
+def _weight_gradient(g: Tensor, along: Tensor | None, centers: Tensor, unit: Tensor, out: Tensor) -> None:
     """Write ∂L/∂w of a chunk: gᵀx̂, plus what is taken away along w, which goes first so that the product adds to it."""
     if along is None:
         torch.mm(g.t(), unit, out=out)
     else:
-        torch.mul(centres, along[:, None].to(centres.dtype), out=out)
+        torch.mul(centers, along[:, None].to(centers.dtype), out=out)
         out.addmm_(g.t(), unit)
 
 
@@ -198,5 +198,5 @@ def _chunks(labels: Tensor, classes: int, plan: ChunkConfig) -> list[tuple[slice
         stop = min(start + plan.chunk, classes)
         if stop < start + plan.chunk:
             rows = rows[labels[rows] < classes]
-        found.append((slice(start * plan.sub_centres, stop * plan.sub_centres), rows, labels[rows] - start))
+        found.append((slice(start * plan.sub_centers, stop * plan.sub_centers), rows, labels[rows] - start))
     return found

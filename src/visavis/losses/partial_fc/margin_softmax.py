@@ -1,4 +1,4 @@
-"""Class centres and the loss over all of them, for any head: streamed, sampled, split over ranks."""
+"""Class centers and the loss over all of them, for any head: streamed, sampled, split over ranks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from visavis.distributed.collectives import RankGroup
 from visavis.errors import DataError, RecipeError
 from visavis.losses.head import Head, checked
 from visavis.losses.partial_fc.chunked_softmax import ChunkConfig, ChunkedLogits
-from visavis.losses.partial_fc.cosines import EPSILON, cosines, target_cosines, wide
-from visavis.losses.partial_fc.regularizers import CentreLoss, quality_weights
+from visavis.losses.partial_fc.cosines import EPSILON, accumulation_dtype, cosines, target_cosines
+from visavis.losses.partial_fc.regularizers import CenterLoss, norm_weights
 from visavis.losses.partial_fc.sampling import draw_classes, keep_positives, step_generator
-from visavis.losses.partial_fc.sparse_sgd import take_rows
+from visavis.losses.partial_fc.sparse_sgd import gather_rows
 
 Streamed = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -42,11 +42,11 @@ class MarginSoftmax(nn.Module):
     one by one, L = mean_i [ w₊ log(1 + exp(−z_iy)) + w₋ Σ_{j≠y} log(1 + exp z_ij) ]. Label smoothing ε over C classes
     is (1 − ε) L + ε mean_ij(log Σ exp z_i − z_ij), the rule of torch.nn.functional.cross_entropy.
 
-    Memory beyond the centres and their gradient is bounded by `chunk` and `keep`, whatever the number of classes. With
+    Memory beyond the centers and their gradient is bounded by `chunk` and `keep`, whatever the number of classes. With
     `sample_rate` below 1 a training step looks at all classes of the batch and a random share of the others
     (Partial FC, arXiv:2010.05222, arXiv:2203.15565); which ones is a function of (seed, step), not of the ranks.
 
-    Under an initialised torch.distributed the classes are split over the ranks in equal parts (one more for the last
+    Under an initialized torch.distributed the classes are split over the ranks in equal parts (one more for the last
     ones where C does not divide), embeddings and labels of all ranks are gathered, and the loss is the mean over the
     gathered batch, the same on every rank. The gradient of the embeddings is multiplied by the number of ranks, so
     that DistributedDataParallel's average is the gradient of that mean. Parameters of the head itself get the same
@@ -57,15 +57,15 @@ class MarginSoftmax(nn.Module):
         num_classes: C ≥ 1.
         dim: D, length of an embedding.
         sample_rate: share of the classes to look at, in (0, 1].
-        sub_centres: K ≥ 1 centres per class, the nearest counts (see `SubCentreArcFace`).
+        sub_centers: K ≥ 1 centers per class, the nearest counts (see `SubCenterArcFace`).
         label_smoothing: ε in [0, 1).
-        centre_loss: weight of the distance to the mean feature of the class, ≥ 0 (see `CentreLoss`).
-        quality_power: γ ≥ 0 of the weights by feature norm (see `quality_weights`).
+        center_loss: weight of the distance to the mean feature of the class, ≥ 0 (see `CenterLoss`).
+        norm_weight_power: γ ≥ 0 of the weights by feature norm (see `norm_weights`).
         chunk: classes per step of the stream.
         keep: bytes of cosines kept between forward and backward; beyond, they are computed twice.
-        sparse: give the gradient of sampled centres as a sparse tensor: nothing of size C is touched, but the
-            optimiser must be `visavis.losses.partial_fc.sparse_sgd.SparseSGD` or another that takes sparse gradients.
-        seed: for the initial centres and the sampling; None draws one from torch's default generator.
+        sparse: give the gradient of sampled centers as a sparse tensor: nothing of size C is touched, but the
+            optimizer must be `visavis.losses.partial_fc.sparse_sgd.SparseSGD` or another that takes sparse gradients.
+        seed: for the initial centers and the sampling; None draws one from torch's default generator.
         ranks: the processes to split over; the default group if there is one.
 
     Raises:
@@ -82,10 +82,10 @@ class MarginSoftmax(nn.Module):
         num_classes: int,
         dim: int,
         sample_rate: float = 1.0,
-        sub_centres: int = 1,
+        sub_centers: int = 1,
         label_smoothing: float = 0.0,
-        centre_loss: float = 0.0,
-        quality_power: float = 0.0,
+        center_loss: float = 0.0,
+        norm_weight_power: float = 0.0,
         chunk: int = 4096,
         keep: int = 64 << 20,
         sparse: bool = False,
@@ -93,7 +93,7 @@ class MarginSoftmax(nn.Module):
         ranks: RankGroup | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("num_classes", num_classes), ("dim", dim), ("sub_centres", sub_centres), ("chunk", chunk)):
+        for name, value in (("num_classes", num_classes), ("dim", dim), ("sub_centers", sub_centers), ("chunk", chunk)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise RecipeError(f"{name} must be a whole number of at least 1, got {value!r}")
         self.ranks = ranks or RankGroup()
@@ -101,32 +101,33 @@ class MarginSoftmax(nn.Module):
             raise RecipeError(f"{num_classes} classes cannot be split over {self.ranks.size} ranks; use fewer ranks")
         self.head = head
         self.num_classes, self.dim = num_classes, dim
-        self.sub_centres = max(sub_centres, head.sub_centres)
+        self.sub_centers = max(sub_centers, head.sub_centers)
         self.sample_rate = checked("sample_rate", sample_rate, 0.0, 1.0, open_low=True)
         smoothing = checked("label_smoothing", label_smoothing, 0.0, 1.0, open_high=True)
         if smoothing and head.reduction == "sigmoid":
             raise RecipeError(f"label_smoothing has no meaning for {type(head).__name__}: it scores classes one by one")
-        self.quality_power = checked("quality_power", quality_power, 0.0, 10.0)
+        self.norm_weight_power = checked("norm_weight_power", norm_weight_power, 0.0, 10.0)
         self.chunk, self.keep, self.sparse = chunk, keep, sparse
         self.start = num_classes * self.ranks.rank // self.ranks.size
         self.stop = num_classes * (self.ranks.rank + 1) // self.ranks.size
         self.seed = self.ranks.first(int(torch.randint(1 << 62, ())) if seed is None else seed)
-        rows = slice(self.start * self.sub_centres, self.stop * self.sub_centres)
+        rows = slice(self.start * self.sub_centers, self.stop * self.sub_centers)
         self.weight = nn.Parameter(_initial_rows(rows, dim, self.seed))
-        self.bias = None if head.normalised else nn.Parameter(torch.zeros(len(self.weight)))
-        self.centres = None
-        if checked("centre_loss", centre_loss, 0.0, 1e4):
-            self.centres = CentreLoss(self.start, self.stop, dim, weight=centre_loss, ranks=self.ranks)
+        self.bias = None if head.normalized else nn.Parameter(torch.zeros(len(self.weight)))
+        self.centers = None
+        if checked("center_loss", center_loss, 0.0, 1e4):
+            self.centers = CenterLoss(self.start, self.stop, dim, weight=center_loss, ranks=self.ranks)
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        head.bind(num_classes, self.sample_rate)
+        head.setup(num_classes, self.sample_rate)
         self.label_smoothing = smoothing or head.label_smoothing
         self.last: BatchRecord | None = None
+        self.register_load_state_dict_pre_hook(_with_present_names)
 
     def extra_repr(self) -> str:
         """The sizes, for print(model)."""
         return (
-            f"num_classes={self.num_classes}, dim={self.dim}, sub_centres={self.sub_centres}, "
+            f"num_classes={self.num_classes}, dim={self.dim}, sub_centers={self.sub_centers}, "
             f"sample_rate={self.sample_rate:g}, classes here={self.start}..{self.stop - 1}"
         )
 
@@ -145,18 +146,18 @@ class MarginSoftmax(nn.Module):
             counts = self.ranks.counts(len(labels), labels.device)
             labels = self.ranks.gather(labels, counts)
             self._check(labels)
-            embeddings = embeddings.to(wide(embeddings.dtype))
+            embeddings = embeddings.to(accumulation_dtype(embeddings.dtype))
             return self._loss(self.ranks.gather_with_gradient(embeddings, counts), labels)
 
     def _loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         head = self.head
         weight, bias, local, considered = self._classes(labels)
         unit, norm = self._split(embeddings)
-        kind: dict[str, Any] = {"sub_centres": self.sub_centres, "normalised": head.normalised}
+        kind: dict[str, Any] = {"sub_centers": self.sub_centers, "normalized": head.normalized}
         plan = ChunkConfig(
             chunk=self.chunk,
             keep=self.keep,
-            negatives=head.negatives if head.has_negatives else None,
+            negatives=head.negative_logits if head.has_negatives else None,
             reduction=head.reduction,
             total=self.label_smoothing > 0.0,
             reduce=self.ranks.sum if self.ranks.size > 1 else None,
@@ -169,14 +170,14 @@ class MarginSoftmax(nn.Module):
             # A batch that is not finite is skipped by whoever trains; it must not stay in the state either.
             learning = self.training and bool(torch.isfinite(norm.sum() + cosine.sum()))
             if learning:
-                head.observe(cosine, norm)
+                head.update_state(cosine, norm)
                 if head.sees_negatives:
                     first = self._stream(unit, weight, bias, head.scales(norm), shift, cosine, cosine, local, plan)
-                    head.observe_negatives(self.ranks.log_sum_exp(first[1]), cosine)
-            threshold = head.target(cosine, norm).logit if head.has_negatives else cosine
+                    head.update_negatives_state(self.ranks.log_sum_exp(first[1]), cosine)
+            threshold = head.target_logit(cosine, norm).logit if head.has_negatives else cosine
         scale = head.scales(norm)
         cosine, others, total, top = self._stream(unit, weight, bias, scale, shift, cosine, threshold, local, plan)
-        wanted = head.target(cosine, norm)
+        wanted = head.target_logit(cosine, norm)
         logit = cosine + (wanted.logit - cosine).detach() if head.detach_margin else wanted.logit
         if head.reduction == "sigmoid":
             positive, negative = head.balance()
@@ -187,13 +188,13 @@ class MarginSoftmax(nn.Module):
             if self.label_smoothing:
                 share = self.label_smoothing / considered
                 rows = rows + self.label_smoothing * z - share * (z + self.ranks.total(total))
-        if wanted.regulariser is not None:
-            rows = rows + wanted.regulariser
-        if self.quality_power:
-            rows = rows * quality_weights(norm, self.quality_power)
+        if wanted.regularizer is not None:
+            rows = rows + wanted.regularizer
+        if self.norm_weight_power:
+            rows = rows * norm_weights(norm, self.norm_weight_power)
         loss = rows.mean()
-        if self.centres is not None:
-            loss = loss + self.centres(embeddings, labels, move=learning)
+        if self.centers is not None:
+            loss = loss + self.centers(embeddings, labels, move=learning)
         with torch.no_grad():
             top = self.ranks.max(top)
             self.last = BatchRecord(loss.detach(), cosine.mean(), (cosine >= top).to(loss.dtype).mean())
@@ -204,13 +205,13 @@ class MarginSoftmax(nn.Module):
     @torch.no_grad()
     def logits(self, embeddings: Tensor) -> Tensor:
         """s·cos θ (or wᵀx + b) of this rank's classes without margin, (B, classes): for closed-set accuracy."""
-        embeddings = embeddings.to(wide(embeddings.dtype))
+        embeddings = embeddings.to(accumulation_dtype(embeddings.dtype))
         unit, norm = self._split(embeddings)
-        cosine = cosines(unit, self.weight, self.bias, sub_centres=self.sub_centres, normalised=self.head.normalised)
+        cosine = cosines(unit, self.weight, self.bias, sub_centers=self.sub_centers, normalized=self.head.normalized)
         return cosine * self.head.scales(norm)[:, None]
 
     def _classes(self, labels: Tensor) -> tuple[Tensor, Tensor | None, Tensor, int]:
-        """The centres and biases to look at, the labels as indices into them, and how many there are on all ranks."""
+        """The centers and biases to look at, the labels as indices into them, and how many there are on all ranks."""
         if self.sample_rate == 1.0 or not self.training:
             return self.weight, self.bias, labels - self.start, self.num_classes
         count = max(1, round(self.sample_rate * self.num_classes))
@@ -220,9 +221,9 @@ class MarginSoftmax(nn.Module):
         here = (labels >= self.start) & (labels < self.stop)
         local = torch.where(here, torch.searchsorted(index, labels - self.start), -1)
         rows = index
-        if self.sub_centres > 1:
-            rows = (index[:, None] * self.sub_centres + torch.arange(self.sub_centres, device=index.device)).flatten()
-        weight = take_rows(self.weight, rows) if self.sparse else self.weight.index_select(0, rows)
+        if self.sub_centers > 1:
+            rows = (index[:, None] * self.sub_centers + torch.arange(self.sub_centers, device=index.device)).flatten()
+        weight = gather_rows(self.weight, rows) if self.sparse else self.weight.index_select(0, rows)
         return weight, None if self.bias is None else self.bias[rows], local, len(every)
 
     def _stream(self, *args: Any) -> Streamed:
@@ -231,7 +232,7 @@ class MarginSoftmax(nn.Module):
 
     def _split(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         norm = torch.linalg.vector_norm(embeddings, dim=1)
-        return (embeddings / norm.clamp_min(EPSILON)[:, None] if self.head.normalised else embeddings), norm
+        return (embeddings / norm.clamp_min(EPSILON)[:, None] if self.head.normalized else embeddings), norm
 
     def _check(self, labels: Tensor) -> None:
         if len(labels) == 0:
@@ -239,6 +240,16 @@ class MarginSoftmax(nn.Module):
         low, high = int(labels.min()), int(labels.max())
         if not 0 <= low <= high < self.num_classes:
             raise DataError(f"labels must lie in [0, {self.num_classes}), got {low} to {high}")
+
+
+def present_name(key: str) -> str:
+    """A state dict's key as it is called now; the center loss's means were `centres.means`."""
+    return key.removesuffix("centres.means") + "centers.means" if key.endswith("centres.means") else key
+
+
+def _with_present_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix)]:
+        state[present_name(key)] = state.pop(key)
 
 
 def _initial_rows(rows: slice, dim: int, seed: int) -> Tensor:

@@ -9,12 +9,12 @@ from visavis.distributed.collectives import RankGroup
 from visavis.losses.head import checked
 
 
-class CentreLoss(nn.Module):
+class CenterLoss(nn.Module):
     """λ/2 · mean_i ‖x_i − c_{y_i}‖², c being running means of the features of each class.
 
     After the loss, every class present moves by c_j ← c_j − α Σ_{y_i=j} (c_j − x_i) / (1 + n_j). The features are raw,
     as in the paper; the paper sums over the batch where this takes the mean, so its λ is ours divided by B. The
-    centres are state, not parameters, start at 0 and are split over the ranks like the classes.
+    centers are state, not parameters, start at 0 and are split over the ranks like the classes.
 
     Args:
         start, stop: the classes of this rank.
@@ -30,12 +30,12 @@ class CentreLoss(nn.Module):
         super().__init__()
         self.start, self.stop, self.ranks = start, stop, ranks
         self.weight = weight
-        self.rate = checked("centre loss rate", rate, 0.0, 1.0, open_low=True)
+        self.rate = checked("center loss rate", rate, 0.0, 1.0, open_low=True)
         self.means: Tensor
         self.register_buffer("means", torch.zeros(stop - start, dim))
 
     def forward(self, embeddings: Tensor, labels: Tensor, *, move: bool) -> Tensor:
-        """The loss of the gathered batch (B, D), (B,); then moves the centres, if wanted."""
+        """The loss of the gathered batch (B, D), (B,); then moves the centers, if wanted."""
         here = (labels >= self.start) & (labels < self.stop)
         rows = (labels - self.start).clamp(0, len(self.means) - 1)
         own = torch.where(here[:, None], self.means[rows], 0.0).to(embeddings.dtype)
@@ -50,7 +50,7 @@ class CentreLoss(nn.Module):
         return self.weight * 0.5 * distance.square().sum(1).mean()
 
 
-def quality_weights(norm: Tensor, power: float) -> Tensor:
+def norm_weights(norm: Tensor, power: float) -> Tensor:
     """w_i = ‖x_i‖^γ / mean ‖x‖^γ (B,), without gradient: samples of poor quality, short features, count less.
 
     That the norm of a feature follows its picture's quality is the observation AdaFace rests on (arXiv:2204.00964).

@@ -15,7 +15,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 def draw_classes(num_classes: int, count: int, generator: torch.Generator) -> Tensor:
     """`count` different classes of [0, num_classes), each with the same probability, in O(count).
 
-    One class is drawn from each of `count` neighbouring ranges of equal length, and all are turned by a common random
+    One class is drawn from each of `count` neighboring ranges of equal length, and all are turned by a common random
     offset, which makes every class equally likely whatever the lengths. Classes of one range never come together;
     in exchange nothing of size num_classes is drawn, sorted or permuted.
     """

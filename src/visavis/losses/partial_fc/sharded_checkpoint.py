@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from visavis.errors import ModelFormatError
-from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
+from visavis.losses.partial_fc.margin_softmax import MarginSoftmax, present_name
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def load_module_state(module: nn.Module, state: Mapping[str, Tensor | Stored]) -
         ModelFormatError: names or shapes differ.
     """
     own, split = module.state_dict(), _split_tensors(module)
+    state = {present_name(key): value for key, value in state.items()}
     if own.keys() != state.keys():
         strange = ", ".join(sorted(own.keys() ^ state.keys())[:5])
         raise ModelFormatError(f"the checkpoint does not fit this model: it has not the same {strange}")
@@ -126,11 +127,11 @@ def _split_tensors(module: nn.Module) -> dict[str, tuple[int, int]]:
     for prefix, head in module.named_modules():
         if isinstance(head, MarginSoftmax) and head.ranks.size > 1:
             dot = prefix + "." if prefix else ""
-            names = {"weight": head.sub_centres, "bias": head.sub_centres, "centres.means": 1}
+            names = {"weight": head.sub_centers, "bias": head.sub_centers, "centers.means": 1}
             if head.bias is None:
                 del names["bias"]
-            if head.centres is None:
-                del names["centres.means"]
+            if head.centers is None:
+                del names["centers.means"]
             found |= {dot + name: (head.start * unit, head.num_classes * unit) for name, unit in names.items()}
     return found | {name: _bounds(value) for name, value in module.state_dict().items() if isinstance(value, DTensor)}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
+def gather_rows(weight: Tensor, rows: Tensor) -> Tensor:
     """weight[rows] for different rows in rising order; the gradient of `weight` is sparse and holds those rows alone.
 
     Unlike torch.nn.functional.embedding's, it is known to be coalesced: nothing is sorted or added up again.
@@ -37,9 +37,9 @@ class SparseSGD(torch.optim.SGD):
 
     v ← μ v + (g + λ w),  w ← w − η v   (Nesterov: w ← w − η (g + λ w + μ v)), for the rows present.
 
-    Rows that were not sampled keep weight and momentum as they are: no decay, no coasting. So a centre's momentum
+    Rows that were not sampled keep weight and momentum as they are: no decay, no coasting. So a center's momentum
     counts the steps it was looked at, as in the published Partial FC (which carries the sampled rows' momentum in and
-    out of a small optimiser). Dense parameters, and rows in the gradient at every step, follow torch.optim.SGD.
+    out of a small optimizer). Dense parameters, and rows in the gradient at every step, follow torch.optim.SGD.
 
     Arguments, state (`momentum_buffer` of the parameter's shape) and errors are those of torch.optim.SGD.
 

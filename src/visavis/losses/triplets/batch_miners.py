@@ -1,7 +1,7 @@
-"""The five miners of MassFace, vectorised (rows M6 of the reference systems).
+"""The five miners of MassFace, vectorized (rows M6 of the reference systems).
 
 A triplet (a, p, n) *violates* the margin α when d(a, n) < d(a, p) + α, the "VGG style" filter: hard and semi-hard
-negatives alike. Every miner has a switch `legacy`, the reference's behaviour: positives only from after the anchor,
+negatives alike. Every miner has a switch `legacy`, the reference's behavior: positives only from after the anchor,
 batch min-min and min-max identical, batch all clipped. Its grouping of unsorted labels (row M18) and the crash when no
 triplet is left (M16) are not reproduced.
 

@@ -191,7 +191,7 @@ def imprint(
         if advance:
             advance(start + len(part), len(chosen))
     means = normalize(sums, dim=1).to(head.weight.device, head.weight.dtype)
-    rows = head.weight.view(len(means), head.sub_centres, head.dim)
+    rows = head.weight.view(len(means), head.sub_centers, head.dim)
     norms = rows.norm(dim=2, keepdim=True)
     directions = means[:, None].expand_as(rows).clone()
     directions[:, 1:] += normalize(rows[:, 1:], dim=2)
