@@ -19,6 +19,7 @@ from visavis.errors import VisavisError
 
 HEAD = ".head"
 _DIGEST = b', "digest": "'
+_LATEST = 1 << 22  # bytes at the end in which the latest records are looked for
 _TAIL = 1 << 14  # bytes at the end in which the last record is looked for first
 
 
@@ -97,6 +98,7 @@ class AuditLog:
     def latest(self, count: int) -> list[dict[str, Any]]:
         """The last records, oldest first."""
         with open(self.path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LATEST))
             lines = deque(file, maxlen=count)
         return [parts[0] for parts in map(split_line, (line.rstrip(b"\n") for line in lines)) if parts is not None]
 

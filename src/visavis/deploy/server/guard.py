@@ -135,7 +135,7 @@ class _Exchange:
                 message["headers"].append((b"connection", b"close"))
         self._finished = message["type"] == "http.response.body" and not message.get("more_body", False)
         if self._finished and not self._whole:
-            await self._send(message | {"more_body": True})
+            await self._send({**message, "more_body": True})
             await self._drain()
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
