@@ -2,14 +2,24 @@
 
 import json
 import socket
+import sqlite3
 import threading
 import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
+import psycopg
 import pytest
 
+from visavis.deploy.gallery.opening import open_gallery
+from visavis.deploy.gallery.postgres_address import split_schema
+from visavis.deploy.gallery.postgres_pool import FORMAT
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
 from visavis.models.card import LicenseTerms, ModelCard
@@ -87,6 +97,97 @@ def recognizer(card):
 def gallery(tmp_path, recognizer):
     with Gallery(tmp_path / "people.db", recognizer.identity, create=True) as made:
         yield made
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a gallery is or shall be: a file, or a schema of PostgreSQL."""
+
+    kind: str
+    address: str
+    server: Any = None
+
+    def open(self, model=None, **options):
+        """The gallery there; see `open_gallery`."""
+        return open_gallery(self.address, model, **options)
+
+    def raw(self):
+        """Every byte that is kept there; of a server the tables' files, not its log."""
+        if self.kind == "file":
+            return b"".join(file.read_bytes() for file in Path(self.address).parent.iterdir())
+        with self.connection() as db:
+            db.execute("CHECKPOINT")
+        return self.server.table_bytes()
+
+    @contextmanager
+    def connection(self):
+        """A connection that is not visavis's, allowed to write."""
+        if self.kind == "file":
+            db = sqlite3.connect(self.address, isolation_level=None)
+        else:
+            address, schema = split_schema(self.address)
+            db = psycopg.connect(address, autocommit=True)
+            db.execute(f"SET search_path TO {schema}, public")
+            db.execute(f"SET visavis.format = '{FORMAT}'")
+        try:
+            yield db
+        finally:
+            db.close()
+
+    @contextmanager
+    def reader(self):
+        """Somebody who reads, and still sees what was there."""
+        with self.connection() as db:
+            db.execute("BEGIN" if self.kind == "file" else "BEGIN ISOLATION LEVEL REPEATABLE READ")
+            db.execute("SELECT count(*) FROM samples").fetchone()
+            yield db
+
+    @property
+    def programs(self):
+        """The folder of PostgreSQL's programs, or nothing of use."""
+        return self.server.programs if self.server else Path(self.address).parent
+
+    @contextmanager
+    def restored(self, copy):
+        """The gallery in a backup, brought back elsewhere."""
+        if self.kind == "file":
+            with open_gallery(copy) as gallery:
+                yield gallery
+            return
+        address, schema = split_schema(self.address)
+        elsewhere = address.replace("/postgres?", "/restored?")
+        with psycopg.connect(address, autocommit=True) as admin:
+            admin.execute("CREATE DATABASE restored")
+        with psycopg.connect(elsewhere) as fresh:
+            fresh.execute("CREATE EXTENSION vector")
+        dump = self.server.root / "copy"
+        dump.write_bytes(copy.read_bytes())
+        self.server.run("pg_restore", "--exit-on-error", f"--dbname={elsewhere}", str(dump))
+        with open_gallery(f"{elsewhere}&schema={schema}") as gallery:
+            yield gallery
+        with psycopg.connect(address, autocommit=True) as admin:
+            admin.execute("DROP DATABASE restored WITH (FORCE)")
+
+
+@pytest.fixture(params=["file", "postgres"])
+def place(request, tmp_path):
+    """A fresh place for a gallery, of both kinds: what holds for one holds for the other."""
+    if request.param == "file":
+        folder = tmp_path / "place"
+        folder.mkdir()
+        yield Place("file", str(folder / "people.db"))
+        return
+    server, schema = request.getfixturevalue("postgres"), request.getfixturevalue("schema")
+    yield Place("postgres", f"{server.dsn}&schema={schema}", server)
+
+
+@pytest.fixture
+def schema(postgres):
+    """The name of a schema nobody has; removed afterwards, so that nothing of it is among the next test's bytes."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    yield name
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        admin.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,7 @@ module.migrate(*open_pool(sys.argv[1], None))
 """
 
 
-@pytest.mark.parametrize("moment", ["_subjects", "_samples", "write_templates"])
+@pytest.mark.parametrize("moment", ["_subjects", "_samples", "write_derived"])
 def test_killed_in_the_middle_it_is_of_its_old_format_and_goes_on(old, moment):
     child = subprocess.run(
         [sys.executable, "-c", _DIE, old, moment], capture_output=True, text=True, check=False, env=os.environ

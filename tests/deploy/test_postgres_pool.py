@@ -1,9 +1,5 @@
 """Connections to PostgreSQL: many threads, several creators, a server that goes and comes, no password in a message."""
 
-import threading
-import uuid
-from collections import Counter
-
 import numpy as np
 import psycopg
 import pytest
@@ -11,14 +7,14 @@ from postgres_server import PostgresServer
 
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.postgres import PgGallery
-from visavis.deploy.gallery.postgres_pool import (
-    PostgresPool,
+from visavis.deploy.gallery.postgres_address import (
     has_password,
     is_postgres,
     split_schema,
     without_password,
     without_secrets,
 )
+from visavis.deploy.gallery.postgres_pool import PostgresPool
 from visavis.deploy.gallery.records import StorageError
 from visavis.errors import DataError
 
@@ -31,85 +27,9 @@ def unit(seed):
 
 
 @pytest.fixture
-def schema():
-    return f"t{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
 def gallery(postgres, schema):
     with PgGallery(postgres.dsn, MODEL, schema=schema, create=True) as made:
         yield made
-
-
-def at_once(count, function):
-    """What `function(i)` answers in each of `count` threads started together."""
-    answers, ready = [None] * count, threading.Barrier(count)
-
-    def work(i):
-        ready.wait()
-        try:
-            answers[i] = function(i)
-        except Exception as error:
-            answers[i] = f"{type(error).__name__}: {error}"
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return answers
-
-
-def test_eight_threads_enrol_and_search_through_one_gallery(gallery):
-    def enrol(k):
-        for i in range(10):
-            gallery.enroll(f"{k}-{i}", unit(100 * k + i))
-            gallery.search(unit(i), top=1)
-        return "done"
-
-    assert Counter(at_once(8, enrol)) == {"done": 8}
-    assert {s.name for s in gallery.subjects()} == {f"{k}-{i}" for k in range(8) for i in range(10)}
-    assert gallery.search(unit(305), top=1)[0][0].name == "3-5"
-
-
-def test_one_picture_enrolled_by_several_threads_is_one_sample(gallery):
-    answers = at_once(6, lambda _: gallery.enroll("Ada", unit(1), pictures=[b"picture"]).added)
-    assert sorted(answers) == [0, 0, 0, 0, 0, 1]
-    assert gallery.subject("Ada").samples == 1
-
-
-def test_merging_both_ways_at_once_keeps_every_sample_and_the_template_of_all(gallery):
-    for round_ in range(5):
-        a, b = f"a{round_}", f"b{round_}"
-        gallery.enroll_many([a, b], np.stack([unit(1), unit(2)]))
-
-        def work(i, a=a, b=b):
-            if i == 2:
-                return gallery.enroll(a, unit(3)).added
-            return gallery.merge(*((a, b) if i else (b, a))).subject.name
-
-        answers = at_once(3, work)
-        assert not [text for text in answers if "StorageError" in str(text)], answers
-        left = [s for s in gallery.subjects() if s.name in (a, b)]
-        assert sum(s.samples for s in left) == 3
-        for subject in left:
-            with gallery._reading() as db:
-                rows = db.execute("SELECT vector FROM samples WHERE subject = ?", (subject.id,)).fetchall()
-            vectors = np.array([np.frombuffer(row[0], np.float32) for row in rows])
-            template = vectors.sum(0) / np.linalg.norm(vectors.sum(0))
-            found = {c.name: c.similarity for c in gallery.search(template, top=100)[0]}
-            assert found[subject.name] == pytest.approx(1, abs=1e-5)
-
-
-def test_six_creators_at_once_make_one_gallery(postgres, schema):
-    def create(i):
-        with PgGallery(postgres.dsn, MODEL, schema=schema, create=True) as made:
-            made.enroll(f"s{i}", unit(i))
-        return "made"
-
-    assert Counter(at_once(6, create)) == {"made": 6}
-    with PgGallery(postgres.dsn, MODEL, schema=schema) as gallery:
-        assert len(gallery) == 6
 
 
 def test_a_schema_made_by_the_administrator_is_filled(postgres, schema):
@@ -117,6 +37,31 @@ def test_a_schema_made_by_the_administrator_is_filled(postgres, schema):
         admin.execute(f"CREATE SCHEMA {schema}")
     with PgGallery(postgres.dsn, MODEL, schema=schema, create=True) as gallery:
         assert gallery.enroll("Ada", unit(1)).added == 1
+
+
+def test_the_extension_may_live_in_a_schema_of_its_own(postgres):
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        admin.execute("DROP DATABASE IF EXISTS tidy WITH (FORCE)")
+        admin.execute("CREATE DATABASE tidy TEMPLATE template0")
+    address = postgres.dsn.replace("/postgres?", "/tidy?")
+    with psycopg.connect(address) as admin:
+        admin.execute("CREATE SCHEMA extensions")
+        admin.execute("CREATE EXTENSION vector SCHEMA extensions")
+    with PgGallery(address, MODEL, create=True) as gallery:
+        gallery.enroll("Ada", unit(1))
+        assert gallery.search(unit(1), top=1)[0][0].name == "Ada"
+
+
+def test_the_extension_is_not_put_into_a_gallery(postgres):
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        admin.execute("DROP DATABASE IF EXISTS tidy WITH (FORCE)")
+        admin.execute("CREATE DATABASE tidy TEMPLATE template0")
+    address = postgres.dsn.replace("/postgres?", "/tidy?")
+    with psycopg.connect(address) as admin:
+        admin.execute("CREATE SCHEMA visavis")
+    for schema in ("visavis", "other"):
+        with PgGallery(address, MODEL, schema=schema, create=True) as gallery:
+            assert gallery.enroll("Ada", unit(1)).added == 1
 
 
 def test_a_dropped_connection_is_replaced(gallery, postgres):
@@ -182,18 +127,18 @@ def test_a_server_that_goes_and_comes_is_found_again(schema):
 def test_a_receipt_is_not_complete_while_somebody_still_sees_the_rows(gallery, postgres, schema):
     gallery.enroll("Ada", unit(1))
     gallery.enroll("Bob", unit(2))
-    gallery.wait = 0.2
+    gallery.store.wait = 0.2
     with psycopg.connect(postgres.dsn) as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         reader.execute("SELECT 1").fetchone()
         receipt = gallery.forget("Ada")
         assert (receipt.subjects, receipt.found, receipt.complete) == (1, 0, False)
         assert "still sees them" in receipt.note
-    gallery.wait = 30.0
+    gallery.store.wait = 30.0
     assert gallery.forget("Bob").complete
     with psycopg.connect(postgres.dsn) as reader:  # holds the table itself: the rewriting cannot begin
         reader.execute(f"LOCK TABLE {schema}.samples IN ACCESS SHARE MODE")
-        gallery.wait = 0.2
+        gallery.store.wait = 0.2
         gallery.enroll("Cy", unit(3))
         receipt = gallery.forget("Cy")
         assert not receipt.complete

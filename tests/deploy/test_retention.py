@@ -24,8 +24,8 @@ def unit(seed, n=1):
 
 
 @pytest.fixture
-def gallery(tmp_path):
-    with Gallery(tmp_path / "people.db", MODEL, create=True) as made:
+def gallery(place):
+    with place.open(MODEL, create=True) as made:
         yield made
 
 
@@ -42,8 +42,8 @@ def test_enrolling_again_without_a_limit_leaves_the_limit(gallery):
     assert gallery.subject("Ada").expires == first.expires
 
 
-def test_a_default_is_for_new_subjects_only(tmp_path):
-    with Gallery(tmp_path / "g.db", MODEL, create=True, retention_days=10) as gallery:
+def test_a_default_is_for_new_subjects_only(place):
+    with place.open(MODEL, create=True, retention_days=10) as gallery:
         kept = gallery.enroll("Ada", unit(1), retention_days=3).subject
         assert gallery.enroll("Ada", unit(2)).subject.expires == kept.expires
         assert gallery.enroll("Bob", unit(3)).subject.expires == in_days(10)

@@ -3,11 +3,13 @@
 import time
 
 import numpy as np
+import psycopg
 import pytest
 
 from visavis.deploy.gallery.encryption import AesGcm, NoCipher
 from visavis.deploy.gallery.index import fuse
 from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.postgres import PgGallery
 from visavis.deploy.gallery.records import SourceFile
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.gallery.unknowns import keep_unknowns, read_unknowns
@@ -25,11 +27,26 @@ def source(number):
     return SourceFile(bytes([number]) * 32, f"holiday picture {number}.jpg")
 
 
-@pytest.fixture(params=[None, b"k" * 32], ids=["plain", "encrypted"])
+@pytest.fixture(params=["plain", "encrypted", "postgres"])
 def gallery(request, tmp_path):
-    cipher = NoCipher() if request.param is None else AesGcm(request.param)
-    with Gallery(tmp_path / "people.db", MODEL, create=True, seal=cipher) as made:
+    if request.param == "postgres":
+        server, schema = request.getfixturevalue("postgres"), request.getfixturevalue("schema")
+        made = PgGallery(server.dsn, MODEL, schema=schema, create=True)
+    else:
+        cipher = NoCipher() if request.param == "plain" else AesGcm(b"k" * 32)
+        made = Gallery(tmp_path / "people.db", MODEL, create=True, seal=cipher)
+    with made:
         yield made
+
+
+def kept_bytes(gallery, request):
+    """Every byte of the file, or of the server's tables."""
+    if isinstance(gallery, Gallery):
+        return b"".join(path.read_bytes() for path in gallery.store.files())
+    server = request.getfixturevalue("postgres")
+    with psycopg.connect(server.dsn, autocommit=True) as admin:
+        admin.execute("CHECKPOINT")
+    return server.table_bytes()
 
 
 def test_samples_are_listed_with_their_file_quality_and_time(gallery):
@@ -51,15 +68,16 @@ def test_files_that_are_there_are_known_by_their_digest(gallery):
     assert [s.id for s in gallery.samples_without("Ada", [source(1), source(9)])] == [2]
 
 
-def test_one_sample_is_erased_without_a_trace_and_the_template_fused_anew(gallery):
+def test_one_sample_is_erased_without_a_trace_and_the_template_fused_anew(gallery, request):
     rows = unit(1, 3)
     gallery.enroll("Ada", rows, sources=[source(1), source(2), source(3)], crops=[None, bytes(range(256)) * 40, None])
-    stored = [r[0] for r in gallery.store._db.execute("SELECT vector FROM samples ORDER BY id")]
+    with gallery.store.read() as db:
+        stored = [bytes(r[0]) for r in db.execute("SELECT vector FROM samples ORDER BY id").fetchall()]
     gallery.refresh()
     receipt = gallery.forget_samples("Ada", [2])
     assert (receipt.subjects, receipt.samples, receipt.crops, receipt.tables) == (0, 1, 1, ("samples",))
     assert receipt.complete
-    everything = b"".join(path.read_bytes() for path in gallery.store.files())
+    everything = kept_bytes(gallery, request)
     assert stored[1] not in everything
     assert b"holiday picture 2" not in everything
     assert stored[0] in everything
@@ -125,17 +143,18 @@ def test_a_merge_that_was_built_upon_is_not_undone(gallery):
     assert [s.name for s in gallery.subjects()] == ["Ada"]
 
 
-def test_forgetting_takes_the_unknown_faces_of_the_same_person_along(gallery):
+def test_forgetting_takes_the_unknown_faces_of_the_same_person_along(gallery, request):
     ada, bob = unit(1), unit(2)
     gallery.enroll("Ada", ada)
     near = ada + 0.1 * unit(3)
     keep_unknowns(gallery, [near[0], bob[0]])
-    stored = gallery.store._db.execute("SELECT vector FROM unknown_faces ORDER BY id").fetchone()[0]
+    with gallery.store.read() as db:
+        stored = bytes(db.execute("SELECT vector FROM unknown_faces ORDER BY id").fetchone()[0])
     receipt = gallery.forget("Ada", threshold=0.9)
     assert (receipt.unknown_faces, receipt.tables) == (1, ("subjects", "samples", "unknown_faces"))
     assert receipt.complete
     assert read_unknowns(gallery)[0] == [2]
-    assert not any(stored in path.read_bytes() for path in gallery.store.files())
+    assert stored not in kept_bytes(gallery, request)
 
 
 def test_unknown_faces_that_nobody_compared_make_the_receipt_incomplete(gallery):

@@ -6,6 +6,7 @@ hands the folder to `nobody` and starts it as such.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -84,9 +85,13 @@ class PostgresServer:
         """What one of PostgreSQL's programs prints, as pg_dump."""
         return self._run([str(self.programs / program), *words])
 
-    def files(self) -> list[Path]:
-        """Every file of the tables, without the write-ahead log."""
-        return [path for path in (self.data / "base").rglob("*") if path.is_file()]
+    def table_bytes(self) -> bytes:
+        """What the tables' files hold, without the write-ahead log; files that vanish meanwhile are passed over."""
+        parts = []
+        for path in (self.data / "base").rglob("*"):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                parts.append(path.read_bytes())
+        return b"".join(parts)
 
     def close(self) -> None:
         """Stop it and remove its folder."""

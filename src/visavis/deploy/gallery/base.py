@@ -213,6 +213,17 @@ class GalleryBase(SampleMethods, ABC):
     def _fused(self, db: Any, subjects: Sequence[int]) -> None:
         """Renew what the store itself keeps of subjects' templates."""
 
+    @staticmethod
+    def _most(top: int) -> int:
+        """The number of candidates asked for.
+
+        Raises:
+            DataError: not a whole number from 1 on.
+        """
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise DataError(f"the number of candidates is a whole number from 1 on, got {top!r}")
+        return min(top, 1 << 31)
+
     @property
     def _columns(self) -> str:
         count = "(SELECT count(*) FROM samples WHERE subject = subjects.id)"
@@ -252,7 +263,12 @@ class GalleryBase(SampleMethods, ABC):
         with self._reading() as db:
             rows = db.execute(
                 f"{self._columns} WHERE {self._contains} AND {LIVE} ORDER BY {self._order} LIMIT ? OFFSET ?",
-                (clean_name(query) if query else "", time.time(), 1 << 62 if limit is None else limit, offset),
+                (
+                    clean_name(query).casefold() if query else "",
+                    time.time(),
+                    1 << 62 if limit is None else limit,
+                    offset,
+                ),
             ).fetchall()
             self._whole(db, [row[0] for row in rows])
         return [Subject(*row) for row in rows]
@@ -372,14 +388,20 @@ class GalleryBase(SampleMethods, ABC):
             DataError: nobody of that name; then nothing is erased.
         """
         with self._reading() as db:
-            ids = [self._find(db, one, expired=True).id for one in who]
+            ids = list(dict.fromkeys(self._find(db, one, expired=True).id for one in who))
         return self._erase(ids, progress, threshold)
 
     def sweep(self, *, threshold: float | None = None, progress: Progress | None = None) -> Forgotten | None:
         """Erase the subjects whose retention period is over, as `forget`; None when there are none."""
-        with self._reading() as db:
-            rows = db.execute("SELECT id FROM subjects WHERE expires <= ?", (time.time(),)).fetchall()
-        return self._erase([row[0] for row in rows], progress, threshold) if rows else None
+        while True:
+            with self._reading() as db:
+                rows = db.execute("SELECT id FROM subjects WHERE expires <= ?", (time.time(),)).fetchall()
+            if not rows:
+                return None
+            try:
+                return self._erase([row[0] for row in rows], progress, threshold)
+            except UnknownSubject:
+                continue  # another process was faster with some of them
 
     def _erase(self, ids: Iterable[int], progress: Progress | None = None, threshold: float | None = None) -> Forgotten:
         subjects = sorted(set(ids))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -20,14 +21,19 @@ def problems(db: sqlite3.Connection, rows: Rows, dim: int) -> Iterator[str]:
     yield from structure
     try:
         yield from _tables(db)
-        for key in rows.damaged(db, "settings"):
-            yield f"the setting {key!r} is not as it was written"
-        for number in rows.damaged(db, "subjects"):
-            yield f"the row of subject {number} is not as it was written"
-        yield from _vectors(db, rows, dim)
+        yield from row_problems(db, rows, dim)
     except sqlite3.DatabaseError:
         if not structure:
             raise
+
+
+def row_problems(db: Any, rows: Rows, dim: int) -> Iterator[str]:
+    """What is wrong with single rows, in a file or in PostgreSQL."""
+    for key in rows.damaged(db, "settings"):
+        yield f"the setting {key!r} is not as it was written"
+    for number in rows.damaged(db, "subjects"):
+        yield f"the row of subject {number} is not as it was written"
+    yield from _vectors(db, rows, dim)
 
 
 def _tables(db: sqlite3.Connection) -> Iterator[str]:
@@ -44,7 +50,7 @@ def _tables(db: sqlite3.Connection) -> Iterator[str]:
         yield f"subject {row[0]} was erased and is there"
 
 
-def _vectors(db: sqlite3.Connection, rows: Rows, dim: int) -> Iterator[str]:
+def _vectors(db: Any, rows: Rows, dim: int) -> Iterator[str]:
     for table in ("samples", "unknown_faces"):
         bad = set(rows.damaged(db, table))
         owner = "subject" if table == "samples" else "0"

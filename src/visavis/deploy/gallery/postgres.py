@@ -16,10 +16,13 @@ from visavis.deploy.gallery.encryption import NoCipher
 from visavis.deploy.gallery.index import TemplateIndex, unit_vectors
 from visavis.deploy.gallery.locks import SharedLock
 from visavis.deploy.gallery.model_identity import ModelIdentity, new_settings, open_binding
-from visavis.deploy.gallery.postgres_pool import PostgresPool, is_postgres, split_schema, without_password
-from visavis.deploy.gallery.postgres_store import FORMAT, PostgresRows, PostgresStore, write_templates
+from visavis.deploy.gallery.postgres_address import is_postgres, split_schema, without_password
+from visavis.deploy.gallery.postgres_pool import FORMAT, PostgresPool
+from visavis.deploy.gallery.postgres_schema import exists, write_derived
+from visavis.deploy.gallery.postgres_store import PostgresRows, PostgresStore
 from visavis.deploy.gallery.records import Candidate, Forgotten
 from visavis.deploy.gallery.retention import checked_days
+from visavis.errors import DataError
 
 _MODEL_PATH = "model_path"
 
@@ -56,8 +59,7 @@ class PgGallery(GalleryBase):
         StorageError: the server cannot be reached or refuses.
     """
 
-    wait = 30.0  # seconds for other transactions to let go of what was erased
-    _contains = "strpos(lower(name), lower(?)) > 0"
+    _contains = "strpos((SELECT folded FROM folded_names WHERE subject = subjects.id), ?) > 0"
     _order = 'name COLLATE "C"'
 
     def __init__(
@@ -75,6 +77,8 @@ class PgGallery(GalleryBase):
         pool, schema = open_pool(dsn, schema)
         try:
             new = None if model is None or not create else _creator(model, retention_days)
+            if create and model is None and not exists(pool, schema):
+                raise DataError(f"{pool.name}: a new gallery wants the model it is for; add --model MODEL")
             self._store = PostgresStore(
                 pool, schema, create=new, dim=0 if model is None else model.dim, approximate=approximate
             )
@@ -110,7 +114,7 @@ class PgGallery(GalleryBase):
 
     def search(self, embeddings: npt.ArrayLike, *, top: int = 5) -> list[tuple[Candidate, ...]]:
         """The most similar subjects to each probe; see `Gallery.search`."""
-        probes = unit_vectors(embeddings, self.model.dim)
+        probes, top = unit_vectors(embeddings, self.model.dim), self._most(top)
         with self._store.read() as db:
             counted = self._count(db)
             wanted = counted.most_templates * min(top, max(counted.subjects, 1))
@@ -130,7 +134,7 @@ class PgGallery(GalleryBase):
         ).fetchall()
 
     def _fused(self, db: Any, subjects: Sequence[int]) -> None:
-        write_templates(db, self._index, subjects)
+        write_derived(db, self._index, subjects)
 
     def _delete(
         self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]
@@ -140,7 +144,14 @@ class PgGallery(GalleryBase):
     def _finish(self, traces: postgres_erasure.Traces, progress: Progress | None, note: str = "") -> Forgotten:
         with self._lock.exclusive():
             self._index.remove(traces.subjects)
-        return postgres_erasure.finish(self._store.pool, traces, wait=self.wait, progress=progress, note=note)
+        return postgres_erasure.finish(self._store.pool, traces, wait=self._store.wait, progress=progress, note=note)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the server keeps an HNSW index, and may miss a subject."""
+        with self._store.read() as db:
+            query = "SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexdef LIKE ?"
+            return db.execute(query, ("%USING hnsw%",)).fetchone() is not None
 
     @property
     def model_path(self) -> str | None:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visavis.deploy.gallery.base import Progress
 from visavis.deploy.gallery.postgres_pool import Connection, PostgresPool
 from visavis.deploy.gallery.postgres_store import PostgresStore
-from visavis.deploy.gallery.records import Forgotten, StorageError, tables_of
+from visavis.deploy.gallery.postgres_vacuum import rewrite
+from visavis.deploy.gallery.records import Forgotten, StorageError, UnknownSubject, tables_of
 
 _NOTE = "the rows are gone and the tables rewritten; the server's log and its backups are its administrator's to erase"
 _HELD = (
     "the rows are gone, but a transaction that began before still sees them, so the tables' files keep them; let it "
     "end (pg_stat_activity), then: VACUUM FULL"
 )
-# Whoever holds a snapshot as old as transaction `?`: its rows outlive VACUUM FULL. Sessions of other roles show nothing
-# to a role without pg_read_all_stats, and count as holders of the unknown (`query` says so).
-_HOLDERS = """
-SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
-            age(backend_xmin) >= age(?::xid) OR age(backend_xid) >= age(?::xid)))
-     + (SELECT count(*) FROM pg_prepared_xacts WHERE age(transaction) >= age(?::xid))
-     + (SELECT count(*) FROM pg_replication_slots WHERE age(xmin) >= age(?::xid)),
-       (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = '<insufficient privilege>')
-"""
 
 
 @dataclass(frozen=True)
@@ -47,12 +37,15 @@ def delete(
     samples: Sequence[int] = (),
     unknown_faces: Sequence[int] = (),
 ) -> Traces:
-    """Delete subjects with everything of theirs, and single samples and faces; what is gone already is passed over.
+    """Delete subjects with everything of theirs, and single samples and faces; call inside `store.write()`.
 
-    Call inside `store.write()`.
+    Raises:
+        UnknownSubject: one of the subjects is gone already.
     """
     query = "SELECT id FROM subjects WHERE id = ANY(?) ORDER BY id"
     gone = [row[0] for row in db.execute(query, (list(subjects),)).fetchall()]
+    for subject in sorted(set(subjects) - set(gone)):
+        raise UnknownSubject(f"{store.path}: subject {subject} is gone already")
     generation = store.next_generation(db)
     db.executemany("INSERT INTO forgotten VALUES (?, ?)", [(subject, generation) for subject in gone])
     counts = []
@@ -82,20 +75,20 @@ def finish(
     """
     undone = note
     gone = list(traces.subjects)
-    found, complete = len(gone), False
     if progress:
         progress("the server rewrites its tables")
     try:
-        complete = _rewrite(pool, traces.transaction, wait)
+        complete = rewrite(pool, traces.transaction, wait=wait)
         note = _NOTE if complete else _HELD
-        with pool.transaction(read_only=True) as db:
-            found = db.execute(
-                "SELECT (SELECT count(*) FROM subjects WHERE id = ANY(?)) + "
-                "(SELECT count(*) FROM samples WHERE subject = ANY(?))",
-                (gone, gone),
-            ).fetchone()[0]
     except StorageError as error:  # the rows are deleted; only the rewriting did not happen
-        note = f"deleted, but the tables could not be rewritten: {error}"
+        complete, note = False, f"deleted, but the tables could not be rewritten: {error}"
+    with pool.transaction(read_only=True) as db:
+        found = db.execute(
+            "SELECT (SELECT count(*) FROM subjects WHERE id = ANY(?)) + "
+            "(SELECT count(*) FROM samples WHERE subject = ANY(?)) + "
+            "(SELECT count(*) FROM templates WHERE subject = ANY(?))",
+            (gone, gone, gone),
+        ).fetchone()[0]
     return Forgotten(
         subjects=len(gone), samples=traces.samples, crops=traces.crops, index_rows=len(gone), files=(),
         bytes_searched=0, fingerprints=0, found=found, complete=complete and found == 0 and not undone,
@@ -104,25 +97,3 @@ def finish(
             subjects=len(gone), samples=traces.samples, unknown_faces=traces.unknown_faces
         ),
     )  # fmt: skip
-
-
-def _rewrite(pool: PostgresPool, transaction: str, wait: float) -> bool:
-    """VACUUM FULL once nobody sees the rows any more; whether nothing was left in the tables' files."""
-    deadline = time.monotonic() + wait
-    with pool.maintenance(wait=wait) as db:
-        while True:
-            holders, hidden = db.execute(_HOLDERS, (transaction,) * 4).fetchone()
-            if not holders or time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
-        kept = sum(_vacuum(db, table) for table in ("samples", "templates", "subjects", "unknown_faces"))
-    return kept == 0 or (holders == 0 and hidden == 0)
-
-
-def _vacuum(db: Connection, table: str) -> int:
-    """Rewrite one table; the number of dead rows the server had to keep, its own or others' later ones."""
-    said: list[str] = []
-    with db.notices(said):
-        db.execute(f"VACUUM (FULL, VERBOSE) {table}")
-    counts = [int(number.group()) for text in said if (number := re.search(r"\d+", text))]
-    return max(counts, default=1)

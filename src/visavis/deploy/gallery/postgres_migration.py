@@ -10,15 +10,9 @@ import numpy as np
 from visavis.deploy.gallery.encryption import NoCipher
 from visavis.deploy.gallery.index import TemplateIndex
 from visavis.deploy.gallery.names import name_key
-from visavis.deploy.gallery.postgres_pool import Connection, PostgresPool
-from visavis.deploy.gallery.postgres_store import (
-    FORMAT,
-    PostgresRows,
-    lock_creation,
-    make_tables,
-    tables,
-    write_templates,
-)
+from visavis.deploy.gallery.postgres_pool import FORMAT, Connection, PostgresPool
+from visavis.deploy.gallery.postgres_schema import lock_creation, make_tables, tables, write_derived
+from visavis.deploy.gallery.postgres_store import PostgresRows
 from visavis.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -55,7 +49,7 @@ def migrate(pool: PostgresPool, schema: str) -> bool:
         _subjects(db, rows)
         _samples(db, rows)
         ids = [row[0] for row in db.execute("SELECT id FROM subjects ORDER BY id").fetchall()]
-        write_templates(db, TemplateIndex(int(meta["dim"]), "float32", rows), ids)
+        write_derived(db, TemplateIndex(int(meta["dim"]), "float32", rows), ids)
         for name in ("samples", "subjects"):  # numbers of erased rows are not given again
             place = "pg_get_serial_sequence(?, 'id')"
             sequence = db.execute(f"SELECT {place}", (f"old_{name}",)).fetchone()[0]

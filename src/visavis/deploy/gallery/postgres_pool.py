@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from visavis.deploy.gallery.postgres_address import is_postgres, is_readable, without_secrets
 from visavis.deploy.gallery.records import StorageError
 from visavis.errors import DataError
 
-SCHEMA = "visavis"
 FORMAT = 2  # 1 had neither checksums nor sources nor unknown faces; `postgres_migration` brings it to 2
-_SCHEMES = ("postgresql://", "postgres://")
 LOCK_WAIT = 30.0  # seconds to wait for another process's change
 _PATIENCE = 10.0  # seconds a caller waits for a connection while the server is away
 # A peer that vanished without a word is noticed within a minute, not after the two hours of TCP's default.
 _NETWORK = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3}
-# At most one @, after a name and a password without @ / ? # : in them; else libpq takes a piece of the password for a
-# host or a port and says it aloud.
-_ADDRESS = re.compile(r"postgres(?:ql)?://(?:[^:/?#@\s]*(?::[^:/?#@\s]*)?@)?[^@\s]*\Z")
+_VECTOR = (
+    "SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'"
+)
 _WORDS = {
     "53100": "the server's disk is full; nothing of this change was kept, free some space and repeat it",
     "25006": "the server accepts no writes (a standby?); nothing of this change was kept",
@@ -29,35 +26,6 @@ _WORDS = {
     "40P01": "another process changed the same people at the same time; nothing of this change was kept, try again",
     "55P03": "another process holds the tables for too long; nothing of this change was kept, try again",
 }
-
-
-def is_postgres(address: object) -> bool:
-    """Whether a gallery's address names a PostgreSQL database rather than a file."""
-    return isinstance(address, str) and address.startswith(_SCHEMES)
-
-
-def has_password(address: str) -> bool:
-    """Whether an address carries a password, which everybody on the machine could read in the list of processes."""
-    user, _, place = address.partition("://")[2].rpartition("@")
-    return ":" in user or re.search(r"[?&](?:ssl)?password=", place) is not None
-
-
-def without_password(address: str) -> str:
-    """An address as it may be shown: `postgresql://user@host:port/database?…`, whatever is wrong with it."""
-    scheme, _, rest = address.partition("://")
-    # Where the password holds an @ or / that should have been written %40 or %2F, all before the last @ goes.
-    user, at, place = rest.rpartition("@")
-    place = re.sub(r"((?:^|[?&])(?:ssl)?password=)[^&]*", r"\1***", place)
-    return f"{scheme}://{user.split(':')[0]}{at}{place}"
-
-
-def split_schema(address: str) -> tuple[str, str]:
-    """`postgresql://…?schema=NAME` as what libpq understands, and NAME; `visavis` where none is named."""
-    parts = urlsplit(address)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    names = [value for key, value in pairs if key == "schema"]
-    rest = urlencode([pair for pair in pairs if pair[0] != "schema"], quote_via=quote)
-    return urlunsplit(parts._replace(query=rest)), names[-1] if names else SCHEMA
 
 
 @final
@@ -92,7 +60,7 @@ class PostgresPool:
         self.name = name
         self._psycopg = psycopg
         try:
-            if is_postgres(dsn) and not _ADDRESS.match(dsn):
+            if is_postgres(dsn) and not is_readable(dsn):
                 raise psycopg.ProgrammingError
             given = conninfo_to_dict(dsn)
         except psycopg.Error:  # libpq's own words repeat what it could not read, and that may be a password
@@ -100,11 +68,13 @@ class PostgresPool:
                 f"{name}: this is no address of PostgreSQL; expected postgresql://USER@HOST:PORT/DATABASE?schema=NAME, "
                 "with @, / and : inside a part written %40, %2F and %3A"
             ) from None
-        conninfo = make_conninfo(**{**_NETWORK, "application_name": "visavis", **given})
-        path = sql.SQL("SET search_path TO {}, public").format(sql.Identifier(schema))
+        self.parameters = {**_NETWORK, "application_name": "visavis", **given}
+        conninfo = make_conninfo(**self.parameters)
 
         def configure(db: Any) -> None:
-            db.execute(path)
+            found = db.execute(_VECTOR).fetchone()
+            names = [sql.Identifier(name) for name in dict.fromkeys([schema, *(found or ["public"])])]
+            db.execute(sql.SQL("SET search_path TO {}").format(sql.SQL(", ").join(names)))
             db.execute(f"SET visavis.format = '{FORMAT}'")
             db.execute(f"SET lock_timeout = '{LOCK_WAIT:g}s'")
             # A machine that vanishes in the middle of a change must not keep the others waiting for hours.
@@ -190,12 +160,6 @@ class PostgresPool:
     def close(self) -> None:
         """Let go of the server."""
         self._pool.close()
-
-
-def without_secrets(text: str) -> str:
-    """A message of libpq without what follows `password=` or stands between user and host of an address."""
-    text = re.sub(r"(password\s*=\s*)('[^']*'|\S+)", r"\1***", text, flags=re.IGNORECASE)
-    return re.sub(r"(postgres(?:ql)?://[^:/@\s]*):\S*@", r"\1@", text)
 
 
 class Connection:

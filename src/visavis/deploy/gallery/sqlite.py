@@ -88,7 +88,7 @@ class Gallery(GalleryBase):
 
     def search(self, embeddings: npt.ArrayLike, *, top: int = 5) -> list[tuple[Candidate, ...]]:
         """The `top` most similar subjects to each probe (P, D) or (D,), best first, their similarities exact."""
-        probes = unit_vectors(embeddings, self.model.dim)
+        probes, top = unit_vectors(embeddings, self.model.dim), self._most(top)
         answers: list[tuple[Candidate, ...]] = []
         for _ in range(_TRIES):
             answers, gone = self._search(probes, top)
