@@ -142,7 +142,7 @@ def test_two_processes_of_several_threads_that_enrol_and_forget_lose_nothing(tmp
 _EVERYTHING = """
 import os, sqlite3
 from pathlib import Path
-from visavis.deploy.gallery.maintenance import export_gallery, import_gallery
+from visavis.deploy.gallery.exchange import export_gallery, import_gallery
 from visavis.deploy.gallery.unknowns import drop_unknowns, keep_unknowns
 opened = []
 def note(event, arguments):

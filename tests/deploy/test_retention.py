@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from visavis.deploy.gallery.maintenance import export_gallery, import_gallery
+from visavis.deploy.gallery.exchange import export_gallery, import_gallery
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.retention import DAY, MAX_DAYS, checked_days, earliest, joined_notes
 from visavis.deploy.gallery.sqlite import Gallery

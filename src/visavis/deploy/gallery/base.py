@@ -123,7 +123,9 @@ class GalleryBase(SampleMethods, ABC):
         expires = self._expires(now, retention_days)
         self.sweep()  # or the samples of a subject whose time is over would come back with the name
         with self._store.write() as db:
-            new = samples.new(self._pictures(db, tidy))
+            there = self._pictures(db, tidy)
+            earlier = [self._rows.earlier_digest(picture) for picture in pictures or [None] * len(samples.marks)]
+            new = [i for i in samples.new(there) if earlier[i] not in there]
             if not new:
                 return Enrolment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
             generation = self._store.next_generation(db)
@@ -209,6 +211,10 @@ class GalleryBase(SampleMethods, ABC):
         db.executemany("INSERT INTO forgotten VALUES (?, ?)", [(one, generation) for one in gone])
         change_subject(db, self._rows, subject, generation)
         self._fused(db, [subject])
+
+    def renew_templates(self, db: Any, subjects: Sequence[int]) -> None:
+        """After samples of subjects were written by another module, inside its transaction."""
+        self._fused(db, subjects)
 
     def _fused(self, db: Any, subjects: Sequence[int]) -> None:
         """Renew what the store itself keeps of subjects' templates."""

@@ -32,6 +32,14 @@ class Cipher(Protocol):
         """Always the same bytes for the same plain ones, to look them up by."""
         ...
 
+    def lookup(self, plain: bytes, context: bytes) -> bytes:
+        """Always the same bytes for the same plain ones, which `plain_lookup` gives back."""
+        ...
+
+    def plain_lookup(self, stored: bytes, context: bytes) -> bytes | None:
+        """The bytes given to `lookup`; None when these came from `digest`."""
+        ...
+
     def checksum(self, data: bytes, context: bytes) -> int:
         """A number of at most 63 bits that changes when `data` does."""
         ...
@@ -52,6 +60,14 @@ class NoCipher:
         """The bytes themselves."""
         return plain
 
+    def lookup(self, plain: bytes, context: bytes) -> bytes:
+        """The bytes themselves."""
+        return plain
+
+    def plain_lookup(self, stored: bytes, context: bytes) -> bytes | None:
+        """The bytes themselves."""
+        return stored
+
     def checksum(self, data: bytes, context: bytes) -> int:
         """CRC-32: finds every burst of up to 32 bits."""
         return zlib.crc32(data)
@@ -65,13 +81,14 @@ class AesGcm:
 
     def __init__(self, key: bytes) -> None:
         try:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
         except ImportError as error:
             raise DataError('encryption wants the package cryptography; type: pip install "visavis[serve]"') from error
         if len(key) != 32:
             raise DataError(f"{KEY_VARIABLE} must hold 32 bytes, got {len(key)}; make one with: {new_key_command()}")
         self._cipher = AESGCM(key)
         self._digest_key = hmac.digest(key, b"visavis: names and pictures", "sha256")
+        self._lookup = AESSIV(hmac.digest(key, b"visavis: lookups", "sha512"))
         self._checksum_key = hmac.digest(key, b"visavis: rows", "sha256")
 
     def seal(self, plain: bytes, context: bytes) -> bytes:
@@ -95,6 +112,19 @@ class AesGcm:
     def digest(self, plain: bytes, context: bytes) -> bytes:
         """HMAC-SHA-256 under a key derived from the sealing key: without it, names cannot be tried."""
         return hmac.digest(self._digest_key, context + b"\0" + plain, "sha256")
+
+    def lookup(self, plain: bytes, context: bytes) -> bytes:
+        """AES-SIV (RFC 5297): deterministic, 16 bytes longer than the plain ones."""
+        return self._lookup.encrypt(plain, [context])
+
+    def plain_lookup(self, stored: bytes, context: bytes) -> bytes | None:
+        """Decrypt; None for another key's or a `digest`'s."""
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            return self._lookup.decrypt(stored, [context])
+        except (InvalidTag, ValueError):
+            return None
 
     def checksum(self, data: bytes, context: bytes) -> int:
         """Keyed BLAKE2b of 63 bits: without the key no other row fits."""

@@ -104,7 +104,7 @@ def _samples(db: sqlite3.Connection, version: int, old: _Old, rows: Rows) -> Non
     while batch := cursor.fetchmany(_BATCH):
         fresh = []
         for number, subject, vector, weight, picture, crop, created in batch:
-            mark = rows.digest(picture) if version == 1 else picture
+            mark = rows.earlier_digest(picture) if version == 1 and rows.encrypted else picture
             sealed = rows.seal(old.plain(vector), "samples", "vector", number)
             row = (number, subject, 0, sealed, weight, None, mark, None, None, created)
             fresh.append(rows.with_crop(row, old.plain(crop), "samples"))

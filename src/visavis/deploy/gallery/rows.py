@@ -52,8 +52,16 @@ class Rows:
         return self.unseal(stored, table, column, row).decode() if isinstance(stored, bytes) else stored
 
     def digest(self, plain: bytes | None) -> bytes | None:
-        """What stands for a digest or a name in the file, always the same for the same: keyed when encrypted."""
-        return None if plain is None else self._seal.digest(plain, self.context)
+        """What stands for a digest in the file, always the same for the same, and opened by `plain_digest`."""
+        return None if not plain else self._seal.lookup(plain, self.context)
+
+    def earlier_digest(self, plain: bytes | None) -> bytes | None:
+        """What stands for a digest in an encrypted gallery that was of format 1 or 2; nothing opens it."""
+        return None if plain is None or not self.encrypted else self._seal.digest(plain, self.context)
+
+    def plain_digest(self, stored: bytes | None) -> bytes | None:
+        """A digest as it was given; None where there is none or none can be had (`earlier_digest`)."""
+        return None if stored is None else self._seal.plain_lookup(stored, self.context)
 
     def label(self, key: str) -> str:
         """What the column `subjects.key` holds for a name's comparison form."""
