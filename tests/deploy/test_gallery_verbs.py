@@ -15,6 +15,7 @@ from visavis.cli import main
 from visavis.cli.gallery import ACTIONS
 from visavis.deploy.client import Client, ServiceError
 from visavis.deploy.gallery.encryption import KEY_VARIABLE
+from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError
 from visavis.models.card import ModelCard, write_card
 from visavis.vision.images import encode
@@ -146,7 +147,7 @@ def test_looking_after_a_gallery(capsys, model, people, tmp_path):
     assert "3 subjects can be found" in run(capsys, "gallery", file, "check")[1]
     assert run(capsys, "gallery", file, "export", tmp_path / "e.npz")[0] == 0
     run(capsys, "enroll", tmp_path / "h.db", people / "Blau", "--name", "Blau", "--aligned", "--model", model)
-    assert "3 subjects added" in run(capsys, "gallery", tmp_path / "h.db", "import", tmp_path / "e.npz")[1]
+    assert "2 subjects, 4 samples" in run(capsys, "gallery", tmp_path / "h.db", "import", tmp_path / "e.npz")[1]
     listed = json.loads(run(capsys, "gallery", tmp_path / "h.db", "list", "--json")[1])
     assert {p["name"] for p in listed} == {"Blau", "Grün", "Rosalind"}
     (tmp_path / "bad.npz").write_bytes((tmp_path / "e.npz").read_bytes()[:500])
@@ -400,3 +401,32 @@ def test_deploy_never_imports_torch():
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_backup_export_and_import_make_the_same_gallery_and_check_tells_a_copy_that_lacks_its_log(
+    capsys, model, people, tmp_path
+):
+    file, copy, fresh = tmp_path / "g.db", tmp_path / "copy.db", tmp_path / "fresh.db"
+    run(capsys, "enroll", file, people, "--model", model, "--aligned", "--keep-crops")
+    listed = run(capsys, "gallery", file, "list", "--json")[1]
+    assert run(capsys, "gallery", file, "backup", copy)[0] == 0
+    status, _, err = run(capsys, "gallery", file, "backup", copy)
+    assert status == 2
+    assert "is there already" in err
+    run(capsys, "gallery", file, "export", tmp_path / "e.npz")
+    assert run(capsys, "gallery", fresh, "import", tmp_path / "e.npz")[0] == 2
+    status, out, _ = run(capsys, "gallery", fresh, "import", tmp_path / "e.npz", "--model", model)
+    assert (status, out) == (
+        0,
+        f"3 subjects, 6 samples and 0 unknown faces added from {tmp_path / 'e.npz'}; 0 were there already\n",
+    )
+    for other in (copy, fresh):
+        assert run(capsys, "gallery", other, "list", "--json")[1] == listed
+        assert run(capsys, "gallery", other, "check")[0] == 0
+        assert run(capsys, "identify", other, people / "Grün/1.png", "--aligned", "--model", model)[0] == 0
+    with Gallery(file) as gallery:
+        gallery.update("Rosa", consent="a note in the log")
+        subprocess.run(["cp", str(file), str(tmp_path / "alone.db")], check=True)
+    status, out, _ = run(capsys, "gallery", tmp_path / "alone.db", "check")
+    assert status == 1
+    assert "copied while in use, without its log" in out

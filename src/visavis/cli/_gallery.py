@@ -36,9 +36,16 @@ def open_gallery(
         model = note.read_text(encoding="utf-8").strip()
     recognizer = Recognizer.load(model, detector=detector)
     gallery = Gallery(path, recognizer.identity, create=create, read_only=read_only, **options)
-    if not read_only and os.access(note.parent, os.W_OK):
-        note.write_text(str(Path(model).resolve()) + "\n", encoding="utf-8")
+    if not read_only:
+        remember_model(path, model)
     return recognizer, gallery
+
+
+def remember_model(path: str, model: str) -> None:
+    """Note beside a gallery which model it was opened with."""
+    note = Path(path + _BESIDE)
+    if os.access(note.parent, os.W_OK):
+        note.write_text(str(Path(model).resolve()) + "\n", encoding="utf-8")
 
 
 def index_kind(args: argparse.Namespace) -> Any:

@@ -30,11 +30,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from visavis.deploy.gallery.sqlite import Gallery
-
     event = _EVENTS.get(args.action, args.action)
-    with audited(args, event, changes=args.action in _CHANGES) as about, Gallery(args.gallery) as gallery:
+    with audited(args, event, changes=args.action in _CHANGES) as about, _open(args) as gallery:
         values, lines = ACTIONS[args.action].run(gallery, args)
         tell_subjects(about, subject_ids(values))
     print(json.dumps(values, indent=2) if args.json else "\n".join(lines))
-    return 0
+    return 1 if isinstance(values, dict) and values.get("ok") is False else 0
+
+
+def _open(args: argparse.Namespace):
+    """The gallery; made, where the action is given the model it is for."""
+    from visavis.deploy.gallery.sqlite import Gallery
+
+    if getattr(args, "model", None) is None:
+        return Gallery(args.gallery)
+    from visavis.cli._gallery import remember_model
+    from visavis.deploy.gallery.exchange import model_of_export
+    from visavis.deploy.gallery.model_identity import ModelIdentity
+    from visavis.deploy.recognizer import card_of
+
+    identity = ModelIdentity.of_card(card_of(args.model))
+    gallery = Gallery(args.gallery, identity, create=True, retention_days=model_of_export(args.file)[1])
+    remember_model(args.gallery, args.model)
+    return gallery

@@ -1,4 +1,4 @@
-"""The whole gallery: duplicates, FPIR, check, export, import."""
+"""The whole gallery: duplicates, FPIR, backup, check, export, import."""
 
 from __future__ import annotations
 
@@ -36,34 +36,65 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(gallery, args) -> Answer:
-    from visavis.deploy.gallery.maintenance import export_gallery
+    from visavis.deploy.gallery.exchange import export_gallery
 
     count = export_gallery(gallery, args.file)
-    plain = "; its embeddings are not encrypted" if gallery.encrypted else ""
+    plain = "; nothing in it is encrypted" if gallery.encrypted else ""
     return {"subjects": count, "file": args.file}, [f"{args.file}: {count} subjects{plain}"]
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE.npz", help="an export of a gallery of the same model")
+    parser.add_argument("--model", metavar="MODEL", help="make the gallery when it is absent, for this model")
 
 
 def _import(gallery, args) -> Answer:
-    from visavis.deploy.gallery.maintenance import import_gallery
+    from visavis.deploy.gallery.exchange import import_gallery
 
-    count = import_gallery(gallery, args.file)
-    return {"subjects": count, "file": args.file}, [f"{count} subjects added from {args.file}"]
+    done = import_gallery(gallery, args.file)
+    line = (
+        f"{done.subjects} subjects, {done.samples} samples and {done.unknown_faces} unknown faces added from "
+        f"{args.file}; {done.already} were there already"
+    )
+    over = [f"{done.expired} subjects were left out: their time is over"] if done.expired else []
+    return {**vars(done), "file": args.file}, [line, *over]
+
+
+def _backup_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the file to write; it must not be there yet")
+
+
+def _backup(gallery, args) -> Answer:
+    from pathlib import Path
+
+    from visavis.errors import DataError
+
+    target = Path(args.file)
+    if target.exists():
+        raise DataError(f"{target}: is there already; name a new file")
+    gallery.store.backup(target)
+    size = target.stat().st_size
+    return {"file": args.file, "bytes": size}, [f"{args.file}: {size:,} bytes; open it as any gallery"]
 
 
 def _check(gallery, args) -> Answer:
     gallery.store.verify()
     count = gallery.refresh()
-    return {"subjects": count, "ok": True}, [f"{args.gallery}: every page is readable, {count} subjects can be found"]
+    lines = [f"{args.gallery}: every row is as it was written, {count} subjects can be found"]
+    lacking = getattr(gallery.store, "lacks_log", False)
+    if lacking:
+        lines.append(
+            "but it was copied while in use, without its log: what was written last may be missing; copy by: visavis "
+            "gallery GALLERY backup FILE"
+        )
+    return {"subjects": count, "ok": not lacking, "lacks_log": lacking}, lines
 
 
 ACTIONS = {
     "duplicates": Action("subjects so alike that they may be one person", _duplicates, add_threshold),
     "fpir": Action("how often a stranger would be matched in this gallery", _fpir, add_threshold),
-    "export": Action("write subjects and samples, decrypted", _export, _export_arguments),
-    "import": Action("add the subjects of an export of the same model", _import, _import_arguments),
-    "check": Action("read every page of the file", _check),
+    "export": Action("write everything, decrypted, as arrays", _export, _export_arguments),
+    "import": Action("add an export of the same model; what is there already stays once", _import, _import_arguments),
+    "backup": Action("copy the gallery into one file, also while it is served", _backup, _backup_arguments),
+    "check": Action("read everything: pages, the checksum of every row, the length of every vector", _check),
 }
