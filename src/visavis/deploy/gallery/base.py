@@ -37,6 +37,7 @@ from visavis.deploy.gallery.subject_rows import (
     check_samples,
     check_subjects,
     move_samples,
+    shift_templates,
     touch_subject,
 )
 from visavis.errors import DataError
@@ -98,10 +99,12 @@ class GalleryBase(SampleMethods, ABC):
         sources: Sequence[SourceFile | None] | None = None,
         consent: str = "",
         retention_days: float | None = None,
+        threshold: float | None = None,
     ) -> Enrolment:
         """Add samples to a subject, who is made when new; all or none, on the disk when this returns.
 
-        The subject is then found by the template Σ wᵢ·vᵢ / ‖Σ wᵢ·vᵢ‖ over all samples.
+        The subject is then found by the template Σ wᵢ·vᵢ / ‖Σ wᵢ·vᵢ‖ over all samples, and, where these fall apart at
+        `threshold` into groups, by one more template for each group but the largest.
 
         Args:
             name: the subject; Unicode, 1 to 200 characters.
@@ -113,6 +116,7 @@ class GalleryBase(SampleMethods, ABC):
             consent: why this person may be enrolled; replaces the note of an earlier enrolment when not empty.
             retention_days: erase after so many days from now. None leaves the end of a subject who is there as it is;
                 a new one gets the gallery's default. Where every sample is there already, nothing at all changes.
+            threshold: the model's calibrated similarity; without it the new samples join the first template.
 
         Raises:
             DataError: wrong shape or length, not finite, no valid name; full disk; read-only.
@@ -134,6 +138,7 @@ class GalleryBase(SampleMethods, ABC):
                 now=now, expires=expires, generation=generation, renew=retention_days is not None,
             )  # fmt: skip
             add_samples(db, self._rows, [subject] * len(samples.marks), samples, new, now=now)
+            self._regroup(db, subject, threshold)
             self._fused(db, [subject])
             row = db.execute(f"{self._columns} WHERE id = ?", (subject,)).fetchone()
         return Enrolment(Subject(*row), added=len(new), already=len(samples.marks) - len(new))
@@ -347,8 +352,8 @@ class GalleryBase(SampleMethods, ABC):
             self._changed(db, subject.id)
             return self._find(db, subject.id)
 
-    def merge(self, into: str | int, *others: str | int) -> Merge:
-        """Give the samples of `others` to `into`; the others cease to exist. Their template is fused anew.
+    def merge(self, into: str | int, *others: str | int, threshold: float | None = None) -> Merge:
+        """Give the samples of `others` to `into`; the others cease to exist. Templates are made anew, as in `enroll`.
 
         The subject is kept until the earliest end of all, and the consent notes are joined: what was agreed for some of
         the samples holds for them wherever they are.
@@ -366,8 +371,10 @@ class GalleryBase(SampleMethods, ABC):
             for subject in gone:
                 rows = db.execute("SELECT id FROM samples WHERE subject = ? ORDER BY id", (subject.id,)).fetchall()
                 absorbed.append((subject, tuple(row[0] for row in rows)))
+                shift_templates(db, self._rows, subject.id, beyond=keep.id)
                 self._move(db, absorbed[-1][1], keep.id)
                 db.execute("DELETE FROM subjects WHERE id = ?", (subject.id,))
+            self._regroup(db, keep.id, threshold)
             values = self._stored(None, joined_notes(s.consent for s in (keep, *gone)), keep.id)
             values["expires"] = earliest(s.expires for s in (keep, *gone))
             parts = ", ".join(f"{column} = ?" for column in values)

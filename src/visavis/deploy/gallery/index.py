@@ -146,7 +146,10 @@ class TemplateIndex:
             yield self._fuse_rows(rest)
 
     def _fuse_rows(self, rows: list[tuple[Any, ...]]) -> tuple[list[int], Vector, list[float]]:
-        """Rows of samples by subject and template, each with its checksum and its subject's end, as templates."""
+        """Rows of samples by subject and template, each with its checksum and its subject's end, as templates.
+
+        A subject's first template is fused from all samples, the others from their own.
+        """
         for row in rows:
             if row[-2] != self._rows.checksum("samples", row[:-2]):
                 raise damaged_sample(row[0], row[1])
@@ -157,6 +160,8 @@ class TemplateIndex:
         if len(starts) < len(rows):
             weights = np.array([row[4] for row in rows])
             ends = np.append(starts[1:], len(rows))
+            first = np.diff(subject[starts], prepend=-1) != 0
+            ends[first] = np.append(starts[first][1:], len(rows))
             vectors = np.stack([fuse(vectors[a:b], weights[a:b]) for a, b in zip(starts, ends, strict=True)])
         return subject[starts].tolist(), vectors, [rows[i][-1] for i in starts]
 

@@ -41,15 +41,16 @@ def duplicates(gallery: Gallery, threshold: float, *, limit: int = 1000) -> list
     """
     pairs: dict[tuple[int, int], float] = {}
     with gallery.searchable() as index:
-        n, ids = len(index), index.ids.copy()
-        top = min(n, 11)
+        ids = index.ids.copy()
+        n = len(ids)  # rows: a subject has one for each template
+        top = min(n, 11 * index.most_templates)
         for start in range(0, n, 256):
             similarity, row = index.vectors.search(index.vectors.rows(start, min(start + 256, n)), top)
             for i, (values, others) in enumerate(zip(similarity, row, strict=True)):
                 for value, other in zip(values.tolist(), others.tolist(), strict=True):
-                    if other != start + i and value >= threshold:
-                        a, b = sorted((int(ids[start + i]), int(ids[other])))
-                        pairs[a, b] = float(value)
+                    a, b = sorted((int(ids[start + i]), int(ids[other])))
+                    if a != b and value >= threshold:
+                        pairs[a, b] = max(float(value), pairs.get((a, b), -1.0))
     best = sorted(pairs.items(), key=lambda item: -item[1])[:limit]
     named = {i: gallery.subject(i).name for pair, _ in best for i in pair}
     return [DuplicateSubjects(Candidate(a, named[a], s), Candidate(b, named[b], s)) for (a, b), s in best]
@@ -69,12 +70,14 @@ def measure_fpir(gallery: Gallery, threshold: float, *, probes: int = 1000, seed
         n = len(index)
         if n < 2:
             raise DataError(f"{gallery.path}: measuring the FPIR wants at least 2 subjects, got {n}")
-        chosen = np.random.default_rng(seed).permutation(n)[:probes]
+        ids = index.ids.copy()
+        first = np.unique(ids, return_index=True)[1]  # the template of all samples comes first
+        chosen = np.random.default_rng(seed).permutation(first)[:probes]
         matched = 0
         for start in range(0, len(chosen), 64):
             rows = chosen[start : start + 64]
             vectors = np.concatenate([index.vectors.rows(int(r), int(r) + 1) for r in rows])
-            similarity, found = index.vectors.search(vectors, 2)
-            others = np.where(found == rows[:, None], -np.inf, similarity).max(1)
+            similarity, found = index.vectors.search(vectors, index.most_templates + 1)
+            others = np.where(ids[found] == ids[rows][:, None], -np.inf, similarity).max(1)
             matched += int((others >= threshold).sum())
     return Fpir(matched / len(chosen), len(chosen), matched, threshold, wilson(matched, len(chosen)))

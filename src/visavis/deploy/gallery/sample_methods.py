@@ -15,7 +15,8 @@ from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.names import clean_name
 from visavis.deploy.gallery.records import Forgotten, Merge, Sample, SourceFile, Subject
 from visavis.deploy.gallery.rows import Rows
-from visavis.deploy.gallery.subject_rows import touch_subject
+from visavis.deploy.gallery.subject_rows import set_templates, touch_subject
+from visavis.deploy.gallery.templates import template_numbers
 from visavis.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,6 +65,17 @@ class SampleMethods:
         vectors = np.frombuffer(plain, np.float32).reshape(len(rows), self.model.dim)
         return [row[0] for row in rows], vectors, np.array([row[2] for row in rows], float)
 
+    def _regroup(self, db: Any, subject: int, threshold: float | None) -> None:
+        """Part a subject's samples into templates anew; nothing without a threshold."""
+        if threshold is None:
+            return
+        samples, vectors, _ = self._vectors(db, subject)
+        query = "SELECT template FROM samples WHERE subject = ? ORDER BY id"
+        before = [row[0] for row in db.execute(query, (subject,)).fetchall()]
+        after = template_numbers(vectors, threshold).tolist()
+        moved = {sample: new for sample, old, new in zip(samples, before, after, strict=True) if old != new}
+        set_templates(db, self._rows, moved)
+
     def known_sources(self, who: str, sources: Sequence[SourceFile]) -> list[bool]:
         """Which of these files the subject of that name has a sample of; nobody of that name has none."""
         with self._reading() as db:
@@ -82,8 +94,17 @@ class SampleMethods:
         gone = {row[0] for row in rows if row[1] is not None and row[1] not in kept}
         return [sample for sample in self.samples(who) if sample.id in gone]
 
-    def forget_samples(self, who: str | int, samples: Iterable[int], *, progress: Progress | None = None) -> Forgotten:
+    def forget_samples(
+        self,
+        who: str | int,
+        samples: Iterable[int],
+        *,
+        threshold: float | None = None,
+        progress: Progress | None = None,
+    ) -> Forgotten:
         """Erase single samples of a subject, all or none, with the search for what might be left as in `forget`.
+
+        With the model's `threshold` the templates of the others are made anew, as in `enroll`.
 
         Raises:
             DataError: a sample is not this subject's, or these are all of theirs.
@@ -97,11 +118,16 @@ class SampleMethods:
                     f"visavis forget {self.path} --id {subject.id}"
                 )
             traces = self._delete(db, [], chosen, [])
+            self._regroup(db, subject.id, threshold)
             self._changed(db, subject.id)
         return self._finish(traces, progress)
 
-    def split(self, who: str | int, samples: Iterable[int], name: str) -> tuple[Subject, Subject]:
+    def split(
+        self, who: str | int, samples: Iterable[int], name: str, *, threshold: float | None = None
+    ) -> tuple[Subject, Subject]:
         """Give some samples of a subject to a new one called `name`; what was agreed holds for both.
+
+        With the model's `threshold` the templates of both are made anew, as in `enroll`.
 
         Returns:
             The subject and the new one, who has the same consent note and end.
@@ -117,8 +143,9 @@ class SampleMethods:
                 raise DataError(f"{self.path}: these are all samples of {subject.name!r}; rename the subject instead")
             fresh = self._make(db, tidy, subject.consent, subject.expires)
             self._move(db, chosen, fresh)
-            self._changed(db, fresh)
-            self._changed(db, subject.id)
+            for one in (fresh, subject.id):
+                self._regroup(db, one, threshold)
+                self._changed(db, one)
             return self._find(db, subject.id), self._find(db, fresh)
 
     def undo_merge(self, merge: Merge) -> list[Subject]:

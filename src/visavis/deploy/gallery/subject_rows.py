@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from visavis.deploy.gallery.names import name_key
@@ -84,6 +84,25 @@ def move_samples(db: Any, rows: Rows, samples: Sequence[int], subject: int) -> N
     for sample in samples:
         db.execute("UPDATE samples SET subject = ? WHERE id = ?", (subject, sample))
         rows.resum(db, "samples", "id = ?", (sample,))
+
+
+def set_templates(db: Any, rows: Rows, numbers: Mapping[int, int]) -> None:
+    """Say of samples which template of their subject they are part of.
+
+    Raises:
+        StorageError: one of them is damaged.
+    """
+    check_samples(db, rows, list(numbers))
+    for sample, number in numbers.items():
+        db.execute("UPDATE samples SET template = ? WHERE id = ?", (number, sample))
+        rows.resum(db, "samples", "id = ?", (sample,))
+
+
+def shift_templates(db: Any, rows: Rows, subject: int, *, beyond: int) -> None:
+    """Number the further templates of a subject so that they stay apart from those of the subject `beyond`."""
+    last = db.execute("SELECT max(template) FROM samples WHERE subject = ?", (beyond,)).fetchone()[0] or 0
+    query = "SELECT id, template FROM samples WHERE subject = ? AND template > 0"
+    set_templates(db, rows, {row[0]: row[1] + last for row in db.execute(query, (subject,)).fetchall() if last})
 
 
 def check_subjects(db: Any, rows: Rows, subjects: Sequence[int]) -> None:
