@@ -9,7 +9,7 @@ from visavis.errors import DataError, ProtocolError
 from visavis.evaluate import evaluate, verify_pairs
 from visavis.evaluate.cache import EmbeddingCache
 from visavis.evaluate.protocols.base import EvaluationSettings
-from visavis.evaluate.runner import load_scores
+from visavis.evaluate.score_files import load_scores
 from visavis.types import Pairs
 
 

@@ -31,6 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="write the figures")
     add("--html", metavar="FILE", help="write the report as one page")
     add("--scores", metavar="FILE", help="write the scores (default with --json: beside it, .scores.npz)")
+    add("--scores-csv", metavar="FILE", help="pairs: write a comparison a line, in the columns of bob.bio")
+    add("--score-columns", type=int, choices=(4, 5), default=5, help="... four or five of them (5)")
     add("--markdown", metavar="FILE", help="write the tables in Markdown")
     add("--latex", metavar="FILE", help="write the tables in LaTeX")
     add("--cache", metavar="DIR", help="keep embeddings here by the content of their pictures")
@@ -105,6 +107,10 @@ def run(args: argparse.Namespace) -> int:
         report = report.with_additions(plots=training_plots(run_folder))
     if args.calibrate is not None:
         report = _calibrate(args, report)
+    if args.scores_csv:
+        from visavis.evaluate.score_files import write_score_csv
+
+        write_score_csv(args.scores_csv, report.scores, columns=args.score_columns)
     print(report)
     _print_failures(report.context["failures_to_acquire"])
     write_report(args, report)
@@ -143,7 +149,6 @@ def _joint_bayesian(args: argparse.Namespace, embedder: Any, protocol: Any) -> A
 def _check_calibration(args: argparse.Namespace) -> None:
     """Before the long work: is there a card to keep thresholds in, made with the same rule for the mirrored picture?"""
     from visavis.errors import RecipeError
-    from visavis.evaluate.presets import get_preset
     from visavis.models.card import find_model, read_card
 
     found = find_model(args.model)
@@ -154,11 +159,6 @@ def _check_calibration(args: argparse.Namespace) -> None:
         raise RecipeError(
             f"--calibrate: the card says flip {flip}, so thresholds for flip {args.flip} would not hold; "
             f"{'add' if args.preset else 'leave out or type'} --flip {flip}"
-        )
-    if args.preset is not None and get_preset(args.preset).centre:
-        raise RecipeError(
-            f"--calibrate: preset {args.preset} takes each embedding's mean away, which nobody does who uses the "
-            "threshold; calibrate without --preset"
         )
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from visavis.errors import ProtocolError, VisavisError
+from visavis.errors import VisavisError
 from visavis.evaluate.cache import EmbeddingCache
 from visavis.evaluate.embedding import Embeddings, Images, Progress, embed_images
 from visavis.evaluate.environment import describe_model, environment
@@ -23,12 +21,11 @@ from visavis.evaluate.protocols.base import ErrorExample, EvaluationProtocol, Ev
 from visavis.evaluate.protocols.pairs import PairProtocol
 from visavis.evaluate.report.figures import PicturePair
 from visavis.evaluate.report.report import Report
-from visavis.files import write_atomically
+from visavis.evaluate.score_files import save_scores
 from visavis.types import ByteArray, Embedder, Pairs
 from visavis.vision.images import encode
 
 _LISTED_FAILURES = 1000
-_COMPRESSED_BYTES = 30_000_000  # beyond, random bits of scores cost seconds and save little
 
 
 def evaluate(
@@ -106,27 +103,6 @@ def evaluate(
 def _wants_lengths(settings: EvaluationSettings, embedder: Embedder) -> bool:
     """Whether the preset prints the length of raw features and the embedder can tell it."""
     return settings.preset is not None and get_preset(settings.preset).xnorm and hasattr(embedder, "measure")
-
-
-def save_scores(path: str | os.PathLike[str], scores: Scores) -> None:
-    """Write a protocol's scores as .npz, atomically."""
-    buffer = io.BytesIO()
-    large = sum(values.nbytes for values in scores.values()) > _COMPRESSED_BYTES
-    (np.savez if large else np.savez_compressed)(buffer, **scores)  # pyright: ignore[reportArgumentType]
-    write_atomically(Path(path), buffer.getvalue())
-
-
-def load_scores(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read scores; nothing in the file is executed.
-
-    Raises:
-        ProtocolError: missing, damaged or not an .npz of plain arrays.
-    """
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ProtocolError(f"{os.fspath(path)}: expected the scores (.npz) of an evaluation: {error}") from error
 
 
 def _pixel_outcome(protocol: EvaluationProtocol, images: Images, settings: EvaluationSettings) -> ProtocolResult:

@@ -70,6 +70,7 @@ def compare(
         *tested,
     )
     return Report(
+        compares=True,
         protocol=f"comparison on {first.body['protocol']}",
         model={"name": " · ".join(e.label for e in evaluations)},
         results=results,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.runner import load_scores
+from visavis.evaluate.score_files import load_scores
 from visavis.metrics.paired_tests import PairedDecisions
 from visavis.metrics.verification import VerificationMetrics, verify_scores
 

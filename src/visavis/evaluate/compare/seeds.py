@@ -51,6 +51,7 @@ def compare_seeds(first: Sequence[Path], second: Sequence[Path]) -> Report:
     note = "Mean ± standard deviation over seeds (divisor n − 1); p of the exact permutation test of the means."
     table = Table(title, ("figure", "first", "second", "difference", "p"), tuple(rows), note)
     return Report(
+        compares=True,
         protocol="seeds",
         model={"name": f"{groups[0][0].label} · {groups[1][0].label}"},
         results={"seed_effect": tests},

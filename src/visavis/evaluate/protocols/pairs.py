@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from visavis.evaluate.embedding import Embeddings
-from visavis.evaluate.presets import centred_cosine, get_preset, pair_measure, preset_table, run_preset, xnorm
+from visavis.evaluate.presets import get_preset, pair_measure, preset_table, run_preset, xnorm
 from visavis.evaluate.protocols.base import ErrorExample, EvaluationProtocol, EvaluationSettings, ProtocolResult, Scores
 from visavis.evaluate.report.figures import Plot, Series
 from visavis.evaluate.report.tables import Table, number, percent, percent_range
@@ -68,8 +68,6 @@ class PairProtocol(EvaluationProtocol):
             measured["measure"] = pair_measure(vectors, pairs.reference, pairs.probe, preset, dots=similarity)
             if preset.xnorm and embedded.view_norms is not None:
                 measured["view_norm"] = embedded.view_norms
-            if preset.centre:
-                similarity = centred_cosine(vectors, pairs.reference, pairs.probe, similarity)
         return {
             "similarity": similarity,
             **measured,
@@ -83,7 +81,11 @@ class PairProtocol(EvaluationProtocol):
         }
 
     def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
-        """Every exact figure, Wilson intervals over pairs and bootstrap intervals over subjects."""
+        """Every exact figure, Wilson intervals over pairs and bootstrap intervals over subjects.
+
+        With a preset its figures stand under `preset`, the published rule's accuracy among them; the others keep their
+        meaning.
+        """
         found = verify_scores(scores["similarity"], scores["genuine"], scores["fold"], fmrs=settings.fmrs)
         results = found.to_dict()
         results.update(_subject_intervals(found, scores, settings))
@@ -93,8 +95,8 @@ class PairProtocol(EvaluationProtocol):
             published = run_preset(scores["measure"], scores["genuine"], preset).to_dict(preset)
             if preset.xnorm:
                 published["xnorm"] = _xnorm(scores)
-            results = {**results, "exact_accuracy": results["accuracy"], "preset": published}
-            results["accuracy"] = {**published["accuracy"], "interval": _preset_interval(published, len(found.genuine))}
+            published["accuracy"]["interval"] = _preset_interval(published, len(found.genuine))
+            results = {**results, "preset": published}
             tables = (preset_table(published), *tables)
         return ProtocolResult(
             results, tables, verification_plots(found.curve, found.threshold), _mistakes(found, scores)

@@ -20,7 +20,8 @@ class Report:
     """What an evaluation found.
 
     `results` holds the figures under the JSON's own keys; `context` where they come from (data, failures to acquire,
-    machine, versions, seconds); `scores` the arrays the figures were computed from.
+    machine, versions, seconds); `scores` the arrays the figures were computed from; `compares` is true where it is
+    about several models.
     """
 
     protocol: str
@@ -31,6 +32,7 @@ class Report:
     pictures: tuple[PicturePair, ...] = ()
     context: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+    compares: bool = False
 
     def __str__(self) -> str:
         return "\n\n".join(table.to_text() for table in self.tables)
@@ -48,16 +50,15 @@ class Report:
         from visavis.evaluate.report.page import render
 
         name = str(self.model.get("name", "model"))
-        compares = _compares(self)
         return render(
-            title=f"{name}: {self.protocol}" if compares else f"{name} on {self.protocol}",
+            title=f"{name}: {self.protocol}" if self.compares else f"{name} on {self.protocol}",
             subtitle=_subtitle(self.context),
             key=_key_figures(self.results),
             tables=self.tables,
             plots=self.plots,
             pictures=self.pictures,
             facts=_facts(self),
-            pictures_title="The hardest pairs" if compares else "Most confident mistakes",
+            pictures_title="The hardest pairs" if self.compares else "Most confident mistakes",
         )
 
     def to_markdown(self) -> str:
@@ -95,11 +96,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (np.floating, float)):
         return float(value) if math.isfinite(value) else None
     return value
-
-
-def _compares(report: Report) -> bool:
-    """Whether it is about several models."""
-    return "tests" in report.results or "seed_effect" in report.results
 
 
 def _key_figures(results: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -154,7 +150,7 @@ def _facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
     ]
     return [
         ("Pictures that could not be acquired", listed),
-        ("Model card", [(_words(k), _show(v)) for k, v in model if v not in ("", {}, None) and not _compares(report)]),
+        ("Model card", [(_words(k), _show(v)) for k, v in model if v not in ("", {}, None) and not report.compares]),
         ("To reproduce", [(_words(k), _show(v)) for k, v in repeat if v not in ("", None)]),
     ]
 
