@@ -11,6 +11,7 @@ from typing import Any
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
 from visavis.errors import DataError
+from visavis.vision.detection.turns import Turn
 
 _BESIDE = ".model"
 
@@ -22,6 +23,8 @@ def open_gallery(
     create: bool = False,
     read_only: bool = False,
     detector: str | None = None,
+    min_face: int | None = None,
+    turn: Turn = "auto",
     **options: Any,
 ) -> tuple[Recognizer, Gallery]:
     """The gallery and the recognizer it is bound to; the model named last is remembered in GALLERY.model.
@@ -34,7 +37,7 @@ def open_gallery(
         if not note.is_file():
             raise DataError(f"{path}: which model? add --model MODEL (a model folder, run folder or .onnx file)")
         model = note.read_text(encoding="utf-8").strip()
-    recognizer = Recognizer.load(model, detector=detector)
+    recognizer = Recognizer.load(model, detector=detector, min_face=min_face, turn=turn)
     gallery = Gallery(path, recognizer.identity, create=create, read_only=read_only, **options)
     if not read_only:
         remember_model(path, model)

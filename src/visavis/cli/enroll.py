@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from visavis.cli._detection import add_detection, detection_options
+
 from visavis.cli._audit import add_audit, audited, subject_ids, tell_subjects
 
 
@@ -17,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", help="model folder, run folder or .onnx; remembered by the gallery")
     parser.add_argument("--name", help="the subject; without it every folder of SRC is one")
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops already")
-    parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
+    add_detection(parser)
     parser.add_argument(
         "--strict", action="store_true", help="refuse pictures of poor quality instead of reporting them"
     )
@@ -59,7 +61,7 @@ def _enroll(args: argparse.Namespace, people: dict[str, list[str]], summary: lis
     from visavis.deploy.enrollment import enroll_pictures
     from visavis.deploy.json_views import candidate_json, subject_json
 
-    recognizer, gallery = open_gallery(args.gallery, args.model, create=True, detector=args.detector)
+    recognizer, gallery = open_gallery(args.gallery, args.model, create=True, **detection_options(args))
     with gallery:
         point = recognizer.point() if recognizer.card is not None and recognizer.card.thresholds else None
         for subject, pictures in progress(people.items(), "enrolling", quiet=args.json):

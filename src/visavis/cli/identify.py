@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from visavis.cli._detection import add_detection, detection_options
+
 from visavis.cli._audit import add_audit, audited, tell_subjects
 
 
@@ -17,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, metavar="S", help="decide at this cosine similarity instead")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="candidates to show (3)")
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops already")
-    parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
+    add_detection(parser)
     parser.add_argument("--precision", default="float32", metavar="P", help="index in memory: float32, float16 or int8")
     parser.add_argument(
         "--index",
@@ -58,7 +60,7 @@ def _identify(args: argparse.Namespace) -> tuple[list[dict], int]:
         args.gallery,
         args.model,
         read_only=not writable(args.gallery),
-        detector=args.detector,
+        **detection_options(args),
         precision=args.precision,
         approximate=index_kind(args),
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visavis.cli._detection import add_detection
 from visavis.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector-model", metavar="PATH", help=".onnx of yunet or scrfd, or a folder of MTCNN's three"
     )
-    parser.add_argument("--min-face", type=int, default=20, help="smallest face in pixels (default 20)")
+    add_detection(parser, named=False)
     parser.add_argument("--min-score", type=float, default=0.0, help="reject faces the detector is less sure of")
     parser.add_argument("--all-faces", action="store_true", help="write every face, not only the large central one")
     parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (default: one a core)")
@@ -62,19 +63,20 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"--quality must lie in 1 … 100, got {args.quality}")
     settings = PrepareSettings(
         size, template, args.padding, "." + args.format, args.quality, args.all_faces, args.detector,
-        args.detector_model, args.min_face, args.min_score, antialias=antialias,
+        args.detector_model, args.min_face, args.min_score, antialias=antialias, turn=args.turn,
     )  # fmt: skip
     source = open_source(args.source, skip_damaged=args.skip_damaged)
     target = Path(args.target)
     if target.resolve() == source.path.resolve():
         raise DataError(f"{target}: SRC and DST are the same folder")
     listed = read_list(args.landmarks) if args.landmarks else None
-    rejects, crops, faces = [], 0, Counter()
+    rejects, crops, faces, turned = [], 0, Counter(), Counter()
     lines: list[str] = []
     with embedding_bar("preparing") as show:
         for done, account in enumerate(prepare(source, target, settings, landmarks=listed, workers=args.workers), 1):
             crops += len(account.outputs)
             faces[min(account.faces, 2)] += 1
+            turned[account.turned] += 1
             lines.append(landmark_line(account, int(source.labels[source.index_of(account.source)])))
             if account.reject:
                 rejects.append(account)
@@ -87,6 +89,9 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"faces found in {len(source) - len(rejects):,} ({(1 - len(rejects) / len(source)):.2%}); "
           f"more than one in {faces[2]:,}; the list of everything: {target / 'manifest.jsonl'}")  # fmt: skip
+    if found := sum(turned.values()) - turned[0]:
+        print(f"{found:,} pictures did not stand upright: "
+              f"{', '.join(f'{n:,} turned by {k}°' for k, n in sorted(turned.items()) if k)}")  # fmt: skip
     if copied:
         print(f"copied beside them: {', '.join(copied)}")
     if source.skipped:

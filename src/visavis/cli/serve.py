@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from visavis.cli._detection import add_detection, detection_options
+
 from visavis.cli._audit import add_audit, audit_file
 
 
@@ -47,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate (PEM); with --tls-key the service speaks HTTPS")
     parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM)")
-    parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
+    add_detection(parser)
     parser.add_argument("--precision", default="float32", metavar="P", help="index in memory: float32, float16 or int8")
     parser.add_argument(
         "--index",
@@ -113,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
             args.gallery,
             args.model,
             create=True,
-            detector=args.detector,
+            **detection_options(args),
             precision=args.precision,
             approximate=index_kind(args),
             retention_days=args.retention_days,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from visavis.cli._detection import add_detection, detection_options, turned_note
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="model folder, run folder or .onnx file")
@@ -16,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--aligned", action="store_true", help="both are aligned crops already; do not search for faces"
     )
-    parser.add_argument("--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE")
+    add_detection(parser)
     parser.add_argument("--show", metavar="OUT.png", help="write the two crops side by side")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--exit-code", action="store_true", help="exit with 1 when they do not match")
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from visavis.deploy.json_views import verification_json
     from visavis.deploy.recognizer import Recognizer
 
-    recognizer = Recognizer.load(args.model, detector=args.detector)
+    recognizer = Recognizer.load(args.model, **detection_options(args))
     result = recognizer.verify(args.reference, args.probe, fmr=args.fmr, threshold=args.threshold, aligned=args.aligned)
     if args.show:
         from visavis.deploy.contact_image import write_pair
@@ -50,6 +52,8 @@ def _tell(args: argparse.Namespace, result) -> None:
     for note in result.notes:
         print(f"  {note}")
     for name, face in ((args.reference, result.reference), (args.probe, result.probe)):
+        if face.turned:
+            print(f"  {name}: {turned_note(face.turned)}")
         for reason in face.reasons:
             print(f"  {name}: {reason}")
     if args.show:

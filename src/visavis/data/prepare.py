@@ -25,6 +25,7 @@ from visavis.types import ByteArray, Detector, Faces
 from visavis.vision import images
 from visavis.vision.alignment import Antialias, Points, align
 from visavis.vision.detection.detectors import choose, load_detector
+from visavis.vision.detection.turns import Turn, detect_turned
 
 MANIFEST = "manifest.jsonl"
 _CHUNK = 8
@@ -42,17 +43,19 @@ class PrepareSettings:
     all_faces: bool = False
     detector: str = "mtcnn"
     detector_model: str | None = None
-    min_face: int = 20
+    min_face: int | None = None
     min_score: float = 0.0
     landmarks: bool = False  # taken from a list, nothing is detected
     antialias: Antialias = "area"
+    turn: Turn = "auto"
 
 
 @dataclass(frozen=True)
 class Account:
     """What became of one picture: its crops (relative to `images/`), the faces they show, or why there is none.
 
-    `box` is x1, y1, x2, y2 and `landmarks` (5, 2), in pixels of the picture; `faces` counts all that were detected.
+    `box` is x1, y1, x2, y2 and `landmarks` (5, 2), in pixels of the picture; `faces` counts all that were detected;
+    `turned` is by how many degrees the picture must be turned clockwise to stand upright.
     """
 
     source: str
@@ -62,6 +65,7 @@ class Account:
     landmarks: tuple[tuple[tuple[float, ...], ...], ...] = ()
     faces: int = 0
     reject: str = ""
+    turned: int = 0
 
 
 class _Worker:
@@ -86,8 +90,8 @@ class _Worker:
             picture = self.source.image(index)
             if self.detector is None:
                 return self._write(name, picture, [np.asarray(self.listed[name])], Account(name, faces=1))
-            faces = self.detector.detect(picture)
-            return self._chosen(name, picture, faces)
+            faces, turned = detect_turned(self.detector, picture, turn=self.settings.turn)
+            return replace(self._chosen(name, picture, faces), turned=turned)
         except DataError as error:
             return Account(name, reject=str(error).removeprefix(f"{self.source.path}: {name}: "))
 

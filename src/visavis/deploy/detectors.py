@@ -7,7 +7,7 @@ from visavis.types import Detector
 from visavis.vision.detection.detectors import DETECTORS, load_detector
 
 
-def named_detector(text: str | None, *, threads: int = 1) -> Detector:
+def named_detector(text: str | None, *, threads: int = 1, min_face: int | None = None) -> Detector:
     """The detector called `mtcnn`, `yunet=FILE.onnx` or `scrfd=FILE.onnx`; MTCNN when None.
 
     Raises:
@@ -17,4 +17,4 @@ def named_detector(text: str | None, *, threads: int = 1) -> Detector:
     kind, _, file = (text or "mtcnn").partition("=")
     if kind not in DETECTORS:
         raise DataError(f"expected a detector as {', '.join(DETECTORS)} or KIND=FILE.onnx, got {text!r}")
-    return load_detector(kind, file or None, threads=threads)
+    return load_detector(kind, file or None, threads=threads, min_face=min_face)

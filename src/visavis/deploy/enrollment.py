@@ -82,7 +82,8 @@ def enroll_pictures(
             refused.append((name, "; ".join(found[0].reasons)))
         else:
             faces.append(found[0])
-            doubts += [(name, "; ".join(found[0].reasons))] if found[0].reasons else []
+            said = [*found[0].reasons, *([f"turned by {found[0].turned}° to stand upright"] if found[0].turned else [])]
+            doubts += [(name, "; ".join(said))] if said else []
     if not faces:
         return PictureEnrolment(None, tuple(refused), (), ())
     embeddings = [face.embedding for face in faces]

@@ -17,7 +17,8 @@ FloatVector = npt.NDArray[np.float32]
 class Face:
     """One face: where it is in its picture, its aligned crop, its embedding (D,) of length 1, and its quality.
 
-    `of` is the number of faces in the picture. `bbox`, `kps`, `det_score` and `normed_embedding` are InsightFace's.
+    `of` is the number of faces in the picture, `turned` by how many degrees it must be turned clockwise for this one to
+    stand upright (0, 90, 180 or 270); box and landmarks are places in the picture as it came. `bbox`, `kps`, `det_score` and `normed_embedding` are InsightFace's.
     """
 
     box: FloatVector
@@ -26,6 +27,7 @@ class Face:
     crop: ByteArray
     quality: Quality
     of: int = 1
+    turned: int = 0
     embedding: FloatVector = field(default_factory=lambda: np.empty(0, np.float32))
 
     def with_embedding(self, embedding: FloatVector) -> Face:

@@ -26,6 +26,7 @@ def face_json(face: Face, *, all_faces: bool = False) -> dict[str, Any]:
         "eye_distance": None if math.isnan(quality.eyes) else round(quality.eyes, 1),
         "sharpness": round(quality.sharpness, 4),
         "faces_in_picture": face.of,
+        "turned": face.turned,
     }
 
 

@@ -23,6 +23,7 @@ from visavis.models.onnx import load_embedder
 from visavis.types import ByteArray, Detector, Embedder, Faces
 from visavis.vision.alignment import align, template_points
 from visavis.vision.detection.detectors import choose
+from visavis.vision.detection.turns import Turn, detect_turned
 from visavis.vision.image_inputs import load_image
 from visavis.vision.images import ReducedImage
 from visavis.vision.preprocessing import PreprocessSpec, fit_crop
@@ -46,6 +47,7 @@ class Recognizer:
         spec: the crops it wants.
         card: thresholds, licence, identity; None for an embedder without.
         detector: finds faces; MTCNN, loaded when first needed, when None.
+        turn: whether pictures are looked at turned: `auto`, `never` or `always`; see `detect_turned`.
     """
 
     def __init__(
@@ -55,15 +57,23 @@ class Recognizer:
         spec: PreprocessSpec,
         card: ModelCard | None = None,
         detector: Detector | None = None,
+        turn: Turn = "auto",
     ) -> None:
         self.embedder = embedder
         self.spec = spec
         self.card = card
         self._detector = detector
+        self.turn: Turn = turn
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike[str], *, detector: Detector | str | None = None, threads: int | None = None
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        detector: Detector | str | None = None,
+        threads: int | None = None,
+        turn: Turn = "auto",
+        min_face: int | None = None,
     ) -> Recognizer:
         """Load a model folder, a run folder or an exported file.
 
@@ -71,6 +81,9 @@ class Recognizer:
             model: what the command line calls MODEL.
             detector: a detector, or its name (`mtcnn`, `yunet=FILE`, `scrfd=FILE`); MTCNN when None.
             threads: of the runtime.
+            turn: see the class.
+            min_face: side in pixels of the smallest face looked for; more for a large picture when None (see
+                `visavis.vision.detection.pyramid.smallest_face`).
 
         Raises:
             ModelFormatError: see `load_embedder`.
@@ -79,8 +92,10 @@ class Recognizer:
         embedder = load_embedder(found, threads=threads)
         # The folder's card may have been calibrated after the file in it was exported with an older copy.
         card = read_card(found) if found.is_dir() else _with_thresholds(getattr(embedder, "card", None), found.parent)
-        given = named_detector(detector) if isinstance(detector, str) else detector
-        return cls(embedder, spec=card.preprocess, card=card, detector=given)
+        given = detector
+        if isinstance(detector, str) or (detector is None and min_face is not None):
+            given = named_detector(detector, min_face=min_face)
+        return cls(embedder, spec=card.preprocess, card=card, detector=given, turn=turn)
 
     @property
     def detector(self) -> Detector:
@@ -137,20 +152,22 @@ class Recognizer:
         return [[face.with_embedding(next(embeddings)) for face in faces] for faces in found]
 
     def _faces(self, image: ReducedImage, max_faces: int) -> list[Face]:
-        faces = self.detector.detect(image.pixels)
+        faces, turned = detect_turned(self.detector, image.pixels, turn=self.turn)
         boxes = faces.boxes
         if not len(faces):
             return []
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         area[choose(faces, image.pixels.shape)] = np.inf
-        return [self._face(image, faces, int(i)) for i in np.argsort(-area, kind="stable")[:max_faces]]
+        return [self._face(image, faces, int(i), turned) for i in np.argsort(-area, kind="stable")[:max_faces]]
 
-    def _face(self, image: ReducedImage, faces: Faces, i: int) -> Face:
+    def _face(self, image: ReducedImage, faces: Faces, i: int, turned: int) -> Face:
         pixels, landmarks, score, spec = image.pixels, faces.landmarks[i], float(faces.scores[i]), self.spec
         crop = align(pixels, landmarks, template=spec.template, size=spec.size, antialias=spec.antialias)
         quality = assess(crop, landmarks, shape=(pixels.shape[0], pixels.shape[1]), score=score)
         box, landmarks = image.whole(faces.boxes[i]), image.whole(landmarks)
-        return Face(box=box, score=score, landmarks=landmarks, crop=crop, quality=quality, of=len(faces))
+        return Face(
+            box=box, score=score, landmarks=landmarks, crop=crop, quality=quality, of=len(faces), turned=turned
+        )
 
     def _crop(self, image: ByteArray, name: str) -> Face:
         try:

@@ -35,7 +35,11 @@ class RequestHandlers:
     def __init__(self, recognizer: Recognizer, gallery: Gallery, settings: ServiceSettings) -> None:
         self.embedder = BatchingEmbedder(recognizer.embedder)
         self.recognizer = Recognizer(
-            self.embedder, spec=recognizer.spec, card=recognizer.card, detector=recognizer.detector
+            self.embedder,
+            spec=recognizer.spec,
+            card=recognizer.card,
+            detector=recognizer.detector,
+            turn=recognizer.turn,
         )
         self.gallery = gallery
         self.settings = settings

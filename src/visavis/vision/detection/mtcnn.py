@@ -19,8 +19,9 @@ from visavis.types import ByteArray, Faces
 from visavis.vision.detection.detectors import Array, no_faces, session, suppress
 from visavis.vision.detection.pyramid import CELL, STRIDE, Tile, levels, smallest_face, tiles
 
-_MAX_CANDIDATES = 2048
-_MAX_FACES = 256
+# A share of the pixels searched, and a least number: 2,048 and 256 of the four megapixels searched of a large picture.
+_MAX_CANDIDATES = 512e-6, 512
+_MAX_FACES = 64e-6, 64
 _BATCH = 64
 
 
@@ -77,7 +78,7 @@ class Mtcnn:
         height, width = image.shape[:2]
         smallest = smallest_face(image.shape, self.min_face)
         sizes = levels(image.shape, smallest, self.factor)
-        most = self._most(image, _MAX_CANDIDATES)
+        most = self._most(image, *_MAX_CANDIDATES)
         found: dict[tuple[int, int], list[Array]] = {}
         for tile in tiles(image, sizes):
             rows = self._look(tile, width / tile.size[0], height / tile.size[1])
@@ -95,11 +96,10 @@ class Mtcnn:
         rows = rows[suppress(rows[:, :4], rows[:, 4], 0.7)]
         return _shifted(rows[:, :4], rows[:, 5:])
 
-    def _most(self, image: ByteArray, most: int) -> int:
-        """How many go on: more where a smallest face makes it search more than it would."""
-        if self.min_face is None:
-            return most
-        return int(most * max(1.0, (smallest_face(image.shape, None) / self.min_face) ** 2))
+    def _most(self, image: ByteArray, share: float, least: int) -> int:
+        """How many go on: `share` of the pixels searched, so that cost grows with them alone."""
+        sizes = levels(image.shape, smallest_face(image.shape, self.min_face), self.factor)
+        return max(least, int(share * sum(width * height for width, height in sizes)))
 
     def _look(self, tile: Tile, across: float, down: float) -> Array:
         """P-Net on a tile: rows of box, score and shift (N, 9) in pixels of the picture."""
@@ -118,7 +118,7 @@ class Mtcnn:
         score = out[2][:, 1]
         good = score >= self.thresholds[1]
         squares, score, shift = squares[good], score[good], out[4][good]
-        keep = suppress(squares, score, 0.7)[: self._most(image, _MAX_FACES)]
+        keep = suppress(squares, score, 0.7)[: self._most(image, *_MAX_FACES)]
         return _shifted(squares[keep], shift[keep])
 
     def _finish(self, image: ByteArray, boxes: Array) -> Faces:
