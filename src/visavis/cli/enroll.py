@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from visavis.cli._detection import add_detection, detection_options
-
 from visavis.cli._audit import add_audit, audited, subject_ids, tell_subjects
+from visavis.cli._detection import add_detection, detection_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

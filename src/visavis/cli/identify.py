@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from visavis.cli._detection import add_detection, detection_options
-
 from visavis.cli._audit import add_audit, audited, tell_subjects
+from visavis.cli._detection import add_detection, detection_options, turned_note
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +108,8 @@ def _tell(answers: list[dict]) -> None:
             print(f"{answer['picture']}: {who}{near}{at + ')' if at else ''}")
             for other in face["candidates"][1:]:
                 print(f"  then {other['name']} with similarity {other['similarity']:.4f}")
+            if face["face"] and face["face"]["turned"]:
+                print(f"  {turned_note(face['face']['turned'])}")
             for reason in face["face"]["reasons"] if face["face"] else []:
                 print(f"  {reason}")
     if undecided:

@@ -263,7 +263,8 @@ def _resume(target: Path, settings: PrepareSettings) -> dict[str, Account]:
     done: dict[str, Account] = {}
     if path.is_file():
         theirs, accounts = read_manifest(path)
-        theirs = {"antialias": "none", **theirs} if theirs else {}  # manifests before this setting: plain bilinear
+        # Manifests before these settings: plain bilinear, as the picture came.
+        theirs = {"antialias": "none", "turn": "never", **theirs} if theirs else {}
         if theirs and theirs != ours:
             changed = sorted(key for key in ours if theirs.get(key) != ours[key])
             raise DataError(

@@ -18,7 +18,8 @@ class Face:
     """One face: where it is in its picture, its aligned crop, its embedding (D,) of length 1, and its quality.
 
     `of` is the number of faces in the picture, `turned` by how many degrees it must be turned clockwise for this one to
-    stand upright (0, 90, 180 or 270); box and landmarks are places in the picture as it came. `bbox`, `kps`, `det_score` and `normed_embedding` are InsightFace's.
+    stand upright (0, 90, 180 or 270); box and landmarks are places in the picture as it came. `bbox`, `kps`,
+    `det_score` and `normed_embedding` are InsightFace's.
     """
 
     box: FloatVector

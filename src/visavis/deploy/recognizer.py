@@ -165,9 +165,7 @@ class Recognizer:
         crop = align(pixels, landmarks, template=spec.template, size=spec.size, antialias=spec.antialias)
         quality = assess(crop, landmarks, shape=(pixels.shape[0], pixels.shape[1]), score=score)
         box, landmarks = image.whole(faces.boxes[i]), image.whole(landmarks)
-        return Face(
-            box=box, score=score, landmarks=landmarks, crop=crop, quality=quality, of=len(faces), turned=turned
-        )
+        return Face(box=box, score=score, landmarks=landmarks, crop=crop, quality=quality, of=len(faces), turned=turned)
 
     def _crop(self, image: ByteArray, name: str) -> Face:
         try:

@@ -23,12 +23,14 @@ from visavis.deploy.server.roles import Role, may
 from visavis.deploy.server.settings import ServiceSettings
 from visavis.deploy.server.telemetry import Metrics
 from visavis.errors import VisavisError
+from visavis.machine import release_memory
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 _SMALL, _LARGE = 262_144, 1_048_576  # bytes whose headers are read at once, and from which a body is counted
+_TIDY = 4_000_000  # pixels
 _UPLOADS = 8  # of the largest size, in memory at a time
 
 
@@ -42,6 +44,7 @@ class Service:
         self.gate = Gatekeeper(settings)
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="visavis-work")
         self._pending = 0
+        self._untidy, self._tidied = 0, 0.0
         self._pixels = Budget(settings.max_pixels_in_flight, waiting=settings.waiting)
         self._bytes = Budget(_UPLOADS * settings.max_upload, waiting=settings.waiting)
         self._readiness: tuple[float, asyncio.Future[int]] | None = None
@@ -97,7 +100,18 @@ class Service:
                 f"{pixels:,}; send fewer at a time, or smaller ones",
             )
         async with self._pixels.take(pixels):
-            return await self.work(function, *args, **options)
+            try:
+                return await self.work(function, *args, **options)
+            finally:
+                self._tidy(pixels)
+
+    def _tidy(self, pixels: int) -> None:
+        """Give memory back after large pictures, at most once a second: what threads free, their arenas keep."""
+        self._untidy += pixels
+        now = time.monotonic()
+        if self._untidy > _TIDY and now - self._tidied > 1.0:
+            self._untidy, self._tidied = 0, now
+            self._pool.submit(release_memory)
 
     def hold(self, request: Request) -> AbstractAsyncContextManager[None]:
         """Room for a request's body beside all others'; small ones are not counted."""
