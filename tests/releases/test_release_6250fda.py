@@ -13,7 +13,8 @@ from visavis.deploy.recognizer import Recognizer
 from visavis.errors import ModelFormatError
 from visavis.models.card import CARD_FORMAT, LicenseTerms, ModelCard, read_card, write_card
 from visavis.models.onnx import load_embedder
-from visavis.train.loop import resume_recipe, train
+from visavis.train.loop import train
+from visavis.train.run_folder import resume_recipe
 from visavis.types import Faces
 from visavis.vision.alignment import align, template_points
 

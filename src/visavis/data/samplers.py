@@ -14,6 +14,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from visavis import seeding
 from visavis.errors import DataError, RecipeError
 from visavis.types import IntArray
 
@@ -78,7 +79,7 @@ class Sampler(ABC):
         """The epoch's order of `length` things, kept until another epoch is asked for."""
         cached, order = self._order
         if cached != epoch:
-            order = np.random.default_rng((self.seed, epoch)).permutation(length)
+            order = seeding.generator(self.seed, "order", epoch).permutation(length)
             self._order = (epoch, order)
         return order
 
@@ -204,7 +205,7 @@ class PxK(Sampler):
         step, place = self._place(index)
         places = np.arange(step * self._global, (step + 1) * self._global) % self.num_classes
         # One stream per global batch, drawn by every rank from its start: the same pictures however it is shared.
-        rng = np.random.default_rng((self.seed, epoch, step))
+        rng = seeding.generator(self.seed, "images of identities", epoch, step)
         last = (place + 1) * self.classes_per_batch
         drawn = [self._draw(rng, chosen) for chosen in order[places[:last]]]
         return np.concatenate(drawn[place * self.classes_per_batch :])

@@ -62,7 +62,7 @@ def _recipe(run: Path, state: dict[str, Any]) -> tuple[str, int]:
     recipe = yaml.safe_load(state["recipe"])
     loop, step = recipe["loop"], state["step"]
     device_batch, accumulate = int(loop["batch_size"]), int(loop.pop("accumulate", 1))
-    recipe["preprocess"].setdefault("antialias", "none")  # the rule of its time
+    recipe["preprocess"].setdefault("antialias", "area")  # as cards of its time are read
     images = step * device_batch * accumulate
     try:
         images = int(json.loads((run / "last" / "card.json").read_text(encoding="utf-8"))["notes"]["images_seen"])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visavis import seeding
 from visavis.data.augment.augmentation import Augmentation
 from visavis.data.samplers import Sampler
 from visavis.train.dataset import ImageDataset
@@ -64,14 +65,14 @@ class Loader:
 
     def prepare(self, indices: IntArray, number: int) -> Batch:
         """Read the pictures at `indices` and change them as those of batch `number`."""
-        pictures, seed = self.pictures.take(indices), (self.seed, number, self.sampler.rank, 0xA46)
+        pictures, draws = self.pictures.take(indices), (self.seed, "augmentation", number, self.sampler.rank)
         framed = cut_frame(pictures, self.spec)
-        pixels = torch.from_numpy(self.augmentation(framed, np.random.default_rng(seed), size=self.spec.size))
+        pixels = torch.from_numpy(self.augmentation(framed, seeding.generator(*draws), size=self.spec.size))
         teacher = None
         if self.teacher_spec is not None:  # the same draws, in the teacher's size
             wanted, its = self.teacher_spec.size, cut_frame(pictures, self.teacher_spec)
             same = wanted == self.spec.size and its.shape == framed.shape
-            again = None if same else self.augmentation(its, np.random.default_rng(seed), size=wanted)
+            again = None if same else self.augmentation(its, seeding.generator(*draws), size=wanted)
             teacher = pixels if again is None else torch.from_numpy(again)
         return Batch(pixels, torch.from_numpy(self.pictures.labels[indices].astype(np.int64)), teacher)
 

@@ -171,7 +171,11 @@ def check_belongings(kept: Mapping[str, Any], training: Training, identities: Id
         DataError: other identities, named. RecipeError: another batch, or a run that was longer.
     """
     if "identities" not in kept:
-        log.warning("%s is of an older visavis and names no identities: they are taken to be the same", run)
+        log.warning(
+            "%s is of an older visavis and names no identities: they are taken to be the same; its next batches are "
+            "drawn from other random streams than that one's",
+            run,
+        )
     elif kept["identities"]["digest"] != identities.digest:
         old = read_identities(run, missing_ok=True)
         said = say_difference(old, identities) if old else "their names were not kept"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visavis import seeding
 from visavis.distributed import launch as distributed
 from visavis.distributed.device import autocast
 from visavis.train.build import Training
@@ -45,7 +46,7 @@ def train_step(training: Training, state: TrainState, batches: Iterator[Batch], 
     """
     rate = set_learning_rate(state.optimizer, training.schedule(state.step))
     statistics = RunningStatistics(state.network)
-    torch.manual_seed(hash((training.recipe.seed, state.step, training.world.rank)))  # dropout follows from the step
+    torch.manual_seed(seeding.derived(training.recipe.seed, "dropout", state.step, training.world.rank))
     loss, batch = _accumulate(training, state, batches)
     state.scaler.unscale_(state.optimizer)
     loss = distributed.mean(loss, training.world)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from visavis import seeding
 from visavis.distributed.gather import gather_rows, world_size
 from visavis.losses.triplets.distances import unit_rows
 from visavis.losses.triplets.loss import TripletObjective
@@ -118,7 +119,7 @@ class Pool(ABC):
         )
 
     def _cut(self) -> None:
-        rng = np.random.default_rng((self.loader.seed, self.number, self.loader.sampler.rank, 0x7121))
+        rng = seeding.generator(self.loader.seed, "triplet batches", self.number, self.loader.sampler.rank)
         steps = -(-len(self.triplets) // max(1, self.size // 3))
         if world_size() > 1:
             most = torch.tensor(steps, device=self.normalise.device)
@@ -133,8 +134,7 @@ class Pool(ABC):
         return np.arange(2)
 
     def _seed(self) -> int:
-        draws = np.random.default_rng((self.loader.seed, self.number, self.loader.sampler.rank, 0x9001))
-        return int(draws.integers(2**62))
+        return seeding.derived(self.loader.seed, "triplet pool", self.number, self.loader.sampler.rank)
 
     @torch.no_grad()
     def embed(self, pixels: Iterator[Tensor]) -> Tensor:

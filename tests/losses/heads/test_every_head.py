@@ -137,7 +137,9 @@ def f_adaface(p):
 
 
 def f_elastic(p, kind, plus):
-    m = (0.5 if kind == "arc" else 0.35) + 0.05 * torch.randn(B, dtype=torch.double, generator=step_generator(0, 1))
+    m = (0.5 if kind == "arc" else 0.35) + 0.05 * torch.randn(
+        B, dtype=torch.double, generator=step_generator(0, "margins", 1)
+    )
     if plus:
         m = m.sort(descending=True).values[p.cos.gather(1, p.y[:, None])[:, 0].argsort().argsort()]
     m = m[:, None]

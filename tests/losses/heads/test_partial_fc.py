@@ -21,7 +21,7 @@ from visavis.losses.partial_fc.sparse_sgd import SparseSGD
 @pytest.mark.parametrize(("classes", "count"), [(1, 1), (10, 10), (10, 7), (1000, 10), (37, 30)])
 def test_drawn_classes_are_different_and_as_many_as_asked(classes, count):
     for step in range(20):
-        drawn = draw_classes(classes, count, step_generator(1, step))
+        drawn = draw_classes(classes, count, step_generator(1, "classes", step))
         assert len(drawn) == len(set(drawn.tolist())) == count
         assert 0 <= drawn.min() <= drawn.max() < classes
 
@@ -31,7 +31,7 @@ def test_every_class_is_drawn_equally_often():
     for classes, count in ((23, 7), (23, 18)):
         counts = torch.zeros(classes)
         for step in range(draws):
-            counts[draw_classes(classes, count, step_generator(0, step))] += 1
+            counts[draw_classes(classes, count, step_generator(0, "classes", step))] += 1
         rate = count / classes
         spread = (draws * rate * (1 - rate)) ** 0.5
         assert ((counts - draws * rate).abs() / spread).max() < 4.5
@@ -52,7 +52,7 @@ def sampled(rate, *, sparse, classes=50, **kw):
 def test_a_sampled_step_is_the_loss_over_the_sampled_classes():
     module = sampled(0.3, sparse=True)
     x, labels = torch.randn(6, 8, dtype=torch.double), torch.tensor([0, 7, 7, 20, 33, 49])
-    rows = keep_positives(draw_classes(50, 15, step_generator(3, 0)), labels, 0, 50)
+    rows = keep_positives(draw_classes(50, 15, step_generator(3, "classes", 0)), labels, 0, 50)
     loss = module(x, labels)
     loss.backward()
     smaller = MarginSoftmax(build_head("arcface"), num_classes=len(rows), dim=8).double()

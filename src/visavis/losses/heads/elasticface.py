@@ -40,7 +40,9 @@ class ElasticFace(Head):
         """The margins of the current step (B,)."""
         if not self.training:
             return torch.full_like(cosine, self.margin)
-        draws = torch.randn(len(cosine), dtype=torch.float64, generator=step_generator(self.seed, int(self.step)))
+        draws = torch.randn(
+            len(cosine), dtype=torch.float64, generator=step_generator(self.seed, "margins", int(self.step))
+        )
         drawn = (self.margin + self.deviation * draws).clamp(0.0, self.highest).to(cosine)
         if not self.plus:
             return drawn

@@ -215,7 +215,7 @@ class MarginSoftmax(nn.Module):
         if self.sample_rate == 1.0 or not self.training:
             return self.weight, self.bias, labels - self.start, self.num_classes
         count = max(1, round(self.sample_rate * self.num_classes))
-        drawn = draw_classes(self.num_classes, count, step_generator(self.seed, int(self.steps)))
+        drawn = draw_classes(self.num_classes, count, step_generator(self.seed, "classes", int(self.steps)))
         every = keep_positives(drawn, labels, 0, self.num_classes)
         index = every[(every >= self.start) & (every < self.stop)] - self.start
         here = (labels >= self.start) & (labels < self.stop)
@@ -257,7 +257,7 @@ def _initial_rows(rows: slice, dim: int, seed: int) -> Tensor:
     block = 8192
     out = torch.empty(rows.stop - rows.start, dim)
     for number in range(rows.start // block, -(-rows.stop // block)):
-        whole = torch.randn(block, dim, generator=step_generator(seed, number)).mul_(1.0 / math.sqrt(dim))
+        whole = torch.randn(block, dim, generator=step_generator(seed, "centers", number)).mul_(1.0 / math.sqrt(dim))
         first, last = max(rows.start, number * block), min(rows.stop, (number + 1) * block)
         out[first - rows.start : last - rows.start] = whole[first - number * block : last - number * block]
     return out

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from visavis import seeding
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """A generator that is a function of (seed, step): the same on every rank, and after a resume."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 1) % (1 << 63)
-    return torch.Generator().manual_seed(mixed ^ (mixed >> 31))
+
+def step_generator(seed: int, purpose: str, step: int) -> torch.Generator:
+    """A generator that is a function of seed, purpose and step: the same on every rank, and after a resume."""
+    return torch.Generator().manual_seed(seeding.derived(seed, purpose, step))
 
 
 def draw_classes(num_classes: int, count: int, generator: torch.Generator) -> Tensor:

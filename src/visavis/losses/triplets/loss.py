@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from visavis import seeding
 from visavis.distributed.gather import gather_rows, total, world_size
 from visavis.errors import RecipeError
 from visavis.losses.triplets.distances import squared_l2, unit_rows
 from visavis.losses.triplets.miners import build_miner
 from visavis.types import Triplets
-
-_CALL = 1_000_003
 
 
 def triplet_loss(distances: Tensor, triplets: Triplets, *, margin: float, soft_margin: bool = False) -> Tensor:
@@ -84,8 +83,7 @@ class TripletObjective(nn.Module):
     def generator(self, device: torch.device) -> torch.Generator:
         """The generator of this call; its state follows from seed, call and rank alone."""
         rank = distributed.get_rank() if world_size() > 1 else 0
-        seed = ((self.seed * _CALL + int(self.calls)) * _CALL + rank) % 2**63
-        return torch.Generator(device).manual_seed(seed)
+        return torch.Generator(device).manual_seed(seeding.derived(self.seed, "triplets", int(self.calls), rank))
 
     def forward(self, embeddings: Tensor, labels: Tensor, triplets: Triplets | None = None) -> Tensor:
         """The loss of raw embeddings (B, D) with labels (B,); given `triplets` index the batch and spare the mining."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from visavis import seeding
 from visavis.data.augment.augmentation import Augmentation
 from visavis.errors import RecipeError
 from visavis.metrics.similarity import unit_rows
@@ -107,7 +108,7 @@ def _features(
     device: torch.device,
     advance: Advance | None,
 ) -> tuple[FloatArray, np.ndarray]:
-    rng = np.random.default_rng((seed, 0x3C))
+    rng = seeding.generator(seed, "whitening")
     chosen = np.sort(rng.permutation(len(pictures))[: _MOST // _COPIES])
     embedder = TorchEmbedder(network, replace(spec, flip="none"), device=device, batch_size=128)
     parts = []
