@@ -27,9 +27,13 @@ def visit(browser, start):
     """Open the page of a fresh service; every script error fails the test."""
     contexts, problems = [], []
 
-    def go(*, width=1200, height=900, service=None, **settings):
+    def go(*, width=1200, height=900, service=None, scheme="light", token=None, **settings):
         running = service or start(**settings)
-        context = browser.new_context(viewport={"width": width, "height": height}, base_url=running.url)
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, base_url=running.url, color_scheme=scheme
+        )
+        if token:
+            context.add_init_script(f"sessionStorage.setItem('visavis-token', {token!r})")
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(30_000)
@@ -105,7 +109,7 @@ def test_enrol_find_rename_and_forget(visit, draw):
     said = send(page, "find", ".verdict")
     assert "Rosa <b>Luxemburg</b>" in said
     assert "Unknown" in said
-    assert "0.1 % of searches among 1 people" in said
+    assert "0.1 % of searches among 1 person" in said
     page.click("#tab-people")
     page.wait_for_selector(".cards img.thumb:not([hidden])")
     assert "letter of 3 May" in page.inner_text("#people-result")
@@ -189,6 +193,96 @@ def test_a_narrow_screen_does_not_scroll_sideways(visit, draw):
         assert page.evaluate(f"document.getElementById('tab-{tab}').getBoundingClientRect().right <= innerWidth"), tab
 
 
+def faults(page):
+    """What axe-core finds wrong with the page as it is now."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page.wait_for_timeout(100)  # colours fade
+    found = axe.Axe().run(page).response["violations"]
+    return [(fault["id"], node["html"][:120]) for fault in found for node in fault["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 360])
+def test_everybody_can_use_it(visit, draw, width, scheme):
+    page = visit(width=width, scheme=scheme, keep_crops=True)
+
+    def looked_at(what):
+        assert faults(page) == [], what
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), what
+
+    looked_at("empty")
+    give(page, "reference", draw.jpeg(draw.RED))
+    give(page, "probe", draw.jpeg(draw.RED, seed=3))
+    send(page, "compare", ".verdict")
+    looked_at("same person")
+    labels = page.evaluate(
+        """() => { const box = (node) => node.getBoundingClientRect(), bar = box(document.querySelector(".scale"));
+        return [...document.querySelectorAll(".scale span")].every((node) =>
+          box(node).left >= bar.left - 1 && box(node).right <= bar.right + 1); }"""
+    )
+    assert labels, "the scale's labels leave it"
+    give(page, "probe", b"no picture")
+    send(page, "compare", "[role=alert]")
+    looked_at("error")
+    page.click("#tab-enroll")
+    give(page, "pictures", draw.jpeg(draw.RED), draw.jpeg())
+    page.fill("[name=name]", "Rosa Luxemburg, née Luxenburg, of Zamość")
+    send(page, "enroll", ".done")
+    looked_at("enrolled")
+    page.click("#tab-find")
+    give(page, "picture", draw.jpeg(draw.RED, draw.GREEN, size=(220, 420)))
+    send(page, "find", ".verdict")
+    looked_at("found")
+    page.click("#tab-people")
+    page.wait_for_selector(".cards li")
+    looked_at("people")
+    page.click("text=Rename")
+    looked_at("renaming")
+    page.keyboard.press("Escape")
+    page.click("[aria-label^=Forget]")
+    looked_at("asking")
+    page.click("#forget-dialog >> text=Keep")
+    page.click("#tab-about")
+    looked_at("about")
+    page.goto("/docs")
+    page.wait_for_selector("html[data-ready]")
+    page.evaluate("document.querySelectorAll('details').forEach((node) => { node.open = true; })")
+    looked_at("API")
+
+
+def test_a_role_is_offered_what_it_may(visit, draw, start):
+    running = start(tokens={c * 24: role for c, role in zip("mrw", ("match", "read", "write"), strict=True)})
+    tabs = {}
+    for letter in "wrm":
+        page = visit(service=running, token=letter * 24)
+        tabs[letter] = page.locator("[role=tab]:visible").all_inner_texts()
+        if letter == "w":
+            page.click("#tab-enroll")
+            give(page, "pictures", draw.jpeg(draw.RED))
+            page.fill("[name=name]", "Rosa")
+            send(page, "enroll", ".done")
+        if letter == "r":
+            page.click("#tab-people")
+            page.wait_for_selector("h3:has-text('Rosa')")
+            assert page.locator("[aria-label^=Forget]").count() == 0
+    assert tabs["w"] == ["Compare", "Find", "Enrol", "People", "About"]
+    assert tabs["r"] == ["Compare", "Find", "People", "About"]
+    assert tabs["m"] == ["Compare", "Find", "About"]
+    page.click("#tab-find")
+    give(page, "picture", draw.jpeg(draw.RED, draw.GREEN, size=(220, 420)))
+    said = send(page, "find", ".verdict")
+    assert "Person 1" in said
+    assert "Unknown" in said
+    assert "Rosa" not in said
+    page.click("#tab-compare")
+    give(page, "reference", draw.jpeg(draw.RED))
+    give(page, "probe", draw.jpeg(draw.RED, seed=3))
+    assert "The same person" in send(page, "compare", ".verdict")
+    page.focus("#tab-find")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.id") == "tab-about"
+
+
 def test_the_camera_takes_a_picture(visit):
     page = visit()
     page.click("[data-name=reference] >> text=Camera")
@@ -237,4 +331,11 @@ def test_the_api_page_lists_every_route(visit):
     page = visit()
     page.goto("/docs")
     page.wait_for_selector("details")
-    assert page.locator("details").count() >= 13
+    assert page.locator("details").count() >= 16
+    page.goto("/docs#post-subjects-number-merge")
+    page.reload()
+    page.wait_for_selector("details[open]")
+    assert "role write" in page.inner_text("details[open]")
+    page.click("text=GET /healthz")
+    page.wait_for_selector("#get-healthz[open]")
+    assert "Open to everybody" in page.inner_text("#get-healthz")

@@ -4,6 +4,7 @@ const $ = (id) => document.getElementById(id);
 
 // Tabs: arrow keys move, the address remembers.
 const tabs = [...document.querySelectorAll("[role=tab]")];
+const offered = () => tabs.filter((tab) => !tab.hidden);
 function show(tab, focus) {
   for (const other of tabs) {
     const chosen = other === tab;
@@ -16,15 +17,24 @@ function show(tab, focus) {
   history.replaceState(null, "", `#${name}`);
   if (name === "people") listPeople();
 }
-tabs.forEach((tab, i) => {
+tabs.forEach((tab) => {
   tab.addEventListener("click", () => show(tab));
   tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -i, End: tabs.length - 1 - i }[event.key];
+    const open = offered(), i = open.indexOf(tab);
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -i, End: open.length - 1 - i }[event.key];
     if (step === undefined) return;
     event.preventDefault();
-    show(tabs[(i + step + tabs.length) % tabs.length], true);
+    show(open[(i + step + open.length) % open.length], true);
   });
 });
+
+// What the token's role may do is offered, nothing else.
+const ROLES = ["match", "read", "write", "admin"];
+let role = "admin";
+const may = (needs) => ROLES.indexOf(role) >= ROLES.indexOf(needs);
+function offer() {
+  for (const tab of tabs) tab.hidden = !may(tab.dataset.needs ?? "match");
+}
 
 // A form with picture fields: enabled when filled, busy while asking, errors where the answer would be.
 function pictureForm(id, answer) {
@@ -64,7 +74,7 @@ pictureForm("compare", async (body, [first, second]) => {
   await Promise.all([first.mark([answer.reference]), second.mark([answer.probe])]);
   const [word, tone] = { true: ["The same person", "good"], false: ["Different people", "bad"], null: ["Undecided", "warn"] }[answer.match];
   const said = [];
-  if (answer.probability !== null) said.push(`Probability ${percent(answer.probability)} that they are one person, if both were equally likely before.`);
+  if (answer.probability != null) said.push(`Probability ${percent(answer.probability)} that they are one person, if both were equally likely before.`);
   if (answer.fmr !== null) said.push(`At this threshold about ${rate(answer.fmr)} pairs of strangers pass for one person.`);
   return [
     el("div", { class: "panel" },
@@ -83,19 +93,19 @@ pictureForm("find", async (body, [field]) => {
   const many = answer.faces.length > 1;
   await field.mark(answer.faces.map((found) => found.face));
   const people = answer.faces.map((found, i) => {
-    const who = found.match ? found.match.name : found.decided ? "Unknown" : "Undecided";
+    const who = found.match ? found.match.name ?? `Person ${found.match.id}` : found.decided ? "Unknown" : "Undecided";
     const tone = found.match ? "good" : found.decided ? "" : "warn";
-    const list = found.candidates.map((c) => el("li", {},
+    const list = (found.candidates ?? []).map((c) => el("li", {},
       el("span", { class: "name" }, c.name),
       el("meter", { min: 0, max: 1, low: found.threshold ?? 0, optimum: 1, value: Math.max(0, c.similarity), "aria-hidden": "true" }),
       el("span", { class: "value" }, c.similarity.toFixed(3))));
     const threshold = found.threshold === null ? "" : `Threshold ${found.threshold.toFixed(3)}`;
     const ends = found.fpir_interval ? ` (${percent(found.fpir_interval[0])} to ${percent(found.fpir_interval[1])})` : "";
-    const fpir = found.fpir === null ? "" : `; somebody not enrolled would be matched in about ${percent(found.fpir)}${ends} of searches among ${found.searched} people`;
+    const fpir = found.fpir == null ? "" : `; somebody not enrolled would be matched in about ${percent(found.fpir)}${ends} of searches among ${found.searched === 1 ? "1 person" : `${found.searched} people`}`;
     return el("div", { class: "panel" },
       el("p", { class: `verdict ${tone}` }, many ? `${i + 1}: ${who}` : who),
       el("p", { class: "soft" }, threshold ? `${threshold}${fpir}.` : ""),
-      list.length ? el("ol", { class: "candidates", "aria-label": "Most similar people" }, list) : el("p", { class: "soft" }, "The gallery is empty."),
+      list.length ? el("ol", { class: "candidates", "aria-label": "Most similar people" }, list) : found.candidates ? el("p", { class: "soft" }, "The gallery is empty.") : null,
       el("div", { class: "crops" }, faceCard(many ? `Face ${i + 1}` : "Face", found.face)));
   });
   return [...people, ...notes(answer.notes)];
@@ -146,8 +156,8 @@ function personCard(person) {
     el("div", { class: "grow" }, el("h3", {}, person.name), el("p", { class: "soft" }, facts.join(" · ")),
       el("p", { class: "soft" }, person.consent ? `Consent: ${person.consent}` : "No consent noted")),
     el("div", { class: "actions" },
-      el("button", { class: "small", onclick: (e) => rename(person, e.currentTarget.closest("li")), "aria-label": `Rename ${person.name}` }, "Rename"),
-      el("button", { class: "small", onclick: () => forget(person), "aria-label": `Forget ${person.name}` }, "Forget")));
+      may("write") && el("button", { class: "small", onclick: (e) => rename(person, e.currentTarget.closest("li")), "aria-label": `Rename ${person.name}` }, "Rename"),
+      may("write") && el("button", { class: "small", onclick: () => forget(person), "aria-label": `Forget ${person.name}` }, "Forget")));
 }
 function rename(person, card) {
   const input = el("input", { value: person.name, maxlength: 200, "aria-label": `New name of ${person.name}` });
@@ -199,11 +209,19 @@ function evaluationRows(values, path = []) {
   return Object.entries(values).flatMap(([key, value]) =>
     value !== null && typeof value === "object" ? evaluationRows(value, [...path, key]) : [[[...path, key].join(" · "), value]]);
 }
+const ROLE_TEXT = {
+  match: "compare and find, and learn the decision",
+  read: "compare and find, and see names and similarities",
+  write: "everything: also enrol, change and forget people",
+  admin: "everything: also enrol, change and forget people, and read the audit log",
+};
 async function about() {
   try {
     const answer = await ask("GET", "/model");
     const { model, point } = answer;
     keepsCrops = answer.keeps_crops;
+    role = answer.role;
+    offer();
     $("kept").textContent = answer.keeps_crops ? ", except the crops of enrolled people" : "";
     if (!point) {
       $("notice").hidden = false;
@@ -215,6 +233,7 @@ async function about() {
         ["Model", `${model.name} (${model.backbone}, ${answer.dim} numbers per face)`],
         ["Licence", model.license], ["Trained on", model.training_data], ["Intended use", model.intended_use],
         ["Decision", point ? `match from similarity ${point.threshold.toFixed(3)}` + (point.fmr ? `, at a false match rate of ${rate(point.fmr)}` : "") : "not calibrated"],
+        ["You may", ROLE_TEXT[role]],
         ["Kept", `embeddings${answer.keeps_crops ? " and crops" : " only"}, ${answer.encrypted ? "encrypted" : "not encrypted"}, ${answer.retention_days ? `for ${answer.retention_days} days` : "without a time limit"}`],
       ])));
       const rows = evaluationRows(model.evaluations).slice(0, 60);
@@ -229,5 +248,5 @@ async function about() {
 }
 
 await about();
-show(tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash) ?? tabs[0]);
+show(offered().find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash) ?? tabs[0]);
 document.documentElement.dataset.ready = "";

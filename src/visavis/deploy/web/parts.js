@@ -8,7 +8,7 @@ export function el(tag, attributes = {}, ...children) {
     else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
 
@@ -200,10 +200,15 @@ export async function drawFaces(file, faces, caption) {
 
 // Similarity on its scale, with the calibrated threshold.
 export function scaleBar(similarity, threshold) {
-  const low = Math.min(-0.2, similarity), at = (v) => `${(100 * (v - low)) / (1 - low)}%`;
+  const low = Math.min(-0.2, similarity), at = (v) => (100 * (v - low)) / (1 - low);
   const said = threshold === null ? "" : `, threshold ${threshold.toFixed(3)}`;
   const bar = el("div", { class: "scale", role: "img", "aria-label": `Similarity ${similarity.toFixed(3)} on a scale to 1${said}` });
-  const place = (node, value) => { node.style.left = at(value); return node; };
+  // A label is moved left by as much of its width as it stands to the right, so that it never leaves the bar.
+  const place = (node, value) => {
+    node.style.left = `${at(value)}%`;
+    if (node.localName === "span") node.style.transform = `translateX(-${at(value)}%)`;
+    return node;
+  };
   if (threshold !== null) {
     bar.append(place(el("div", { class: "limit" }), threshold), place(el("span", { class: "below" }, `threshold ${threshold.toFixed(3)}`), threshold));
   }
