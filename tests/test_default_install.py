@@ -1,5 +1,6 @@
 """The default install verifies and identifies, with `serve` it serves; what needs an extra says so in one line."""
 
+import ast
 import os
 import re
 import subprocess
@@ -128,3 +129,25 @@ def test_what_needs_more_says_what_to_type_before_it_works(words, said, tmp_path
     assert len(errors.splitlines()) == 1
     assert "is not installed; pip install" in errors
     assert said in errors
+
+
+def test_every_package_imported_is_declared():
+    named = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
+    declared = {re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-") for requirement in named}
+    brings = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "faiss": "faiss-cpu"}
+    brings |= {"psycopg_pool": "psycopg", "pydantic_core": "pydantic"}  # parts of them
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        if "edge" in path.relative_to(SOURCE).parts:  # programs of their own
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found |= {(name.partition(".")[0], path.name) for name in names}
+    ours = {"visavis", "torch_npu", "__future__"}  # torch_npu comes with CANN
+    undeclared = {
+        f"{file}: {top}"
+        for top, file in found
+        if top not in sys.stdlib_module_names | ours and brings.get(top, top).lower().replace("_", "-") not in declared
+    }
+    assert undeclared == set()

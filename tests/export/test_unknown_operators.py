@@ -69,7 +69,14 @@ def test_a_missing_package_is_said_with_its_extra(name, monkeypatch, capsys):
 def test_extras_are_the_project_s():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     listed = {"": project["dependencies"], **project["optional-dependencies"]}
-    packages = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
+    packages = {
+        "faiss": "faiss-cpu",
+        "sklearn": "scikit-learn",
+        "huggingface_hub": "huggingface-hub",
+        "yaml": "pyyaml",
+        "python_multipart": "python-multipart",
+        "prometheus_client": "prometheus-client",
+    }
     for module, extra in EXTRAS.items():
         names = {re.match(r"[\w-]+", requirement)[0] for requirement in listed[extra]}
         assert packages.get(module, module) in names

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -106,6 +107,8 @@ async def read_upload(request: Request, settings: ServiceSettings, form: Form) -
         if "maximum size" in error.message:
             raise HTTPException(400, f"a text field has more than 65,536 bytes; {form.example}") from error
         raise HTTPException(400, f"damaged multipart request: {error.message}") from error
+    except FormParserError as error:  # which Starlette before 1.1 lets through
+        raise HTTPException(400, f"damaged multipart request: {error}") from error
     except KeyError as error:
         raise HTTPException(400, "damaged multipart request: no boundary") from error
     upload = Upload()
