@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import getpass
 import logging
 import mmap
 import os
@@ -104,6 +105,14 @@ def resident_bytes() -> float:
 def load_average() -> float | None:
     """Processes that wanted to run in the last minute; None where the system does not tell."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def user_name() -> str:
+    """Who runs this process: the name, or the number of a user without one, as in a container."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 
 
 def cache_home() -> Path:

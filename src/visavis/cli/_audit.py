@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from visavis.machine import user_name
+
 VARIABLE = "VISAVIS_AUDIT"
 _MOST = 1000
 
@@ -46,7 +48,7 @@ def audited(args: argparse.Namespace, event: str, *, changes: bool = False) -> I
     from visavis.deploy.server.audit import AuditLog
 
     log = AuditLog(path)
-    who = {"client": f"cli:{_user()}", "gallery": os.path.abspath(args.gallery)}
+    who = {"client": f"cli:{user_name()}", "gallery": os.path.abspath(args.gallery)}
     try:
         if changes:
             log.write(event, keep=False, phase="begins", **who)
@@ -75,12 +77,3 @@ def tell_subjects(about: dict[str, Any], numbers: Iterable[int]) -> None:
     """Put subjects into an event: how many, and the numbers of the first thousand."""
     every = sorted(set(numbers))
     about |= {"count": len(every), "subjects": every[:_MOST]}
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, as in a container
-        return str(os.getuid())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -10,7 +9,7 @@ import platform
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import yaml
 
 from visavis import __version__
 from visavis.errors import DataError, RecipeError
+from visavis.files import exclusive
 from visavis.train.build import Training
 from visavis.train.checkpoint import has_checkpoint, open_checkpoint
 from visavis.train.identities import Identities, read_identities, say_difference
@@ -53,23 +53,24 @@ def locked(run: Path) -> Iterator[None]:
         handle = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise DataError(f"{run}: cannot write the run folder ({error.strerror})") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(handle, 500).decode(errors="replace") or "another process"
-        os.close(handle)
-        raise DataError(f"{run} is being trained by {holder}; wait for it, or give another --out") from None
-    except OSError as error:  # a file system without locks
-        log.warning("%s cannot be locked (%s): see that nothing else trains there", run, error.strerror)
-    try:
-        with suppress(OSError):
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}".encode())
-        yield
-    finally:
-        with suppress(OSError):
-            os.ftruncate(handle, 0)
-        os.close(handle)
+    with ExitStack() as held:
+        held.callback(os.close, handle)
+        try:
+            held.enter_context(exclusive(handle, wait=False))
+        except BlockingIOError:
+            holder = os.read(handle, 500).decode(errors="replace") or "another process"
+            raise DataError(f"{run} is being trained by {holder}; wait for it, or give another --out") from None
+        except OSError as error:  # a file system without locks
+            log.warning("%s cannot be locked (%s): see that nothing else trains there", run, error.strerror)
+        said = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}"
+        try:
+            with suppress(OSError):
+                os.ftruncate(handle, 0)
+                os.write(handle, said.encode())
+            yield
+        finally:
+            with suppress(OSError):
+                os.ftruncate(handle, 0)
 
 
 def claim(run: Path, recipe: Recipe, *, resume: bool) -> None:

@@ -8,14 +8,13 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
 from visavis.errors import VisavisError
+from visavis.files import exclusive, open_private
 
 HEAD = ".head"
 _DIGEST = b', "digest": "'
@@ -57,7 +56,7 @@ class AuditLog:
         try:
             self._head = _open(Path(f"{self.path}{HEAD}"))
             self._file = _open(self.path, os.O_APPEND)
-            with _alone(self._head):
+            with exclusive(self._head):
                 if not os.fstat(self._head).st_size:  # has its block from now on, however full the disk gets
                     _remember(self._head, Link())
         except OSError as error:
@@ -111,7 +110,7 @@ class AuditLog:
 
     def _append(self, records: list[dict[str, Any]], keep: dict[str, Any] | None, *, durable: bool) -> None:
         try:
-            with _alone(self._head):
+            with exclusive(self._head):
                 self._follow()
                 size = os.fstat(self._file).st_size
                 last, torn = (self._end[1], False) if size == self._end[0] else last_link(self._file, size)
@@ -193,7 +192,7 @@ def _line(record: dict[str, Any], last: Link) -> tuple[bytes, Link]:
 
 
 def _open(path: Path, flags: int = 0) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+    handle = open_private(path, os.O_RDWR | flags)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(0, "it is no regular file")
@@ -215,25 +214,3 @@ def _write(file: int, data: bytes, size: int) -> None:
     if done < len(data):
         os.ftruncate(file, size)
         raise OSError(28, "No space left on device")
-
-
-@contextmanager
-def _alone(file: int) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        os.lseek(file, 1 << 20, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
-        try:
-            yield
-        finally:
-            os.lseek(file, 1 << 20, os.SEEK_SET)
-            msvcrt.locking(file, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
