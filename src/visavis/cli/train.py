@@ -21,6 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="RUN", help="the run folder (default: runs/NAME-TIME)")
     parser.add_argument("--init", metavar="MODEL", help="start from this model's backbone")
     parser.add_argument(
+        "--init-head", action="store_true", help="with --init RUN: also its class centers, of identities named the same"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="what it would cost, measured here; the data may be absent"
     )
     parser.add_argument(
@@ -43,12 +46,13 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         from visavis.train.run_folder import resume_recipe
 
-        for name in ("out", "init", "dry_run"):
+        for name in ("out", "init", "init_head", "dry_run"):
             if getattr(args, name):
                 raise RecipeError(f"--{name.replace('_', '-')} has no effect on a resumed run; leave it out")
         recipe, out = resume_recipe(args.resume, [*data, *args.rest]), Path(args.resume)
     else:
         init = [f"--init={args.init}"] if args.init else []
+        init += ["--finetune.init_head=true"] if args.init_head else []
         recipe = load_recipe(args.recipe, [*data, *init, *args.rest])
         if args.dry_run:
             return show_cost(recipe, args.devices)

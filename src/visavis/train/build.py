@@ -23,6 +23,7 @@ from visavis.train.batch import BatchPlan, plan_batch
 from visavis.train.dataset import ImageDataset, open_dataset
 from visavis.train.finetune.distillation import Teacher, open_teacher
 from visavis.train.finetune.finetuning import FineTuning, imprint
+from visavis.train.finetune.init_head import init_head
 from visavis.train.finetune.whitening import check_can_whiten, whiten
 from visavis.train.loader import Batch, Loader, Normaliser
 from visavis.train.lr_curves import Factor
@@ -124,6 +125,8 @@ def build_training(
     if recipe.finetune.imprint and not resumes:
         imprint(objective.head, network, spec, pictures, device=device, images=recipe.finetune.imprint_images,
                 advance=observer.preparing)  # fmt: skip
+    if recipe.finetune.init_head and not resumes:
+        init_head(objective.head, recipe.init, pictures.identities)
     if loop.shard_backbone:
         tuning.shard(world)
     normalise = Normaliser(spec, device, channels_last=loop.channels_last)

@@ -43,7 +43,7 @@ def read(run: Path) -> dict[str, Any]:
             "best": state["best"],
             "recipe": recipe,
             "network": state["network"],
-            "objective": state["objective"]["module"],
+            "objective": {_today(name): value for name, value in state["objective"]["module"].items()},
             "optimizer": state["objective"]["optimizer"]["state"],
             "scaler": state["scaler"],
             "ema": state["ema"],
@@ -51,6 +51,11 @@ def read(run: Path) -> dict[str, Any]:
         }
     except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise ModelFormatError(f"{path}: damaged checkpoint ({type(error).__name__}: {error})") from error
+
+
+def _today(name: str) -> str:
+    """A tensor's name as it is now spelt."""
+    return name.replace("head.centres.", "head.centers.")
 
 
 def _recipe(run: Path, state: dict[str, Any]) -> tuple[str, int]:

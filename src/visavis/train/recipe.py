@@ -139,12 +139,14 @@ class LoraRecipe:
 class FinetuneRecipe:
     """What becomes of the network `init` names; see visavis.train.finetune.finetuning.
 
-    `imprint` sets the class centres to the mean embeddings of at most `imprint_images` pictures a class. `freeze` holds
-    names or prefixes, `all`, `all but last N children` or `all but last N layers`; `freeze_norms` says which batch
-    norms keep their statistics: those whose parameters are `frozen`, `all` or `none`. `blend` b < 1 saves and judges
-    w₀ + b·(w − w₀), weights part of the way from those of `init` to the learnt ones.
+    `init_head` takes the class centers of the run `init` names where identities have the same name; the others start
+    anew. `imprint` sets the class centers to the mean embeddings of at most `imprint_images` pictures a class. `freeze`
+    holds names or prefixes, `all`, `all but last N children` or `all but last N layers`; `freeze_norms` says which
+    batch norms keep their statistics: those whose parameters are `frozen`, `all` or `none`. `blend` b < 1 saves and
+    judges w₀ + b·(w − w₀), weights part of the way from those of `init` to the learnt ones.
     """
 
+    init_head: bool = False
     imprint: bool = False
     imprint_images: int = 20
     blend: float = 1.0
@@ -404,6 +406,10 @@ def _check_values(recipe: Recipe, name: str) -> None:
         (
             "distill.teacher goes with triplet.pool online: a pool keeps no crops for a teacher",
             bool(recipe.distill.teacher and recipe.triplet.weight) and recipe.triplet.pool != "online",
+        ),
+        (
+            "finetune.init_head takes class centers from a run: --init RUN",
+            recipe.finetune.init_head and not recipe.init,
         ),
         ("finetune.imprint_images must be at least 1", recipe.finetune.imprint_images < 1),
         ("finetune.lora.rank must not be negative", recipe.finetune.lora.rank < 0),

@@ -121,18 +121,24 @@ def join_rows(parts: Sequence[Any]) -> Any:
     return first
 
 
+def rows_per_class(head: MarginSoftmax) -> dict[str, int]:
+    """The tensors of a head's state dict that have rows of each class, and how many rows a class has."""
+    units = {"weight": head.sub_centers}
+    if head.bias is not None:
+        units["bias"] = head.sub_centers
+    if head.centers is not None:
+        units["centers.means"] = 1
+    return units
+
+
 def _split_tensors(module: nn.Module) -> dict[str, tuple[int, int]]:
     """First row and number of rows in all, of tensors in the state dict that are split over ranks."""
     found: dict[str, tuple[int, int]] = {}
     for prefix, head in module.named_modules():
         if isinstance(head, MarginSoftmax) and head.ranks.size > 1:
             dot = prefix + "." if prefix else ""
-            names = {"weight": head.sub_centers, "bias": head.sub_centers, "centers.means": 1}
-            if head.bias is None:
-                del names["bias"]
-            if head.centers is None:
-                del names["centers.means"]
-            found |= {dot + name: (head.start * unit, head.num_classes * unit) for name, unit in names.items()}
+            units = rows_per_class(head)
+            found |= {dot + name: (head.start * unit, head.num_classes * unit) for name, unit in units.items()}
     return found | {name: _bounds(value) for name, value in module.state_dict().items() if isinstance(value, DTensor)}
 
 
