@@ -22,7 +22,7 @@ import numpy as np
 from visavis.data.sources import open_source
 from visavis.metrics.error_rates import ErrorCurve
 from visavis.metrics.intervals import subject_difference
-from visavis.models.onnx import load_embedder
+from visavis.models.load import load_embedder
 from visavis.vision.alignment import align, estimate_similarity, template_points
 from visavis.vision.detection.detectors import choose, load_detector
 

@@ -25,7 +25,7 @@ from four_systems_table import embedded
 from visavis.data.sources import open_source
 from visavis.metrics.error_rates import error_curve, rate_name
 from visavis.metrics.paired_tests import Decided, paired_bootstrap
-from visavis.models.onnx import load_embedder
+from visavis.models.load import load_embedder
 
 FMRS = (1e-3, 1e-4)
 

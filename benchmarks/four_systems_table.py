@@ -42,7 +42,7 @@ def _opened(run: Path, judge: Path, listed: Path) -> tuple[Any, Any, Any]:
     from visavis.data.pair_lists.base import check_pairs
     from visavis.data.pair_lists.reader import read_pairs
     from visavis.data.sources import open_source
-    from visavis.models.onnx import load_embedder
+    from visavis.models.load import load_embedder
 
     source, pairs, embedder = open_source(judge), read_pairs(listed), load_embedder(run)
     return embedder, pairs, embedded(embedder, source, check_pairs(pairs, source))

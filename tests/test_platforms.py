@@ -82,7 +82,7 @@ asyncio.ProactorEventLoop = asyncio.SelectorEventLoop  # uvicorn's choice on Win
 
 import importlib, pkgutil
 import visavis
-for room in ("files", "machine", "runtimes", "metrics", "vision", "synthetic", "models.onnx", "models.openvino",
+for room in ("files", "machine", "runtimes", "metrics", "vision", "synthetic", "models.load", "models.openvino",
              "models.import_onnx", "models.card", "data", "evaluate", "deploy", "cli"):
     module = importlib.import_module(f"visavis.{room}")
     for found in pkgutil.walk_packages(getattr(module, "__path__", []), module.__name__ + "."):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from visavis.deploy.recognizer import Recognizer as Recognizer
     from visavis.errors import VisavisError as VisavisError
     from visavis.models.card import ModelCard as ModelCard
-    from visavis.models.onnx import load_embedder as load_embedder
+    from visavis.models.load import load_embedder as load_embedder
     from visavis.types import Embedder as Embedder
     from visavis.vision.preprocessing import PreprocessSpec as PreprocessSpec
 
@@ -28,7 +28,7 @@ _HOMES = {
     "ModelCard": "visavis.models.card",
     "PreprocessSpec": "visavis.vision.preprocessing",
     "VisavisError": "visavis.errors",
-    "load_embedder": "visavis.models.onnx",
+    "load_embedder": "visavis.models.load",
 }
 __all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -55,7 +55,7 @@ MOVED = {
     "visavis.deploy.approximate": "visavis.deploy.gallery.approximate",
     "visavis.deploy.binding": "visavis.deploy.gallery.model_identity",
     "visavis.deploy.curation": "visavis.deploy.gallery.maintenance",
-    "visavis.deploy.embedders": "visavis.models.onnx",
+    "visavis.deploy.embedders": "visavis.models.load",
     "visavis.deploy.enrolling": "visavis.deploy.enrollment",
     "visavis.deploy.erasure": "visavis.deploy.gallery.erasure",
     "visavis.deploy.faces": "visavis.deploy.face",

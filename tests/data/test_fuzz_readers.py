@@ -34,7 +34,7 @@ from visavis.evaluate.protocols.ijb import read_meta
 from visavis.evaluate.protocols.integer_lists import read_integers
 from visavis.models.card import ModelCard, read_card, write_card
 from visavis.models.checkpoints import read_checkpoint
-from visavis.models.onnx import load_embedder
+from visavis.models.load import load_embedder
 from visavis.vision import images
 from visavis.vision.detection.detectors import load_detector
 from visavis.vision.preprocessing import PreprocessSpec

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from visavis.cli import main
 from visavis.errors import DataError, ModelFormatError, RecipeError
 from visavis.models.card import ModelCard, read_card
-from visavis.models.onnx import OnnxEmbedder, load_embedder
+from visavis.models.load import load_embedder
+from visavis.models.onnx import OnnxEmbedder
 from visavis.types import Embedder
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -145,7 +146,7 @@ class Block:
             raise ModuleNotFoundError("No module named " + repr(name), name=name)
 sys.meta_path.insert(0, Block())
 import numpy as np
-from visavis.models.onnx import load_embedder
+from visavis.models.load import load_embedder
 print(load_embedder({str(tmp_path / "t.onnx")!r}).embed(np.zeros((2, 16, 16, 3), np.uint8)).shape)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -157,13 +158,7 @@ def test_weights_without_torch_say_what_to_install(tmp_path, monkeypatch):
 
     write_card(tmp_path, ModelCard("m", "small", 4, PreprocessSpec((16, 16))))
     (tmp_path / WEIGHTS).write_bytes(b"x")
-    real = __import__("importlib").import_module
-
-    def without_torch(name, *rest):
-        if name == "visavis.models.torch":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-        return real(name, *rest)
-
-    monkeypatch.setattr("importlib.import_module", without_torch)
+    monkeypatch.delitem(sys.modules, "visavis.models.torch", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)  # Python's own way to say: not installed
     with pytest.raises(ModelFormatError, match=r"needs torch.*pip install 'visavis\[train\]'"):
         load_embedder(tmp_path)

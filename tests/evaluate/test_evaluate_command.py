@@ -118,7 +118,7 @@ def test_thresholds_that_cannot_be_had_are_refused_before_embedding(made, monkey
         raise AssertionError("the model was loaded")
 
     root, model = made
-    monkeypatch.setattr("visavis.models.onnx.load_embedder", never)
+    monkeypatch.setattr("visavis.models.load.load_embedder", never)
     assert main(["evaluate", str(model), "--data", str(root / "data"), "--calibrate", "1e-6"]) == 2
     assert "at least 1,000,000 impostor" in capsys.readouterr().err
     with pytest.raises(ProtocolError, match="'tinyface' has none"):

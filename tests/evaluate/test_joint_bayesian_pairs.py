@@ -7,7 +7,7 @@ import pytest
 
 from visavis.cli import main
 from visavis.metrics.joint_bayesian import PairScorer
-from visavis.models.onnx import load_embedder
+from visavis.models.load import load_embedder
 from visavis.vision import images
 
 

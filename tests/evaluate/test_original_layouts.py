@@ -131,7 +131,7 @@ def test_allowed_missing_pictures_are_failures_to_acquire(tmp_path, monkeypatch,
             path.parent.mkdir(parents=True, exist_ok=True)
             images.write(path, rng.integers(0, 255, (8, 8, 3)).astype(np.uint8))
     (root / "images/Bob/Bob_0002.png").unlink()
-    monkeypatch.setattr("visavis.models.onnx.load_embedder", lambda *_, **__: PixelEmbedder())
+    monkeypatch.setattr("visavis.models.load.load_embedder", lambda *_, **__: PixelEmbedder())
     argv = ["evaluate", str(root / "none"), "--data", str(root), "--bootstrap", "0", "--no-baseline"]
     (root / "none").mkdir()
     monkeypatch.setattr("visavis.cli.evaluate._about", lambda _: {})

@@ -18,7 +18,7 @@ from visavis.export.bench import Timing, pick
 from visavis.export.edge_bundle import write_bundle
 from visavis.export.onnx.files import set_metadata, write_onnx
 from visavis.models.card import ModelCard, read_card
-from visavis.models.onnx import load_embedder
+from visavis.models.load import load_embedder
 from visavis.models.torch import save_model
 from visavis.synthetic import face
 from visavis.vision.images import write

@@ -18,7 +18,8 @@ from visavis.export.model import open_model
 from visavis.export.onnx.from_torch import make_onnx
 from visavis.export.pipeline import export_model
 from visavis.models.card import ModelCard, read_card
-from visavis.models.onnx import OnnxEmbedder, load_embedder
+from visavis.models.load import load_embedder
+from visavis.models.onnx import OnnxEmbedder
 from visavis.models.torch import TorchEmbedder, save_model
 from visavis.vision.preprocessing import PreprocessSpec
 

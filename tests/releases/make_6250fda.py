@@ -21,7 +21,7 @@ import numpy as np
 from visavis.deploy.face import align_face
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.models.card import read_card, write_card
-from visavis.models.onnx import load_embedder
+from visavis.models.load import load_embedder
 from visavis.train.loop import train
 from visavis.train.recipe import parse_recipe
 from visavis.vision.alignment import template_points

@@ -12,7 +12,7 @@ from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.recognizer import Recognizer
 from visavis.errors import ModelFormatError
 from visavis.models.card import CARD_FORMAT, LicenseTerms, ModelCard, read_card, write_card
-from visavis.models.onnx import load_embedder
+from visavis.models.load import load_embedder
 from visavis.train.loop import train
 from visavis.train.run_folder import resume_recipe
 from visavis.types import Faces

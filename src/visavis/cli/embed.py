@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from visavis.errors import DataError
     from visavis.evaluate.embedding import embed_images
     from visavis.files import atomic_file
-    from visavis.models.onnx import load_embedder
+    from visavis.models.load import load_embedder
 
     out = Path(args.out)
     if out.suffix != ".npz":

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from visavis.evaluate.protocols.registry import load_protocol
     from visavis.evaluate.runner import evaluate
     from visavis.files import digest_of
-    from visavis.models.onnx import load_embedder
+    from visavis.models.load import load_embedder
 
     if args.preset is not None:
         args.flip = args.flip or get_preset(args.preset).flip

@@ -22,7 +22,7 @@ def write_run_report(
     from visavis.evaluate.report.training_curves import training_plots
     from visavis.evaluate.runner import evaluate
     from visavis.files import write_atomically
-    from visavis.models.onnx import load_embedder
+    from visavis.models.load import load_embedder
 
     with make_bar() as bar:
         task = bar.add_task("embedding", total=len(run.judge.crops), detail="")

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     other = open_source(args.against) if args.against else None
     embeddings = other_embeddings = None
     if args.model:
-        from visavis.models.onnx import load_embedder
+        from visavis.models.load import load_embedder
 
         embedder = load_embedder(args.model)
         embeddings = _embed(embedder, source)

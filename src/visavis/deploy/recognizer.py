@@ -19,7 +19,7 @@ from visavis.deploy.operating_point import HOW_TO, DecisionThreshold, operating_
 from visavis.deploy.quality import assess
 from visavis.errors import DataError
 from visavis.models.card import CARD, ModelCard, find_model, read_card
-from visavis.models.onnx import load_embedder
+from visavis.models.load import load_embedder
 from visavis.types import ByteArray, Detector, Embedder, Faces
 from visavis.vision.alignment import align, template_points
 from visavis.vision.detection.detectors import choose

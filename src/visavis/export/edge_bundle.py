@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 from visavis.errors import DataError, ModelFormatError
-from visavis.models.onnx import CARD_KEY, INPUT_KEY, open_session
+from visavis.models.graph import CARD_KEY, INPUT_KEY
+from visavis.models.onnx import open_session
 from visavis.vision.preprocessing import PreprocessSpec
 
 _FILES = ("preprocess.py", "run.py", "postprocess.py", "README.md", "cpp/CMakeLists.txt", "cpp/verify.cpp")

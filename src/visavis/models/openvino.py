@@ -12,7 +12,7 @@ import numpy.typing as npt
 from visavis.errors import DataError, ModelFormatError
 from visavis.machine import usable_cores
 from visavis.models.card import CARD, ModelCard, read_card
-from visavis.models.onnx import CARD_KEY, INPUT_KEY, GraphEmbedder, check_card
+from visavis.models.graph import CARD_KEY, INPUT_KEY, GraphEmbedder, check_card
 from visavis.runtimes import import_runtime
 from visavis.vision.preprocessing import Flip
 

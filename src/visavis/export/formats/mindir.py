@@ -20,7 +20,7 @@ from visavis.export.model import ExportModel
 from visavis.export.onnx.graph import Graph, label
 from visavis.files import write_atomically
 from visavis.models.card import ModelCard
-from visavis.models.onnx import GraphEmbedder
+from visavis.models.graph import GraphEmbedder
 
 
 def import_mindspore() -> Any:

@@ -21,7 +21,8 @@ from visavis.export.model import ExportModel
 from visavis.export.onnx.compact import compact
 from visavis.export.onnx.files import Input, set_metadata, write_onnx
 from visavis.export.onnx.graph import Array
-from visavis.models.onnx import GraphEmbedder, OnnxEmbedder
+from visavis.models.graph import GraphEmbedder
+from visavis.models.onnx import OnnxEmbedder
 from visavis.runtimes import import_runtime
 from visavis.types import ByteArray
 

@@ -14,7 +14,7 @@ from visavis.errors import ModelFormatError
 from visavis.export.formats.base import ExportInfo, Format, Options, ProgressCallback
 from visavis.export.model import ExportModel
 from visavis.models.card import ModelCard
-from visavis.models.onnx import CARD_KEY, INPUT_KEY, GraphEmbedder
+from visavis.models.graph import CARD_KEY, INPUT_KEY, GraphEmbedder
 
 
 def write_program(model: ExportModel, path: Path, options: Options, before: Any, say: ProgressCallback) -> ExportInfo:

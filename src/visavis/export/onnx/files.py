@@ -11,7 +11,7 @@ import onnx
 from visavis.errors import ModelFormatError
 from visavis.files import write_atomically
 from visavis.models.card import ModelCard
-from visavis.models.onnx import CARD_KEY, INPUT_KEY
+from visavis.models.graph import CARD_KEY, INPUT_KEY
 
 Exporter = Literal["torchscript", "dynamo"]
 Input = Literal["uint8", "float", "normalised"]

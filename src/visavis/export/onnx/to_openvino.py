@@ -13,7 +13,7 @@ import onnx
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.models.card import ModelCard
-from visavis.models.onnx import CARD_KEY, INPUT_KEY
+from visavis.models.graph import CARD_KEY, INPUT_KEY
 from visavis.models.onnx_errors import names_of, of_layers
 from visavis.runtimes import import_runtime
 

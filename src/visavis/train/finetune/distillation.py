@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from typing import Protocol, cast
 
@@ -45,8 +44,10 @@ def open_teacher(recipe: DistillRecipe, size: tuple[int, int], device: torch.dev
     if found.is_dir() and (found / WEIGHTS).is_file():
         network, card = load_model(found, device=device)
         teacher: Teacher = TorchEmbedder(network, card.preprocess, device=device, batch_size=128)
-    else:  # an exported file; by name, since a trainer may be there without the deployment's runtimes
-        teacher = cast(Teacher, importlib.import_module("visavis.models.onnx").load_embedder(found))
+    else:
+        from visavis.models.load import load_embedder
+
+        teacher = cast(Teacher, load_embedder(found))
     fit_crops(np.zeros((1, *size, 3), np.uint8), teacher.spec)
     log.info("teacher: %s, %d-d, crops %d×%d", recipe.teacher, teacher.dim, *teacher.spec.size)
     return teacher

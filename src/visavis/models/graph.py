@@ -1,0 +1,137 @@
+"""What every exported graph shares, whatever runs it: its card, its layout, batches and the mirrored view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visavis.errors import ModelFormatError
+from visavis.metrics.similarity import unit_rows
+from visavis.models.card import ModelCard
+from visavis.types import ByteArray
+from visavis.vision.preprocessing import Flip, PreprocessSpec, fit_crops
+
+CARD_KEY = "visavis.card"
+INPUT_KEY = "visavis.input"  # "uint8 pixels" or "float pixels"; absent from foreign files, which want x normalised
+
+
+def require_cosine(card: ModelCard, path: Path) -> ModelCard:
+    """Refuse a model compared by anything but the cosine, which is what unit rows are made for."""
+    if card.similarity != "cosine":
+        raise ModelFormatError(f"{path}: compares embeddings by {card.similarity}; this visavis compares by cosine")
+    return card
+
+
+def check_card(name: str, card: ModelCard, shape: list[Any], columns: Any, *, nhwc: bool, pixels: bool) -> None:
+    """Refuse a graph whose input or output contradicts its card.
+
+    Raises:
+        ModelFormatError: the picture size or the embedding length differ.
+    """
+    height, width = card.preprocess.size
+    expected = [height, width, 3] if nhwc else [3, height, width]
+    if list(shape[1:]) != expected:
+        raise ModelFormatError(
+            f"{name}: the card says crops of {height}×{width}, the graph takes {shape[1:]}; card and graph disagree"
+        )
+    dim = card.embedding_dim * (2 if pixels and card.preprocess.flip == "concat" else 1)
+    if isinstance(columns, int) and columns != dim:
+        raise ModelFormatError(
+            f"{name}: the card says embeddings of {dim}, the graph gives {columns}; card and graph disagree"
+        )
+
+
+class GraphEmbedder:
+    """What ONNX Runtime and OpenVINO share: batching, the float input's normalisation, the mirrored view, unit rows.
+
+    An export of visavis takes `pixels`, normalises and fuses inside; a foreign graph wants x normalised and fuses
+    nothing. Another `flip` than the graph's is possible only where it fuses nothing: then the mirrored crops run
+    through it a second time.
+    """
+
+    def __init__(
+        self, card: ModelCard, *, name: str, flip: Flip | None, batch_size: int, nhwc: bool, pixels: bool
+    ) -> None:
+        built: Flip = card.preprocess.flip if pixels else "none"
+        if flip not in (None, built) and built != "none":
+            raise ModelFormatError(
+                f"{name}: its graph fuses the mirrored picture by {built!r}, so it cannot run with flip {flip!r}; "
+                "use the model folder, or export with --flip none"
+            )
+        self.card = card
+        self.spec: PreprocessSpec = card.preprocess
+        self.flip: Flip = flip or card.preprocess.flip
+        self.batch_size = max(1, int(batch_size))
+        self._outside = self.flip if built == "none" else "none"
+        self._nhwc = nhwc
+        self._pixels = pixels
+        self._graph_dim = card.embedding_dim * (2 if built == "concat" else 1)
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return self._graph_dim * (2 if self._outside == "concat" else 1)
+
+    def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """One batch in the graph's own layout -> raw features."""
+        raise NotImplementedError
+
+    def embed(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+        """Embed uint8 crops (N, H, W, 3), RGB, as float32 (N, D) with rows of length 1.
+
+        Raises:
+            DataError: crops of another type or shape.
+        """
+        return unit_rows(self.features(crops))
+
+    def features(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+        """The fused features (N, D) before they are scaled to length 1; their norm tells of a picture's quality."""
+        if self._outside == "none" and 0 < len(crops) <= self.batch_size:
+            return self.run(self.layout(fit_crops(crops, self.spec)))  # nothing to join: a picture at once is one call
+        return self.measure(crops)[0]
+
+    def measure(self, crops: ByteArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The fused features (N, D), and the mean length (N,) of the views' raw features before they are fused.
+
+        The lengths are NaN where the graph itself adds the mirrored view, since it shows the sum only.
+        """
+        crops = fit_crops(crops, self.spec)
+        result, norms = np.empty((len(crops), self.dim), np.float32), np.empty(len(crops), np.float32)
+        for start in range(0, len(crops), self.batch_size):
+            batch = crops[start : start + self.batch_size]
+            part = slice(start, start + len(batch))
+            result[part], norms[part] = self._fuse(self._views(batch))
+        return result, norms
+
+    def _views(self, batch: ByteArray) -> list[npt.NDArray[np.float32]]:
+        """Raw features (N, D) of the picture and, where the graph does not see to it, of its mirror image."""
+        feature = self.run(self.layout(batch))
+        return [feature] if self._outside == "none" else [feature, self.run(self.layout(batch[:, :, ::-1]))]
+
+    def _fuse(self, views: list[npt.NDArray[np.float32]]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.floating]]:
+        """Features as the rule for the mirrored view says, and the views' mean length."""
+        fused = np.concatenate(views, 1) if self._outside == "concat" else np.sum(views, axis=0)
+        if len(views) == 1 and self.flip == "sum":
+            return fused, np.full(len(fused), np.nan)
+        single = np.split(views[0], 2, axis=1) if len(views) == 1 and self.flip == "concat" else views
+        return fused, np.mean([np.linalg.norm(v, axis=1) for v in single], axis=0)
+
+    @property
+    def pixels(self) -> str:
+        """What the graph takes: uint8 or float pixels, or normalised values."""
+        return "uint8" if self._nhwc else "float" if self._pixels else "normalised"
+
+    def layout(self, batch: ByteArray) -> npt.NDArray[Any]:
+        """Crops (N, H, W, 3) of the network's size as the graph takes them."""
+        if self._nhwc:
+            return np.ascontiguousarray(batch)
+        if self._pixels:
+            return np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32)
+        ordered = batch[..., ::-1] if self.spec.channels == "BGR" else batch
+        x = ordered.astype(np.float32)
+        x -= np.asarray(self.spec.mean, np.float32)
+        x /= np.asarray(self.spec.std, np.float32)
+        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))

@@ -1,0 +1,116 @@
+"""Any MODEL as an Embedder: an .onnx or OpenVINO file without torch, a folder by its export or its weights."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from visavis.errors import ModelFormatError, RecipeError, unknown_name
+from visavis.files import digest_of
+from visavis.models.card import ONNX, WEIGHTS, ModelCard, find_model, read_card
+from visavis.models.graph import require_cosine
+from visavis.models.onnx import OnnxEmbedder
+from visavis.types import Embedder
+from visavis.vision.preprocessing import Flip
+
+RUNTIMES = ("auto", "onnxruntime", "openvino", "torch")
+Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]
+
+
+def load_embedder(
+    path: str | os.PathLike[str],
+    *,
+    flip: Flip | None = None,
+    batch_size: int = 64,
+    threads: int | None = None,
+    runtime: Runtime = "auto",
+    device: str = "cpu",
+) -> Embedder:
+    """Load a model as an Embedder.
+
+    A folder is run from its exported file when that was made of the very weights beside it, else from the weights,
+    which needs torch. `auto` follows what `visavis bench --save` wrote into the card.
+
+    Args:
+        path: a model folder, a run folder (its best model), an `.onnx` or an OpenVINO `.xml` file.
+        flip: overrides the card's rule for the mirrored picture: none, sum or concat.
+        batch_size: crops at once.
+        threads: threads of the runtime; the usable cores when None.
+        runtime: which runtime must run it.
+        device: where torch runs it.
+
+    Raises:
+        ModelFormatError: no model, a damaged one, one that contradicts its card, or a runtime that is not installed.
+    """
+    if runtime not in RUNTIMES:
+        raise RecipeError(unknown_name("runtime", runtime, RUNTIMES))
+    found = find_model(path)
+    if found.is_dir():
+        card = require_cosine(read_card(found), found)
+        best = _best(card) if runtime == "auto" else {}
+        exported = _exported_file(found, card, flip, runtime, best)
+        if exported is None:
+            return _load_weights(found, card, flip, batch_size, device)
+        found = exported
+        threads = best.get("threads") if threads is None else threads
+    if runtime == "torch":
+        raise ModelFormatError(f"{found}: torch runs a model folder's weights, not an exported file; give the folder")
+    if found.suffix == ".xml" or runtime == "openvino":
+        from visavis.models.openvino import OpenVinoEmbedder
+
+        return OpenVinoEmbedder(found, flip=flip, batch_size=batch_size, threads=threads)
+    return OnnxEmbedder(found, flip=flip, batch_size=batch_size, threads=threads)
+
+
+def _best(card: ModelCard) -> dict[str, Any]:
+    best = card.exports.get("best", {})
+    return dict(best) if isinstance(best, dict) else {}
+
+
+def _exported_file(folder: Path, card: ModelCard, flip: Flip | None, runtime: str, best: dict[str, Any]) -> Path | None:
+    """The exported file of a folder that may stand for its weights, None when the weights themselves must run."""
+    if runtime == "torch" or (runtime == "auto" and best.get("runtime") == "torch"):
+        return None
+    names = [str(best["file"])] if "file" in best else []
+    names += ["model.xml", ONNX] if runtime == "openvino" else [ONNX]
+    for name in names:
+        path = folder / Path(name).name
+        if path.is_file() and _stands_for(path, folder, card, flip or card.preprocess.flip):
+            return path
+    if (folder / WEIGHTS).is_file() and runtime == "auto":
+        return None
+    wanted = " or ".join(dict.fromkeys(names))
+    raise ModelFormatError(
+        f"{folder}: no {wanted} made of these weights; write it with: visavis export {folder} --format "
+        f"{'openvino' if runtime == 'openvino' else 'onnx'}"
+    )
+
+
+def _stands_for(path: Path, folder: Path, card: ModelCard, flip: Flip) -> bool:
+    """Whether a file stems from the folder's present weights and fuses as wanted; a stale one must not stand in."""
+    if not (folder / WEIGHTS).is_file():
+        return True
+    record = card.exports.get(path.name, {})
+    return bool(
+        isinstance(record, dict)
+        and record.get("weights_digest") == card.weights_digest
+        and record.get("flip") in ("none", flip)
+        and record.get("digest") == digest_of(path)
+    )
+
+
+def _load_weights(folder: Path, card: ModelCard, flip: Flip | None, batch_size: int, device: str) -> Embedder:
+    try:
+        from visavis.models.torch import TorchEmbedder, load_model
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("torch", "safetensors"):
+            raise ModelFormatError(
+                f"{folder}: running a model folder's weights needs {error.name}, which is not installed; "
+                "pip install 'visavis[train]', or export where it is: visavis export MODEL --format onnx"
+            ) from error
+        raise
+    network, _ = load_model(folder, device=device)
+    spec = card.preprocess if flip is None else replace(card.preprocess, flip=flip)
+    return TorchEmbedder(network, spec, device=device, batch_size=batch_size)
