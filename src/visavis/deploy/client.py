@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, final
 
 from visavis.errors import DataError, VisavisError
@@ -22,7 +21,8 @@ class ServiceError(VisavisError):
 class Client:
     """Talks to `visavis serve`.
 
-    Pictures are paths or encoded bytes. Answers are the service's JSON.
+    A picture is what `Recognizer` takes: a path, a data URL, encoded bytes, an open file, a PIL image or an RGB array;
+    files and bytes are sent as they are, the others as PNG. Answers are the service's JSON.
 
     Args:
         url: where it listens.
@@ -91,7 +91,9 @@ class Client:
         self.close()
 
     def _post(self, path: str, pictures: list[tuple[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
-        parts = [(field, ("picture", _bytes(picture), "application/octet-stream")) for field, picture in pictures]
+        from visavis.vision.image_inputs import encoded
+
+        parts = [(field, ("picture", encoded(picture), "application/octet-stream")) for field, picture in pictures]
         texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in options.items()}
         return self._ask("POST", path, files=parts, data=texts)
 
@@ -107,12 +109,3 @@ class Client:
         if response.is_error:
             raise ServiceError(f"{response.status_code}: {answer.get('error', answer)}", response.status_code)
         return answer
-
-
-def _bytes(picture: Any) -> bytes:
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return bytes(picture)
-    try:
-        return Path(picture).read_bytes()
-    except OSError as error:
-        raise DataError(f"{picture}: cannot read the picture ({error.strerror})") from error

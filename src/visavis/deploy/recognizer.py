@@ -40,6 +40,7 @@ class Recognizer:
 
     A picture is a path, a data URL, encoded bytes, an open file, a PIL image or an RGB array (OpenCV's BGR must be
     turned first); see `visavis.vision.image_inputs.load_image`.
+    What `load` made pickles by its path, so that worker processes may be given it.
     The names `get`, `represent`, `verify` and `find` mean what InsightFace's and DeepFace's users expect.
 
     Args:
@@ -64,6 +65,7 @@ class Recognizer:
         self.card = card
         self._detector = detector
         self.turn: Turn = turn
+        self._loaded_by: tuple[str, dict[str, Any]] | None = None
 
     @classmethod
     def load(
@@ -95,7 +97,24 @@ class Recognizer:
         given = detector
         if isinstance(detector, str) or (detector is None and min_face is not None):
             given = named_detector(detector, min_face=min_face)
-        return cls(embedder, spec=card.preprocess, card=card, detector=given, turn=turn)
+        made = cls(embedder, spec=card.preprocess, card=card, detector=given, turn=turn)
+        options = {"detector": detector, "threads": threads, "turn": turn, "min_face": min_face}
+        made._loaded_by = os.path.abspath(model), options
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as the path and options it was loaded with: a process that is given it loads the model itself.
+
+        Raises:
+            TypeError: it was put together from parts, whose sessions cannot travel.
+        """
+        if self._loaded_by is None:
+            raise TypeError(
+                "a Recognizer made of parts cannot be pickled; pass the model's path and call Recognizer.load(PATH) in "
+                "each process"
+            )
+        path, options = self._loaded_by
+        return _load, (path, options)
 
     @property
     def detector(self) -> Detector:
@@ -312,3 +331,7 @@ def name_of(picture: Any, i: int, names: Sequence[str] | None) -> str:
     if isinstance(picture, str | os.PathLike) and str(picture)[:5].lower() != "data:":
         return os.fspath(picture)
     return names[i] if names else f"picture {i + 1}"
+
+
+def _load(path: str, options: dict[str, Any]) -> Recognizer:
+    return Recognizer.load(path, **options)

@@ -12,7 +12,7 @@ import numpy as np
 from visavis.errors import DataError
 from visavis.types import ByteArray
 from visavis.vision.image_modes import blended, scaled, to_rgb, white_of
-from visavis.vision.images import MAX_PIXELS, ReducedImage, decode_reduced, read_bytes
+from visavis.vision.images import MAX_PIXELS, ReducedImage, decode_reduced, encode, read_bytes
 from visavis.vision.orientation import upright
 
 _ORIENTATION = 0x0112
@@ -43,15 +43,36 @@ def load_image(picture: Any, *, name: str = "picture", max_pixels: int = MAX_PIX
     if isinstance(picture, bytes | bytearray | memoryview):
         return decode_reduced(bytes(picture), name=name, max_pixels=max_pixels)
     if callable(getattr(picture, "read", None)):
-        data = picture.read()
-        if not isinstance(data, bytes):
-            raise DataError(f"{name}: expected a file opened with mode 'rb', got one that reads {type(data).__name__}")
-        return decode_reduced(data, name=name, max_pixels=max_pixels)
+        return decode_reduced(_read_open(picture, name), name=name, max_pixels=max_pixels)
     if hasattr(picture, "convert") and hasattr(picture, "getexif"):
         _check(picture.width * picture.height, name, max_pixels)
         picture.load()
         return ReducedImage(upright(to_rgb(picture), int(picture.getexif().get(_ORIENTATION, 1))))
     return ReducedImage(_array(np.asarray(picture), name, max_pixels))
+
+
+def encoded(picture: Any, *, name: str = "picture") -> bytes:
+    """The bytes of a picture file of whatever `load_image` takes: a file's own, or a PNG of pixels held in memory.
+
+    Raises:
+        DataError: as `load_image`; what is a file already is not looked into.
+    """
+    if isinstance(picture, str) and picture[:5].lower() == "data:":
+        return _data_url(picture, name)
+    if isinstance(picture, str | os.PathLike):
+        return read_bytes(picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return bytes(picture)
+    if callable(getattr(picture, "read", None)):
+        return _read_open(picture, name)
+    return encode(load_image(picture, name=name).pixels, ".png")
+
+
+def _read_open(file: Any, name: str) -> bytes:
+    data = file.read()
+    if not isinstance(data, bytes):
+        raise DataError(f"{name}: expected a file opened with mode 'rb', got one that reads {type(data).__name__}")
+    return data
 
 
 def _check(pixels: int, name: str, most: int) -> None:
