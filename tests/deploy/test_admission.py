@@ -199,3 +199,18 @@ def test_what_the_end_of_the_service_cuts_off_is_told_to_come_again(make, monkey
     assert answers[0].status_code == 503
     assert answers[0].headers["retry-after"] == "5"
     assert "shutting down" in json.loads(answers[0].text)["error"]
+
+
+def test_half_a_surrogate_pair_is_no_name(make):
+    client = make()
+    headers = {"Content-Type": "application/json"}
+    for method, path, body in (
+        ("POST", "/forget", rb'{"names":["\ud800"]}'),
+        ("PATCH", "/subjects/1", rb'{"consent":"a\udfffb"}'),
+        ("POST", "/subjects/1/merge", rb'{"names":["x", "\ud800"]}'),
+    ):
+        answer = client.request(method, path, content=body, headers=headers)
+        assert answer.status_code == 422, path
+        assert answer.json()["error"].startswith("body.")
+    whole = rb'{"names":["\ud83d\ude00"]}'
+    assert client.post("/forget", content=whole, headers=headers).status_code == 404

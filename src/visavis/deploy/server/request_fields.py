@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
@@ -104,6 +104,15 @@ class StrictModel(BaseModel):
                 said = unknown_name("key", str(key)[:_SHOWN], cls.model_fields)
                 raise PydanticCustomError("unknown_key", "{said}", {"said": said})
         return values
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _check_text(cls, value: Any) -> Any:
+        """JSON can spell half of a surrogate pair, which is no character and which no store takes."""
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise PydanticCustomError("no_text", "half a surrogate pair is no character")
+        return value
 
 
 class StrictRequest(Request):
