@@ -48,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="listed pictures that are not there (rejected by prepare, say)\ncount as failures to acquire",
     )
+    add("--all", action="store_true", help="judge all checkpoints RUN has kept (loop.keep), newest first")
     add("--joint-bayesian", metavar="SRC", help="pairs: score by Joint Bayesian, learnt from the people of SRC")
     add("--joint-people", metavar="FILE", help="... from these of them only, a name a line")
     add("--joint-dim", metavar="N", type=int, default=100, help="... after PCA to so many dimensions (100)")
@@ -59,14 +60,13 @@ def run(args: argparse.Namespace) -> int:
     """Run it, print the table, write what was asked for."""
     if args.html:
         require(*REPORT)
+    from visavis.cli.evaluate_all import check_all, evaluate_all, kept_models
     from visavis.evaluate.calibrate import check_rates
     from visavis.evaluate.presets import get_preset
-    from visavis.evaluate.protocols.base import EvaluationSettings
     from visavis.evaluate.protocols.registry import load_protocol
-    from visavis.evaluate.runner import evaluate
-    from visavis.files import digest_of
-    from visavis.models.load import load_embedder
 
+    if args.all:
+        check_all(args)
     if args.preset is not None:
         args.flip = args.flip or get_preset(args.preset).flip
     if args.calibrate is not None:
@@ -80,26 +80,20 @@ def run(args: argparse.Namespace) -> int:
         "allow_missing": args.allow_missing,
         "dialect": dialect_of(args),
     }
-    task = load_protocol(args.protocol, args.data, pairs=args.pairs, model=args.model, **options)
+    task = load_protocol(
+        args.protocol,
+        args.data,
+        pairs=args.pairs,
+        model=str(kept_models(args.model)[0][1]) if args.all else args.model,
+        **options,
+    )
     if args.calibrate is not None:
         check_rates(task.protocol, args.calibrate)
-    embedder = load_embedder(args.model, flip=args.flip, batch_size=args.batch_size)
-    protocol = task.protocol if args.joint_bayesian is None else _joint_bayesian(args, embedder, task.protocol)
-    with _bar() as progress:
-        report = evaluate(
-            embedder,
-            protocol,
-            task.images,
-            settings=EvaluationSettings(args.preset, args.bootstrap, args.seed, group_fmr=args.group_fmr),
-            batch_size=args.batch_size,
-            progress=progress,
-            cache=_cache(args.cache, embedder, args.model),
-            scores=_scores_path(args),
-            model=_about(args),
-            baseline=not args.no_baseline and args.joint_bayesian is None,
-        )
-    data = {"source": str(args.data), "lists": {p.name: digest_of(p) for p in task.lists}}
-    report = report.with_additions(context={"data": {**report.context["data"], **data}})
+    report = (
+        evaluate_all(args, lambda model: _evaluate(args, task, model))
+        if args.all
+        else _evaluate(args, task, args.model)
+    )
     run_folder = Path(args.model)
     if (run_folder / "metrics.jsonl").is_file():
         from visavis.evaluate.report.training_curves import training_plots
@@ -115,6 +109,32 @@ def run(args: argparse.Namespace) -> int:
     _print_failures(report.context["failures_to_acquire"])
     write_report(args, report)
     return 0
+
+
+def _evaluate(args: argparse.Namespace, task: Any, model: str) -> Any:
+    """The report of one model."""
+    from visavis.evaluate.protocols.base import EvaluationSettings
+    from visavis.evaluate.runner import evaluate
+    from visavis.files import digest_of
+    from visavis.models.load import load_embedder
+
+    embedder = load_embedder(model, flip=args.flip, batch_size=args.batch_size)
+    protocol = task.protocol if args.joint_bayesian is None else _joint_bayesian(args, embedder, task.protocol)
+    with _bar() as progress:
+        report = evaluate(
+            embedder,
+            protocol,
+            task.images,
+            settings=EvaluationSettings(args.preset, args.bootstrap, args.seed, group_fmr=args.group_fmr),
+            batch_size=args.batch_size,
+            progress=progress,
+            cache=_cache(args.cache, embedder, model),
+            scores=None if args.all else _scores_path(args),
+            model=_about(args, model),
+            baseline=not (args.no_baseline or args.all or args.joint_bayesian is not None),
+        )
+    data = {"source": str(args.data), "lists": {p.name: digest_of(p) for p in task.lists}}
+    return report.with_additions(context={"data": {**report.context["data"], **data}})
 
 
 def _bar() -> Any:
@@ -175,12 +195,12 @@ def _calibrate(args: argparse.Namespace, report: Any) -> Any:
     return report
 
 
-def _about(args: argparse.Namespace) -> dict[str, Any]:
+def _about(args: argparse.Namespace, model: str) -> dict[str, Any]:
     """The model's card, whatever runs it, and what was asked of it."""
     from visavis.models.card import find_model, read_card
 
-    found = find_model(args.model)
-    about: dict[str, Any] = {"path": str(args.model)}
+    found = find_model(model)
+    about: dict[str, Any] = {"path": str(model)}
     if found.is_dir():
         card = read_card(found)
         about["name"] = card.name

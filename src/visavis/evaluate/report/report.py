@@ -53,7 +53,7 @@ class Report:
         return render(
             title=f"{name}: {self.protocol}" if self.compares else f"{name} on {self.protocol}",
             subtitle=_subtitle(self.context),
-            key=_key_figures(self.results),
+            key=key_figures(self.results),
             tables=self.tables,
             plots=self.plots,
             pictures=self.pictures,
@@ -98,7 +98,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _key_figures(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+def key_figures(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The three or four figures a reader looks for first."""
     key = []
     accuracy = results.get("accuracy")
