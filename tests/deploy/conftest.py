@@ -63,13 +63,17 @@ class BoxDetector:
 
 
 def paint(*people, size=(300, 300), side=160, seed=0):
-    """A picture with one noisy square per colour, side by side; a black picture without any."""
+    """A picture with one noisy square per colour, side by side; a black picture without any.
+
+    Every seed shades the colours a little, so that pictures of one person are not one picture.
+    """
     canvas = np.zeros((*size, 3), np.uint8)
     rng = np.random.default_rng(seed)
+    shade = np.random.default_rng([seed, 1]).uniform(-8, 8, 3) if seed else 0
     for i, colour in enumerate(people):
         left = 20 + i * (side + 20)
         noise = rng.integers(-24, 25, (side, side, 3))
-        canvas[20 : 20 + side, left : left + side] = np.clip(np.array(colour) + noise, 26, 255)
+        canvas[20 : 20 + side, left : left + side] = np.clip(np.array(colour) + shade + noise, 26, 255)
     return canvas
 
 

@@ -20,7 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops already")
     add_detection(parser)
     parser.add_argument(
-        "--strict", action="store_true", help="refuse pictures of poor quality instead of reporting them"
+        "--strict",
+        action="store_true",
+        help="refuse pictures of poor quality, and those unlike the subject's others, instead of reporting them",
     )
     parser.add_argument("--keep-crops", action="store_true", help="keep the crops in the gallery")
     parser.add_argument("--consent", default="", metavar="NOTE", help="why these people may be enrolled")
@@ -85,6 +87,7 @@ def _enroll(args: argparse.Namespace, people: dict[str, list[str]], summary: lis
                     "refused": [list(pair) for pair in done.refused],
                     "doubts": [list(pair) for pair in done.doubts],
                     "resembles": [candidate_json(c) for c in done.resembles],
+                    "looks": list(done.looks),
                 }
             )
         return len(gallery)
@@ -133,6 +136,9 @@ def _tell(summary: list[dict], total: int, *, terms: bool) -> None:
             print(f"  poor    {name}: {reason}")
         for other in entry["resembles"]:
             print(f"  resembles {other['name']!r} (similarity {other['similarity']:.3f}); the same person?")
+        if len(entry["looks"]) > 1 and entry["added"]:
+            sizes = " and ".join(map(str, entry["looks"]))
+            print(f"  samples fall into groups of {sizes}: looks of one person, or several people?")
     added, refused = sum(e["added"] for e in summary), sum(len(e["refused"]) for e in summary)
     people = "1 subject" if total == 1 else f"{total} subjects"
     print(f"{_pictures(added)} enrolled, {refused} refused; the gallery holds {people}")

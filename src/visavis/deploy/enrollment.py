@@ -1,20 +1,28 @@
-"""Enrolling pictures: every picture ends up enrolled or on a list with the reason why not."""
+"""Enrolling pictures: every picture ends up enrolled, known already, or on a list with the reason why not."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from visavis.deploy.face import Face
-from visavis.deploy.gallery.records import Candidate, Enrolment
+from visavis.deploy.gallery.records import Candidate, Enrolment, SourceFile, UnknownSubject
 from visavis.deploy.gallery.sqlite import Gallery
+from visavis.deploy.gallery.templates import similarity_to_rest
 from visavis.deploy.recognizer import Recognizer, name_of
 from visavis.errors import DataError
 from visavis.vision.images import encode
 
 _DOMINANT = 4.0
+# Two samples of one picture: another CPU or runtime moves a crop by fractions of a pixel, not the embedding by more.
+SAME_PICTURE = 0.9999
+Named = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -22,14 +30,28 @@ class PictureEnrolment:
     """What became of some pictures of one subject.
 
     `enrolment` is None when no picture was fit. `refused` and `doubts` pair a picture's name with reasons: those left
-    out, and those enrolled though something is poor. `resembles` are other subjects above the threshold: perhaps the
-    same person under another name.
+    out, and those enrolled though something is poor or they are unlike the subject's other pictures. `resembles` are
+    other subjects above the threshold: perhaps the same person under another name. `looks` says how many samples each
+    of the subject's templates has, the largest first: with several, these are looks of one person, or several people.
     """
 
     enrolment: Enrolment | None
-    refused: tuple[tuple[str, str], ...]
-    doubts: tuple[tuple[str, str], ...]
-    resembles: tuple[Candidate, ...]
+    refused: tuple[Named, ...]
+    doubts: tuple[Named, ...] = ()
+    resembles: tuple[Candidate, ...] = ()
+    looks: tuple[int, ...] = ()
+
+
+@dataclass
+class _Found:
+    """Faces to enrol, each with its picture's name and file, and what was said of the others."""
+
+    faces: list[Face] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    sources: list[SourceFile | None] = field(default_factory=list)
+    refused: list[Named] = field(default_factory=list)
+    doubts: list[Named] = field(default_factory=list)
+    known: int = 0
 
 
 def enroll_pictures(
@@ -39,6 +61,7 @@ def enroll_pictures(
     pictures: Sequence[Any],
     *,
     names: Sequence[str] | None = None,
+    sources: Sequence[SourceFile | None] | None = None,
     aligned: bool = False,
     strict: bool = False,
     keep_crops: bool = False,
@@ -49,7 +72,9 @@ def enroll_pictures(
     """Enrol the one face of each picture, weighted by its quality.
 
     Where a picture shows several faces, the large and central one is taken if it has four times the area of any other,
-    and the picture refused if not: which of them the subject is cannot be told.
+    and the picture refused if not: which of them the subject is cannot be told. A file the subject has a sample of is
+    not looked at again. With a threshold every new sample is compared with the template of all others of the subject
+    (leave one out); one below it is doubted.
 
     Args:
         recognizer: finds and embeds.
@@ -57,52 +82,138 @@ def enroll_pictures(
         subject: the name.
         pictures: see `Recognizer`.
         names: what reports call them.
+        sources: the file of each; taken from paths and encoded bytes when None.
         aligned: they are aligned crops.
-        strict: refuse pictures with any quality reason.
+        strict: refuse pictures with any quality reason, and those unlike the subject's others.
         keep_crops: store the crops in the gallery.
         consent: note why this person may be enrolled.
         retention_days: see `Gallery.enroll`.
-        threshold: similarity above which another subject is reported under `resembles`.
+        threshold: the model's calibrated similarity, for what is said of other subjects and of the subject's own.
     """
-    faces: list[Face] = []
-    refused: list[tuple[str, str]] = []
-    doubts: list[tuple[str, str]] = []
+    files = [_source(picture) for picture in pictures] if sources is None else list(sources)
+    known = gallery.known_sources(subject, files)
+    found = _Found(known=sum(known))
     for i, picture in enumerate(pictures):
-        name = name_of(picture, i, names)
-        try:
-            found = recognizer.get(picture, max_faces=2, aligned=aligned, name=name)
-        except DataError as error:
-            refused.append((name, str(error).removeprefix(f"{name}: ")))
-            continue
-        if not found:
-            refused.append((name, "no face found"))
-        elif len(found) > 1 and (strict or _area(found[0]) < _DOMINANT * _area(found[1])):  # the largest of the others
-            refused.append((name, f"{found[0].of} faces, and which of them is meant cannot be told; cut one out"))
-        elif strict and found[0].reasons:
-            refused.append((name, "; ".join(found[0].reasons)))
-        else:
-            faces.append(found[0])
-            said = [*found[0].reasons, *([f"turned by {found[0].turned}° to stand upright"] if found[0].turned else [])]
-            doubts += [(name, "; ".join(said))] if said else []
-    if not faces:
-        return PictureEnrolment(None, tuple(refused), (), ())
-    embeddings = [face.embedding for face in faces]
-    enrolment = gallery.enroll(
+        if not known[i]:
+            _look(recognizer, picture, name_of(picture, i, names), files[i], found, aligned=aligned, strict=strict)
+    if threshold is not None:
+        _compare_with_own(gallery, subject, found, threshold, strict=strict)
+    if not found.faces:
+        there = Enrolment(gallery.subject(subject), added=0, already=found.known) if found.known else None
+        return PictureEnrolment(there, tuple(found.refused))
+    done = gallery.enroll(
         subject,
-        embeddings,
-        weights=[face.quality.score for face in faces],
-        pictures=[hashlib.sha256(face.crop.tobytes()).digest() for face in faces],
-        crops=[encode(face.crop, ".jpg") for face in faces] if keep_crops else None,
+        [face.embedding for face in found.faces],
+        weights=[face.quality.score for face in found.faces],
+        pictures=[hashlib.sha256(face.crop.tobytes()).digest() for face in found.faces],
+        crops=[encode(face.crop, ".jpg") for face in found.faces] if keep_crops else None,
+        sources=found.sources,
         consent=consent,
         retention_days=retention_days,
+        threshold=threshold,
+        same=SAME_PICTURE,
     )
+    return PictureEnrolment(
+        Enrolment(done.subject, done.added, done.already + found.known),
+        tuple(found.refused),
+        tuple(found.doubts),
+        _others_like(gallery, found.faces, done.subject.id, threshold),
+        _looks(gallery, done.subject.id),
+    )
+
+
+def source_file(path: str | os.PathLike[str]) -> SourceFile:
+    """The digest and name of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return SourceFile(hashlib.file_digest(file, "sha256").digest(), Path(path).name)
+
+
+def _source(picture: Any) -> SourceFile | None:
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return SourceFile(hashlib.sha256(picture).digest(), "")
+    try:
+        return source_file(picture) if isinstance(picture, str | os.PathLike) else None
+    except OSError:
+        return None  # whoever looks at the picture says so
+
+
+def _look(
+    recognizer: Recognizer,
+    picture: Any,
+    name: str,
+    source: SourceFile | None,
+    found: _Found,
+    *,
+    aligned: bool,
+    strict: bool,
+) -> None:
+    """Find the face a picture is about, or the reason why it cannot be enrolled."""
+    try:
+        faces = recognizer.get(picture, max_faces=2, aligned=aligned, name=name)
+    except DataError as error:
+        found.refused.append((name, str(error).removeprefix(f"{name}: ")))
+        return
+    if not faces:
+        found.refused.append((name, "no face found"))
+    elif len(faces) > 1 and (strict or _area(faces[0]) < _DOMINANT * _area(faces[1])):  # the largest of the others
+        found.refused.append((name, f"{faces[0].of} faces, and which of them is meant cannot be told; cut one out"))
+    elif strict and faces[0].reasons:
+        found.refused.append((name, "; ".join(faces[0].reasons)))
+    else:
+        found.faces.append(faces[0])
+        found.names.append(name)
+        found.sources.append(source)
+        turned = [f"turned by {faces[0].turned}° to stand upright"] if faces[0].turned else []
+        said = [*faces[0].reasons, *turned]
+        found.doubts += [(name, "; ".join(said))] if said else []
+
+
+def _compare_with_own(gallery: Gallery, subject: str, found: _Found, threshold: float, *, strict: bool) -> None:
+    """Doubt, or refuse, faces below the threshold to the template of all other samples of their subject."""
+    if not found.faces:
+        return
+    fresh = np.stack([face.embedding for face in found.faces])
+    weights = np.array([face.quality.score for face in found.faces])
+    try:
+        _, own, own_weights = gallery.sample_vectors(subject)
+    except UnknownSubject:
+        own, own_weights = fresh[:0], weights[:0]
+    # A picture that is there already would vouch for itself.
+    again = (fresh @ own.T).max(1) >= SAME_PICTURE if len(own) else np.zeros(len(fresh), bool)
+    others = np.concatenate([own, fresh[~again]])
+    similarity = similarity_to_rest(others, np.concatenate([own_weights, weights[~again]]))[len(own) :]
+    unlike = {i: float(s) for i, s in zip(np.flatnonzero(~again).tolist(), similarity, strict=True) if s < threshold}
+    for i, s in unlike.items():
+        reason = (
+            f"unlike the subject's other pictures: similarity {s:.3f} to them, below the threshold {threshold:.3f}; "
+            "another person, or another look?"
+        )
+        (found.refused if strict else found.doubts).append((found.names[i], reason))
+    if strict:
+        for values in (found.faces, found.names, found.sources):
+            values[:] = [value for i, value in enumerate(values) if i not in unlike]
+
+
+def _others_like(
+    gallery: Gallery, faces: Sequence[Face], subject: int, threshold: float | None
+) -> tuple[Candidate, ...]:
+    """Other subjects above the threshold, each with its highest similarity."""
     resembles: dict[int, Candidate] = {}
     if threshold is not None:
-        for candidates in gallery.search(embeddings, top=3):
+        for candidates in gallery.search([face.embedding for face in faces], top=3):
             for other in candidates:
-                if other.id != enrolment.subject.id and other.similarity >= threshold:
+                if other.id != subject and other.similarity >= threshold:
                     resembles[other.id] = max(other, resembles.get(other.id, other), key=lambda c: c.similarity)
-    return PictureEnrolment(enrolment, tuple(refused), tuple(doubts), tuple(resembles.values()))
+    return tuple(resembles.values())
+
+
+def _looks(gallery: Gallery, subject: int) -> tuple[int, ...]:
+    numbers = [sample.template for sample in gallery.samples(subject)]
+    return tuple(sorted((numbers.count(number) for number in set(numbers)), reverse=True))
 
 
 def _area(face: Face) -> float:

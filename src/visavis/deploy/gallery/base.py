@@ -100,6 +100,7 @@ class GalleryBase(SampleMethods, ABC):
         consent: str = "",
         retention_days: float | None = None,
         threshold: float | None = None,
+        same: float | None = None,
     ) -> Enrolment:
         """Add samples to a subject, who is made when new; all or none, on the disk when this returns.
 
@@ -117,6 +118,8 @@ class GalleryBase(SampleMethods, ABC):
             retention_days: erase after so many days from now. None leaves the end of a subject who is there as it is;
                 a new one gets the gallery's default. Where every sample is there already, nothing at all changes.
             threshold: the model's calibrated similarity; without it the new samples join the first template.
+            same: similarity from which two samples count as one picture, however they were encoded and cut out; None
+                tells them apart by `pictures` and `sources` alone.
 
         Raises:
             DataError: wrong shape or length, not finite, no valid name; full disk; read-only.
@@ -127,9 +130,8 @@ class GalleryBase(SampleMethods, ABC):
         expires = self._expires(now, retention_days)
         self.sweep()  # or the samples of a subject whose time is over would come back with the name
         with self._store.write() as db:
-            there = self._pictures(db, tidy)
             earlier = [self._rows.earlier_digest(picture) for picture in pictures or [None] * len(samples.marks)]
-            new = [i for i in samples.new(there) if earlier[i] not in there]
+            new = self._new(db, tidy, samples, earlier, same)
             if not new:
                 return Enrolment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
             generation = self._store.next_generation(db)
@@ -172,13 +174,6 @@ class GalleryBase(SampleMethods, ABC):
                 add_samples(db, self._rows, subjects, samples, range(len(tidy)), now=now)
                 self._fused(db, list(dict.fromkeys(subjects)))
         return len(names)
-
-    def _pictures(self, db: Any, name: str) -> set[bytes]:
-        """Marks of the pictures a subject has."""
-        rows = db.execute(
-            "SELECT picture FROM samples JOIN subjects ON subjects.id = subject WHERE key = ?", (self._label(name),)
-        )
-        return {row[0] for row in rows} - {None}
 
     def _label(self, name: str) -> str:
         """What the column `key`, by which a subject is found, holds for a name."""

@@ -15,7 +15,8 @@ from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.names import clean_name
 from visavis.deploy.gallery.records import Forgotten, Merge, Sample, SourceFile, Subject
 from visavis.deploy.gallery.rows import Rows
-from visavis.deploy.gallery.subject_rows import set_templates, touch_subject
+from visavis.deploy.gallery.samples import Samples
+from visavis.deploy.gallery.subject_rows import set_source, set_templates, touch_subject
 from visavis.deploy.gallery.templates import template_numbers
 from visavis.errors import DataError
 
@@ -65,6 +66,38 @@ class SampleMethods:
         vectors = np.frombuffer(plain, np.float32).reshape(len(rows), self.model.dim)
         return [row[0] for row in rows], vectors, np.array([row[2] for row in rows], float)
 
+    def _new(
+        self, db: Any, name: str, samples: Samples, earlier: Sequence[bytes | None], same: float | None
+    ) -> list[int]:
+        """Positions of the samples the subject does not have; those that are there learn their file, if unknown.
+
+        `earlier` are the marks of the samples' pictures as former versions made them.
+        """
+        query = "SELECT samples.id, picture, source FROM samples JOIN subjects ON subjects.id = subject WHERE key = ?"
+        rows = db.execute(f"{query} ORDER BY samples.id", (self._label(name),)).fetchall()
+        there: dict[bytes, int | None] = {mark: row[0] for row in rows for mark in row[1:] if mark is not None}
+        vectors = np.empty((0, self.model.dim), np.float32)
+        if same is not None and rows:
+            subject = db.execute("SELECT id FROM subjects WHERE key = ?", (self._label(name),)).fetchone()[0]
+            vectors = self._vectors(db, subject)[1]
+        numbers: list[int | None] = [row[0] for row in rows]
+        without_file = {row[0] for row in rows if row[2] is None}
+        new: list[int] = []
+        for i, vector in enumerate(samples.vectors):
+            source = samples.sources[i]
+            marks = [samples.marks[i], earlier[i], None if source is None else self._rows.digest(source.digest)]
+            known = next((there[mark] for mark in marks if mark is not None and mark in there), -1)
+            if known == -1 and same is not None and len(vectors) and (vectors @ vector).max() >= same:
+                known = numbers[int((vectors @ vector).argmax())]
+            there |= {mark: None if known == -1 else known for mark in marks if mark is not None}
+            if known == -1:
+                new.append(i)
+                vectors, numbers = np.concatenate([vectors, vector[None]]), [*numbers, None]
+            elif known in without_file and source is not None:
+                set_source(db, self._rows, known, source)
+                without_file.discard(known)
+        return new
+
     def _regroup(self, db: Any, subject: int, threshold: float | None) -> None:
         """Part a subject's samples into templates anew; nothing without a threshold."""
         if threshold is None:
@@ -76,14 +109,16 @@ class SampleMethods:
         moved = {sample: new for sample, old, new in zip(samples, before, after, strict=True) if old != new}
         set_templates(db, self._rows, moved)
 
-    def known_sources(self, who: str, sources: Sequence[SourceFile]) -> list[bool]:
+    def known_sources(self, who: str, sources: Sequence[SourceFile | None]) -> list[bool]:
         """Which of these files the subject of that name has a sample of; nobody of that name has none."""
         with self._reading() as db:
             rows = db.execute(
-                "SELECT source FROM samples JOIN subjects ON subjects.id = subject WHERE key = ?", (self._label(who),)
+                "SELECT source FROM samples JOIN subjects ON subjects.id = subject "
+                "WHERE key = ? AND source IS NOT NULL AND (expires IS NULL OR expires > ?)",
+                (self._label(who), time.time()),
             ).fetchall()
         there = {row[0] for row in rows}
-        return [self._rows.digest(source.digest) in there for source in sources]
+        return [source is not None and self._rows.digest(source.digest) in there for source in sources]
 
     def samples_without(self, who: str, sources: Sequence[SourceFile]) -> list[Sample]:
         """The samples of a subject that came from a file, but from none of these."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +49,3 @@ class Samples:
                 f"got {n}"
             )
         return cls(vectors, quality, marks, kept, files, weights is not None)
-
-    def new(self, there: Collection[bytes]) -> list[int]:
-        """Positions of the samples whose picture is not `there` and did not come before."""
-        marks = self.marks
-        return [
-            i for i, mark in enumerate(marks) if mark is None or (mark not in there and mark not in list(marks[:i]))
-        ]

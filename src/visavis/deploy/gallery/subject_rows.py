@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from visavis.deploy.gallery.names import name_key
-from visavis.deploy.gallery.records import damaged_sample, damaged_subject
+from visavis.deploy.gallery.records import SourceFile, damaged_sample, damaged_subject
 from visavis.deploy.gallery.rows import Rows
 from visavis.deploy.gallery.samples import Samples
 from visavis.deploy.gallery.schema import columns
@@ -96,6 +96,20 @@ def set_templates(db: Any, rows: Rows, numbers: Mapping[int, int]) -> None:
     for sample, number in numbers.items():
         db.execute("UPDATE samples SET template = ? WHERE id = ?", (number, sample))
         rows.resum(db, "samples", "id = ?", (sample,))
+
+
+def set_source(db: Any, rows: Rows, sample: int, source: SourceFile) -> None:
+    """Say which file a sample came from.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    check_samples(db, rows, [sample])
+    name = rows.seal_text(source.name, "samples", "source_name", sample)
+    db.execute(
+        "UPDATE samples SET source = ?, source_name = ? WHERE id = ?", (rows.digest(source.digest), name, sample)
+    )
+    rows.resum(db, "samples", "id = ?", (sample,))
 
 
 def shift_templates(db: Any, rows: Rows, subject: int, *, beyond: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ import numpy as np
 from visavis.deploy.enrollment import enroll_pictures
 from visavis.deploy.face import Face
 from visavis.deploy.gallery.model_identity import ModelIdentity
-from visavis.deploy.gallery.records import Forgotten
+from visavis.deploy.gallery.records import Forgotten, SourceFile
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.json_views import candidate_json, face_json, identification_json, subject_json, verification_json
 from visavis.deploy.operating_point import HOW_TO, DecisionThreshold
@@ -165,6 +166,7 @@ class RequestHandlers:
             name,
             [partial(image, upload) for upload in pictures],
             names=[upload[0] for upload in pictures],
+            sources=[SourceFile(hashlib.sha256(upload[1]).digest(), "") for upload in pictures],
             aligned=aligned,
             strict=strict,
             keep_crops=self.settings.keep_crops,
@@ -179,6 +181,7 @@ class RequestHandlers:
             "refused": [{"picture": p, "reason": r} for p, r in done.refused],
             "doubts": [{"picture": p, "reason": r} for p, r in done.doubts],
             "resembles": [candidate_json(c) for c in done.resembles],
+            "looks": list(done.looks),
         }
 
     def embed(self, pictures: Sequence[Named], *, aligned: bool) -> dict[str, Any]:
