@@ -202,7 +202,7 @@ class _Framed:
         return Faces(np.array([[0, 0, 999, 999]], np.float32), np.ones(1, np.float32), points[None].astype(np.float32))
 
 
-@pytest.mark.parametrize("antialias", ["area", "none"])
+@pytest.mark.parametrize("antialias", ["box", "area", "none"])
 def test_prepared_crops_answer_as_verify_does(tmp_path, monkeypatch, capsys, antialias):
     """What `--aligned` says of prepared crops is what `verify` says of the photographs of a 1,000-pixel face."""
     monkeypatch.setattr("visavis.data.prepare.load_detector", lambda *args, **given: _Framed())
@@ -221,7 +221,7 @@ def test_prepared_crops_answer_as_verify_does(tmp_path, monkeypatch, capsys, ant
     photos = verifier.verify(tmp_path / "src/a/1.png", tmp_path / "src/b/1.png")
     crops = verifier.verify(out / "images/a/1.png", out / "images/b/1.png", aligned=True)
     assert crops.similarity == pytest.approx(photos.similarity, abs=1e-6)
-    other = replace(spec, antialias={"area": "none", "none": "area"}[antialias])
+    other = replace(spec, antialias={"box": "none", "area": "none", "none": "area"}[antialias])
     card = ModelCard("m", "small", 16, other, backbone_args={"width": 8})
     differs = Recognizer(TorchEmbedder(network, other), spec=other, card=card, detector=_Framed())
     assert abs(differs.verify(tmp_path / "src/a/1.png", tmp_path / "src/b/1.png").similarity - photos.similarity) > 1e-4

@@ -151,3 +151,24 @@ def test_an_oblong_crop_of_five_points_is_only_scaled():
     assert fit_crop(np.zeros((224, 192, 3), np.uint8), spec).shape == (112, 96, 3)
     with pytest.raises(DataError, match="five points"):
         fit_crop(np.zeros((100, 90, 3), np.uint8), spec)
+
+
+def test_whole_pixels_are_averaged_and_nothing_moves():
+    """At three times the crop every crop pixel is the mean of 3 × 3 pixels."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (345, 351, 3), dtype=np.uint8)
+    face = image[6:342, 3:339]
+    points = (template_points("arcface", (112, 112)) + 0.5) * 3 - 0.5 + [3, 6]
+    got = align(image, points, antialias="box")
+    mean = face.reshape(112, 3, 112, 3, 3).mean((1, 3))
+    assert np.abs(got - mean).max() <= 1
+    ramp = np.repeat((np.arange(351) // 2).astype(np.uint8)[None], 345, 0)[..., None].repeat(3, 2)
+    averaged, sampled = (align(ramp, points, antialias=way).astype(int) for way in ("box", "none"))
+    assert np.abs(averaged - sampled)[:, 1:-1].max() <= 1
+
+
+def test_a_face_at_the_edge_is_averaged_to_the_edge():
+    image = np.full((333, 333, 3), 200, np.uint8)
+    points = (template_points("arcface", (112, 112)) + 0.5) * 3 - 0.5
+    inside = align(image, points, antialias="box")[:110, :110]
+    assert (inside == 200).all()

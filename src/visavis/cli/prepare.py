@@ -26,8 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--template", choices=["arcface", "sphereface"], help="default: told from the size")
     parser.add_argument(
         "--antialias",
-        choices=["area", "box", "none"],
-        help="how faces over twice the crop are reduced: averaged (default), or sampled",
+        choices=["box", "area", "none"],
+        help="how faces over twice the crop are reduced (default box: by whole pixels)",
     )
     parser.add_argument("--padding", type=float, default=0.0, help="template pixels kept around the frame (S2: 2)")
     parser.add_argument("--format", default="jpg", choices=["jpg", "png", "webp"], help="of the crops (default jpg)")
@@ -110,7 +110,7 @@ def _crop(args: argparse.Namespace) -> tuple[tuple[int, int], str | Points, Anti
     if not args.model:
         size = parse_size(args.size or "112x112")
         template = args.template or ("sphereface" if size[0] * 96 == size[1] * 112 else "arcface")
-        return size, template, args.antialias or "area"
+        return size, template, args.antialias or "box"
     told = [f"--{name}" for name in ("size", "template", "padding", "antialias") if getattr(args, name)]
     if told:
         raise DataError(f"--model says the crops already; leave out {', '.join(told)}")

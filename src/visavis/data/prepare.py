@@ -46,7 +46,7 @@ class PrepareSettings:
     min_face: int | None = None
     min_score: float = 0.0
     landmarks: bool = False  # taken from a list, nothing is detected
-    antialias: Antialias = "area"
+    antialias: Antialias = "box"
     turn: Turn = "auto"
 
 

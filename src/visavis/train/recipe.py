@@ -75,7 +75,7 @@ class PreprocessRecipe:
     mean: list[float] = field(default_factory=lambda: [127.5, 127.5, 127.5])
     std: list[float] = field(default_factory=lambda: [127.5, 127.5, 127.5])
     flip: Literal["none", "sum", "concat"] = "none"
-    antialias: Literal["none", "area", "box"] = "area"
+    antialias: Literal["none", "area", "box"] = "box"
     normalization: Literal["channel"] = "channel"
 
     def spec(self) -> PreprocessSpec:

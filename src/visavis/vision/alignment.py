@@ -167,7 +167,8 @@ def _averaged(
     With `whole`, by the greatest whole number of pixels a side that leaves it no smaller than the crop.
     """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if scale > 0.5 or (scale == 0.5 and not whole):
+    factor = int(1 / scale + 1e-6)
+    if factor < 2 or (scale >= 0.5 and not whole):
         return image, points
     corners = np.array([[0, 0], [size[1], 0], [0, size[0]], [size[1], size[0]]], float) - 0.5
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
@@ -179,7 +180,6 @@ def _averaged(
         return image, points
     part = image[low[1] : high[1], low[0] : high[0]]
     if whole:
-        factor = int(1 / scale)
         right, bottom = -(high - low) % factor
         part = np.asarray(cv2.copyMakeBorder(part, 0, bottom, 0, right, cv2.BORDER_REPLICATE), np.uint8)
         fresh = (high - low + [right, bottom]) // factor

@@ -41,7 +41,7 @@ class PreprocessSpec:
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
     flip: Flip = "none"
-    antialias: Antialias = "area"
+    antialias: Antialias = "box"
     normalization: Normalization = "channel"
 
     def __post_init__(self) -> None:
