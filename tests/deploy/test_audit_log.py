@@ -192,3 +192,26 @@ def test_several_processes_make_one_chain_and_kills_do_not_break_it(path):
         own = [record["turn"] for record in records if record["process"] == name]
         assert own[:turns] == list(range(turns))
         assert len(own) <= turns + 1
+
+
+HOLDER = """
+import fcntl, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_stopped_with_the_lock_delays_nobody_for_ever(path, monkeypatch):
+    monkeypatch.setattr("visavis.deploy.server.audit._PATIENCE", 0.3)
+    log = AuditLog(path)
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, f"{path}.head"], **pipe)
+    holder.stdout.readline()
+    with pytest.raises(AuditError, match="another process has held it"):
+        log.write("one")
+    holder.communicate()
+    log.write("two")
+    log.close()
+    assert [json.loads(line)["event"] for line in path.read_bytes().splitlines()] == ["one", "two"]

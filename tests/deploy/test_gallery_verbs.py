@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from visavis.cli import main
-from visavis.cli.gallery import ACTIONS
+from visavis.cli.gallery import _CHANGES, _LOOKS, ACTIONS
 from visavis.deploy.client import Client, ServiceError
 from visavis.deploy.gallery.encryption import KEY_VARIABLE
 from visavis.deploy.gallery.sqlite import Gallery
@@ -167,6 +167,8 @@ def test_what_the_command_line_does_is_in_the_audit_log(capsys, monkeypatch, mod
         ["identify", gallery, probe, "--aligned"],
         ["gallery", gallery, "list"],
         ["gallery", gallery, "rename", "Blau", "Bleu"],
+        ["gallery", gallery, "samples", "Bleu"],
+        ["forget", gallery, "Bleu", "--sample", "1"],
         ["gallery", gallery, "merge", "Rosa", "Bleu"],
         ["forget", gallery, "Rosa"],
     ):
@@ -174,12 +176,13 @@ def test_what_the_command_line_does_is_in_the_audit_log(capsys, monkeypatch, mod
     assert main(["forget", gallery, "Nobody"]) == 2
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(r["event"], r.get("subjects")) for r in records if "phase" not in r] == [
-        ("enroll", [1, 2, 3]), ("identify", [3]), ("list", [1, 2, 3]), ("change", [1]), ("merge", [1, 3]),
+        ("enroll", [1, 2, 3]), ("identify", [3]), ("list", [1, 2, 3]), ("change", [1]), ("look", [1]),
+        ("forget", [1]), ("merge", [1, 3]),
         ("forget", [3]), ("forget", None),
     ]  # fmt: skip
     assert records[-1]["failed"] == "UnknownSubject"
     assert [r["event"] for r in records if r.get("phase") == "begins"] == [
-        "enroll", "change", "merge", "forget", "forget",
+        "enroll", "change", "forget", "merge", "forget", "forget",
     ]  # fmt: skip
     assert {r["gallery"] for r in records} == {gallery}
     assert all(r["client"].startswith("cli:") for r in records)
@@ -213,6 +216,11 @@ def test_samples_are_looked_at_taken_back_and_split(capsys, model, people, tmp_p
         status, _, err = run(capsys, "forget", file, *words)
         assert (status, err.count("\n")) == (2, 1)
     assert json.loads(run(capsys, "gallery", file, "list", "ros", "--json")[1])[0]["samples"] == 1
+
+
+def test_every_action_is_a_look_or_is_announced():
+    assert set(ACTIONS) == {*_CHANGES, *_LOOKS}
+    assert not {*_CHANGES} & {*_LOOKS}
 
 
 def test_a_time_limit_stays_until_it_is_changed_by_name(capsys, model, people, tmp_path):

@@ -109,7 +109,7 @@ def test_enrol_find_rename_and_forget(visit, draw):
     said = send(page, "find", ".verdict")
     assert "Rosa <b>Luxemburg</b>" in said
     assert "Unknown" in said
-    assert "0.1 % of searches among 1 person" in said
+    assert "0.1 % (< 0.1 % to 0.2 %) of searches among 1 person" in said
     page.click("#tab-people")
     page.wait_for_selector(".cards img.thumb:not([hidden])")
     assert "letter of 3 May" in page.inner_text("#people-result")

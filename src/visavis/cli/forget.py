@@ -48,15 +48,14 @@ def run(args: argparse.Namespace) -> int:
     with audited(args, "forget", changes=True) as about, Gallery(args.gallery) as gallery:
         threshold = find_threshold(gallery, args)
         if args.sample:
+            about |= {"subjects": [gallery.subject(whom[0]).id], "samples": args.sample}
             receipts = [gallery.forget_samples(whom[0], args.sample, progress=say)]
         else:
             receipts = [gallery.forget(*whom, threshold=threshold, progress=say)] if whom else []
         if args.expired and (swept := gallery.sweep(threshold=threshold, progress=say)):
             receipts.append(swept)
-        about |= {
-            "subjects": [number for receipt in receipts for number in receipt.ids],
-            "complete": all(receipt.complete for receipt in receipts),
-        }
+        about["complete"] = all(receipt.complete for receipt in receipts)
+        about.setdefault("subjects", [number for receipt in receipts for number in receipt.ids])
         left = len(gallery)
     if args.json:
         print(json.dumps({"receipts": [forgotten_json(r) for r in receipts], "subjects": left}, indent=2))

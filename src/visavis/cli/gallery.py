@@ -9,9 +9,10 @@ from visavis.cli.gallery_actions import Action, subjects, unknowns, upkeep
 
 ACTIONS: dict[str, Action] = {**subjects.ACTIONS, **unknowns.ACTIONS, **upkeep.ACTIONS}
 
-# Actions that the audit log calls as the service does, and those that change the gallery.
-_EVENTS = {"rename": "change", "split": "change", "adopt": "enroll"}
-_CHANGES = ("rename", "change", "merge", "split", "adopt", "drop-unknowns", "import")
+# Actions that the audit log calls as the service does; those that change the gallery or copy it are announced in it.
+_EVENTS = {"rename": "change", "split": "change", "adopt": "enroll", "samples": "look"}
+_CHANGES = ("rename", "change", "merge", "split", "adopt", "drop-unknowns", "import", "export", "backup")
+_LOOKS = ("list", "samples", "unknowns", "duplicates", "fpir", "check")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    event = _EVENTS.get(args.action, args.action)
+    event = _EVENTS.get(args.action) or str(args.action)
     with audited(args, event, changes=args.action in _CHANGES) as about, _open(args) as gallery:
         values, lines = ACTIONS[args.action].run(gallery, args)
-        tell_subjects(about, subject_ids(values))
+        whom = [gallery.subject(args.name).id] if args.action == "samples" else subject_ids(values)
+        tell_subjects(about, whom)
     print(json.dumps(values, indent=2) if args.json else "\n".join(lines))
     return 1 if isinstance(values, dict) and values.get("ok") is False else 0
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import stat
 import threading
+import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +22,7 @@ from visavis.files import exclusive, open_private
 
 HEAD = ".head"
 _DIGEST = b', "digest": "'
+_PATIENCE = 5.0  # seconds to wait for another process
 _LATEST = 1 << 22  # bytes at the end in which the latest records are looked for
 _TAIL = 1 << 14  # bytes at the end in which the last record is looked for first
 
@@ -56,7 +61,7 @@ class AuditLog:
         try:
             self._head = _open(Path(f"{self.path}{HEAD}"))
             self._file = _open(self.path, os.O_APPEND)
-            with exclusive(self._head):
+            with _alone(self._head):
                 if not os.fstat(self._head).st_size:  # has its block from now on, however full the disk gets
                     _remember(self._head, Link())
         except OSError as error:
@@ -110,7 +115,7 @@ class AuditLog:
 
     def _append(self, records: list[dict[str, Any]], keep: dict[str, Any] | None, *, durable: bool) -> None:
         try:
-            with exclusive(self._head):
+            with _alone(self._head):
                 self._follow()
                 size = os.fstat(self._file).st_size
                 last, torn = (self._end[1], False) if size == self._end[0] else last_link(self._file, size)
@@ -213,4 +218,24 @@ def _write(file: int, data: bytes, size: int) -> None:
         raise
     if done < len(data):
         os.ftruncate(file, size)
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def _alone(head: int) -> Iterator[None]:
+    """Hold the lock between processes.
+
+    Raises:
+        OSError: another process has held it for too long; it may have been stopped.
+    """
+    end = time.monotonic() + _PATIENCE
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(head, wait=False))
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > end:
+                    raise OSError(errno.ETIMEDOUT, f"another process has held it for {_PATIENCE:g} s") from error
+                time.sleep(0.0005)
+        yield
