@@ -78,7 +78,7 @@ def _backup(gallery, args) -> Answer:
 
 
 def _check(gallery, args) -> Answer:
-    gallery.store.verify()
+    gallery.verify()
     count = gallery.refresh()
     lines = [f"{args.gallery}: every row is as it was written, {count} subjects can be found"]
     lacking = getattr(gallery.store, "lacks_log", False)

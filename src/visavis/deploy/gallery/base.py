@@ -486,6 +486,14 @@ class GalleryBase(SampleMethods, ABC):
         """How the rows are encrypted and summed, for the modules that write some."""
         return self._rows
 
+    def verify(self) -> None:
+        """Read everything.
+
+        Raises:
+            StorageError: something is not as it was written, and which subject's it is.
+        """
+        self._store.verify()
+
     def close(self) -> None:
         """Let go of the file or the server."""
         self._store.close()

@@ -6,8 +6,8 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,12 @@ def _text_pieces(text: str | bytes | None) -> Iterator[bytes]:
         yield from _pieces(text, 0)
     elif text and len(raw := text.encode(errors="surrogateescape")) >= 8:
         yield raw
+
+
+def with_templates(traces: Traces, templates: Iterable[bytes]) -> Traces:
+    """Traces that also tell a template which was kept beside the gallery."""
+    pieces = [piece for template in templates for piece in _pieces(template, 0)]
+    return replace(traces, pieces=tuple(dict.fromkeys([*traces.pieces, *pieces])))
 
 
 def finish(

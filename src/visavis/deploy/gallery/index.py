@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +13,14 @@ from visavis.deploy.gallery.approximate import GraphVectors, InvertedVectors
 from visavis.deploy.gallery.records import StorageError, damaged_sample
 from visavis.deploy.gallery.rows import Rows
 from visavis.deploy.gallery.schema import columns
-from visavis.deploy.gallery.vectors import Precision, Vectors
+from visavis.deploy.gallery.vector_file import Contents
+from visavis.deploy.gallery.vectors import Precision, Vectors, with_room
 from visavis.errors import DataError, unknown_name
 
 _BATCH = 8192
 Approximation = Literal["cells", "graph"]
 _KINDS = {"exact": Vectors, "cells": InvertedVectors, "graph": GraphVectors}
+_STALE = "SELECT subject FROM forgotten WHERE changed > ? UNION SELECT id FROM subjects WHERE changed > ?"
 _LIVE = "(expires IS NULL OR expires > ?)"
 Vector = npt.NDArray[np.float32]
 
@@ -62,6 +64,8 @@ class TemplateIndex:
         self._rows, self._dim = rows, dim
         self._subjects = 0
         self.most_templates = 1  # that a subject has or had
+        self.unverified = False  # rows were taken from a file whose checksums are still being read
+        self.tee: Callable[[list[int], Vector, list[float]], None] | None = None  # gets every row of a first load
 
     def __len__(self) -> int:
         """How many subjects can be found; one may have several rows."""
@@ -76,7 +80,7 @@ class TemplateIndex:
         """Bring the index from the generation it was built at to the store's."""
         if self.generation < 0:
             count = db.execute("SELECT count(*) FROM subjects").fetchone()[0]
-            self.vectors.reserve(count)
+            self.vectors.reserve(with_room(count))
             where, values = "", ()
         else:
             gone = [row[0] for row in db.execute("SELECT subject FROM forgotten WHERE changed > ?", (self.generation,))]
@@ -88,7 +92,36 @@ class TemplateIndex:
         fresh = self.generation < 0
         for ids, templates, expires in self._templates(db, where, values):
             self._put(ids, templates, expires, fresh=fresh)
+            if fresh and self.tee is not None:
+                self.tee(ids, templates, expires)
         self.generation = generation
+
+    def adopt(self, contents: Contents, rows: Vector) -> None:
+        """Start from the rows (N, D) of a file instead of computing them; `load` brings them up to the store."""
+        gone = np.flatnonzero(contents.ids == 0)
+        self._ids, self._expires = contents.ids, contents.expires
+        if type(self.vectors) is Vectors and self.vectors.precision == "float32":
+            self.vectors.adopt(rows)
+            self.unverified = True
+        else:
+            for start in range(0, len(rows), _BATCH):
+                self.vectors.append(rows[start : start + _BATCH])
+        for row in gone[::-1].tolist():
+            last = len(self.vectors) - 1
+            self.vectors.remove(row)
+            self._ids[row], self._expires[row] = self._ids[last], self._expires[last]
+        self.most_templates = contents.header.templates
+        n = len(self.vectors)
+        self._subjects = n if self.most_templates == 1 else len(np.unique(self._ids[:n]))
+        self._next_expiry = float(self._expires[:n].min(initial=np.inf))
+        self.generation = contents.header.generation
+
+    def changed_since(
+        self, db: Any, generation: int
+    ) -> tuple[list[int], Iterable[tuple[list[int], Vector, list[float]]]]:
+        """Subjects who changed or went after a generation, and the templates of those who are there."""
+        stale = [row[0] for row in db.execute(_STALE, (generation, generation))]
+        return stale, self._templates(db, "AND changed > ?", (generation,))
 
     def exact(self, db: Any, ids: Iterable[int]) -> dict[int, Vector]:
         """Templates (T, D) of subjects as the store has them, for rescoring what a lossy index found."""
@@ -177,7 +210,8 @@ class TemplateIndex:
         count = np.diff(np.append(first, len(ids)))
         if not fresh:
             keep = np.ones(len(ids), bool)
-            for start, n in zip(first.tolist(), count.tolist(), strict=True):
+            known = np.isin(np.asarray(ids)[first], self.ids)
+            for start, n in zip(first[known].tolist(), count[known].tolist(), strict=True):
                 there = np.flatnonzero(self.ids == ids[start])
                 if len(there) != n:
                     self.remove([ids[start]])

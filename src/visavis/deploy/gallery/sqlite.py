@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -20,6 +21,7 @@ from visavis.deploy.gallery.model_identity import ModelIdentity, creator, open_b
 from visavis.deploy.gallery.records import Candidate, Forgotten, Identification, decide
 from visavis.deploy.gallery.retention import checked_days
 from visavis.deploy.gallery.sqlite_file import Store
+from visavis.deploy.gallery.template_keeper import TemplateKeeper
 from visavis.deploy.gallery.vectors import Precision
 from visavis.errors import DataError
 
@@ -79,8 +81,12 @@ class Gallery(GalleryBase):
         except BaseException:
             self._store.close()
             raise
-        self._index = TemplateIndex(self.model.dim, precision, self._rows, approximate=approximate)
+        self._new_index = partial(TemplateIndex, self.model.dim, precision, self._rows, approximate=approximate)
+        self._index = self._new_index()
         self._lock = SharedLock()
+        self._keeper = None
+        if not self._rows.encrypted:
+            self._keeper = TemplateKeeper(self._store, dim=self.model.dim, lock=self._lock, rebuild=self._rebuild)
         if self.encrypted:
             self._name = self._order = "plain_name(id, CAST(name AS BLOB))"
             self._consent = "plain_consent(id, CAST(consent AS BLOB))"
@@ -100,12 +106,13 @@ class Gallery(GalleryBase):
         """Candidates of each probe, and how many of the subjects found do not exist any more."""
         with self.searchable() as index:
             lossy = index.vectors.precision != "float32"
+            rescored = lossy or index.unverified
             similarity, row = index.vectors.search(
                 probes, index.most_templates * max(1, 4 * top + 16 if lossy else top)
             )
             ids = index.ids[row] if row.size else row
         with self._store.read() as db:
-            if lossy:
+            if rescored:
                 exact = index.exact(db, {int(i) for i in ids.ravel()})
                 similarity = np.array(
                     [
@@ -144,4 +151,34 @@ class Gallery(GalleryBase):
             rows = self._index.remove(traces.subjects)
         if traces.samples and not traces.subjects:
             self._load()  # the templates they were part of
+        if self._keeper is not None:
+            traces = erasure.with_templates(traces, self._keeper.erase(self._index))
         return erasure.finish(self._store, traces, index_rows=rows, progress=progress, note=note)
+
+    def _load(self) -> None:
+        """Bring the index in memory up to the file, starting from the templates kept beside it."""
+        if self._keeper is None:
+            super()._load()
+            return
+        with self._keeper.loading(self._index):
+            super()._load()
+        self._keeper.keep_up(self._index)
+
+    def _rebuild(self) -> None:
+        """Compute the index anew from the file itself."""
+        with self._store.read() as db, self._lock.exclusive():
+            fresh = self._new_index()
+            fresh.load(db, self._store.generation(db))
+            self._index = fresh
+
+    def verify(self) -> None:
+        """Read everything, the templates kept beside it too; where these are damaged they are made anew."""
+        super().verify()
+        if self._keeper is not None and self._keeper.problems():
+            self._keeper.renew()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._keeper is not None:
+            self._keeper.close(self._index)
+        super().close()

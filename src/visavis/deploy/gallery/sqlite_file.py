@@ -238,6 +238,10 @@ class Store:
         self._next = generation
         return generation
 
+    def set(self, db: sqlite3.Connection, key: str, value: str) -> None:
+        """Write one setting; call inside `write`."""
+        self._rows().put_setting(db, key, value)
+
     def generation(self, db: sqlite3.Connection) -> int:
         """How many changes the gallery has seen; an index built at another number is stale."""
         return int(db.execute("SELECT value FROM settings WHERE key = 'generation'").fetchone()[0])
@@ -265,7 +269,8 @@ class Store:
 
     def files(self) -> list[Path]:
         """Every file that may hold a gallery's bytes."""
-        return [path for end in ("", "-wal", "-shm", "-journal") if (path := self._beside(end)).exists()]
+        derived = [path for path in self.real.parent.glob(self.real.name + "-vectors*") if path.suffix != ".lock"]
+        return [path for end in ("", "-wal", "-shm", "-journal") if (path := self._beside(end)).exists()] + derived
 
     def backup_path(self, version: int) -> Path:
         """Where a migration keeps the state of an earlier format."""

@@ -1,9 +1,9 @@
 """The templates of a gallery in a file beside it, so that opening need not compute them from a million samples.
 
-GALLERY-vectors says what is there: a header, then subject, end (time) and row checksums; GALLERY-vectors.RANDOM holds the
-rows, float32, behind a header page. Rows are appended, and overwritten with zeros when their subject is erased or has
-changed; neither file is ever shortened, so that one process may map what another changes. Both are derived: whatever is
-wrong with them, they are made anew. An encrypted gallery has none.
+GALLERY-vectors says what is there: a header, then subject and end (time) of every row and checksums of blocks;
+GALLERY-vectors.RANDOM holds the rows, float32, behind a header page. Rows are appended, and overwritten with zeros when
+their subject is erased or has changed; neither file is ever shortened, so that one process may map what another
+changes. Both are derived: whatever is wrong with them, they are made anew. An encrypted gallery has none.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import json
 import os
 import secrets
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import Any, BinaryIO, final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ BLOCK = 1024  # rows that share a checksum
 _PAGE = 4096
 _FORMAT = 1
 Templates = Iterable[tuple[Sequence[int], npt.NDArray[np.float32], Sequence[float]]]
+Load = Callable[[int], tuple[int, Iterable[int], Templates]]  # from a generation: the present one, stale, fresh
 
 
 @dataclass(frozen=True)
@@ -64,18 +65,22 @@ class VectorFile:
 
     def read(self, token: str) -> Contents | None:
         """What is there, if it is the file of that token and whole."""
+        contents = self._parse()
+        return contents if contents is not None and contents.header.token == token else None
+
+    def _parse(self, data: str | None = None) -> Contents | None:
+        """What is there, if it is whole, of this gallery, and says where the rows of the file `data` are."""
         try:
             raw = self.path.read_bytes()
             header = Header(**json.loads(raw[:_PAGE].rstrip(b"\0")))
             body = raw[_PAGE:]
             blocks = -(-header.rows // BLOCK)
+            mine = (header.gallery, header.dim, header.format) == (self._gallery, self._dim, _FORMAT)
             whole = len(body) == 16 * header.rows + 4 * blocks and zlib.crc32(body) == header.checksum
-            mine = (header.token, header.gallery, header.dim, header.format) == (
-                token, self._gallery, self._dim, _FORMAT,
-            )  # fmt: skip
-            if not whole or not mine or self._data(header).stat().st_size < _PAGE + 4 * header.rows * header.dim:
-                return None
+            large = self._data(header).stat().st_size >= _PAGE + 4 * header.rows * header.dim
         except (OSError, ValueError, TypeError):
+            return None
+        if not (mine and whole and large) or data not in (None, header.data):
             return None
         return Contents(
             header,
@@ -91,77 +96,117 @@ class VectorFile:
         return np.asarray(np.memmap(self._data(header), np.float32, mode="c", offset=_PAGE, shape=shape))
 
     def whole(self, contents: Contents, block: int) -> bool:
-        """Whether the rows of a block are as they were written."""
+        """Whether the rows of a block are as they were written, or as somebody was erased from them since."""
         with self._data(contents.header).open("rb") as file:
-            return self._sum(file, contents.header, block) == contents.blocks[block]
+            if self._sum(file, contents.header, block) == contents.blocks[block]:
+                return True
+            with self._lock():
+                latest = self._parse(contents.header.data)
+                return latest is not None and self._sum(file, latest.header, block) == latest.blocks[block]
 
-    def write(self, templates: Templates, *, generation: int) -> Writer:
-        """A writer of a new file; `templates` may be empty and rows added to it later."""
-        writer = Writer(self, f"{self.path.name}.{secrets.token_hex(4)}", generation)
-        for ids, vectors, expires in templates:
-            writer.add(ids, vectors, expires)
-        return writer
+    def write(self) -> Writer:
+        """A writer of a new file."""
+        return Writer(self, f"{self.path.name}.{secrets.token_hex(4)}")
 
-    def change(self, token: str, stale: Iterable[int], fresh: Templates, *, generation: int) -> str | None:
-        """Erase the rows of the subjects `stale` and append others; the new token, or None where that is not the file."""
-        with lock_file(self.path.with_name(self.path.name + ".lock")):
+    def change(self, token: str, load: Load) -> str | None:
+        """Append what changed since the file was written; the new token, or None where that is not the file.
+
+        `load(generation)` is called while the lock is held, so that nobody is erased between reading and writing.
+        """
+        with self._lock():
             contents = self.read(token)
             if contents is None:
                 return None
+            generation, stale, fresh = load(contents.header.generation)
             with self._data(contents.header).open("r+b") as file:
                 contents = self._zeroed(file, contents, stale)[0]
-                added = [(np.asarray(ids, np.int64), vectors, np.asarray(ends, float)) for ids, vectors, ends in fresh]
-                rows = contents.header.rows
-                file.seek(_PAGE + 4 * self._dim * rows)
-                for _, vectors, _ in added:
-                    file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
-                ids = np.concatenate([contents.ids, *(one[0] for one in added)])
-                most = max(contents.header.templates, *(most_templates(one[0]) for one in added), 1)
-                header = replace(
-                    contents.header, token=secrets.token_hex(8), generation=generation, rows=len(ids), templates=most
-                )
-                ends = np.concatenate([contents.expires, *(one[2] for one in added)])
-                file.flush()
-                sums = [self._sum(file, header, block) for block in range(rows // BLOCK, -(-len(ids) // BLOCK))]
-                blocks = np.concatenate([contents.blocks[: rows // BLOCK], np.array(sums, np.uint32)])
+                contents = self._appended(file, contents, fresh, generation)
                 os.fsync(file.fileno())
-            self.put(Contents(header, ids, ends, blocks))
-            return header.token
+            self._put(contents)
+            return contents.header.token
 
-    def erase(self, token: str, subjects: Iterable[int]) -> list[bytes]:
-        """Overwrite the rows of subjects with zeros; returns them as they were."""
-        with lock_file(self.path.with_name(self.path.name + ".lock")):
+    def erase(self, token: str, stale: Callable[[int], Iterable[int]]) -> list[bytes]:
+        """Overwrite rows with zeros, those of the subjects `stale(generation)`; returns them as they were."""
+        with self._lock():
             contents = self.read(token)
             if contents is None:
-                self.remove()
+                self._wipe(self.files())
                 return []
             with self._data(contents.header).open("r+b") as file:
-                contents, erased = self._zeroed(file, contents, subjects)
+                contents, erased = self._zeroed(file, contents, stale(contents.header.generation))
                 os.fsync(file.fileno())
-            self.put(contents)
+            self._put(contents)
+            self._wipe([path for path in self.files() if path.name not in (self.path.name, contents.header.data)])
             return erased
 
     def remove(self) -> None:
-        """Take all files away, their rows overwritten first: somebody who was erased may be among them."""
-        for path in self.files():
-            with suppress(OSError):
-                with path.open("r+b") as file:
-                    left = path.stat().st_size
-                    while left > 0:
-                        left -= file.write(bytes(min(left, 1 << 22)))
-                    os.fsync(file.fileno())
-                path.unlink()
+        """Take all files away."""
+        with self._lock():
+            self._wipe(self.files())
 
     def files(self) -> list[Path]:
-        """Every file there is."""
+        """Every file there is, also those that others are writing."""
         return sorted(p for p in self.path.parent.glob(self.path.name + "*") if not p.name.endswith(".lock"))
 
-    def put(self, contents: Contents) -> None:
+    def finish(self, header: Header, ids: list[Any], expires: list[Any], blocks: list[int]) -> str | None:
+        """Put a new file in the place of the former; its token, or None where it was taken away meanwhile."""
+        contents = Contents(
+            header, np.concatenate([np.empty(0, np.int64), *ids]), np.concatenate([np.empty(0, float), *expires]),
+            np.array(blocks, np.uint32),
+        )  # fmt: skip
+        with self._lock():
+            if not self._data(header).exists():
+                return None
+            self._put(contents)
+            for path in self.files():  # a former file may still be mapped: its rows stay as they are
+                if path.name not in (self.path.name, header.data):
+                    with suppress(OSError):
+                        path.unlink()
+        return header.token
+
+    def new_header(self, data: str) -> Header:
+        """The header of a file that is begun."""
+        return Header(self._gallery, self._dim, secrets.token_hex(8), data, 0, 0, 1)
+
+    def _lock(self) -> Any:
+        return lock_file(self.path.with_name(self.path.name + ".lock"))
+
+    def _put(self, contents: Contents) -> None:
         """Write what says what is there, in one step."""
         body = b"".join(np.ascontiguousarray(a).tobytes() for a in (contents.ids, contents.expires, contents.blocks))
         said = json.dumps(asdict(replace(contents.header, checksum=zlib.crc32(body)))).encode()
         with atomic_file(self.path, private=True) as file:
             file.write(said.ljust(_PAGE, b"\0") + body)
+
+    @staticmethod
+    def _wipe(paths: Iterable[Path]) -> None:
+        """Overwrite files and take them away: somebody who was erased may be in them."""
+        for path in paths:
+            with suppress(OSError):
+                with path.open("r+b") as file:
+                    left = path.stat().st_size
+                    while left > 0:
+                        left -= file.write(bytes(min(left, 1 << 22)))
+                    file.flush()
+                    os.fsync(file.fileno())
+                path.unlink()
+
+    def _appended(self, file: BinaryIO, contents: Contents, fresh: Templates, generation: int) -> Contents:
+        ids, ends, rows = [contents.ids], [contents.expires], contents.header.rows
+        file.seek(_PAGE + 4 * self._dim * rows)
+        most = contents.header.templates
+        for subjects, vectors, expires in fresh:
+            file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+            ids.append(np.asarray(subjects, np.int64))
+            ends.append(np.asarray(expires, float))
+            most = max(most, most_templates(ids[-1]))
+        file.flush()
+        total = sum(map(len, ids))
+        header = replace(contents.header, token=secrets.token_hex(8), generation=generation, rows=total, templates=most)
+        first = rows // BLOCK
+        sums = [self._sum(file, header, block) for block in range(first, -(-total // BLOCK))]
+        blocks = np.concatenate([contents.blocks[:first], np.array(sums, np.uint32)])
+        return Contents(header, np.concatenate(ids), np.concatenate(ends), blocks)
 
     def _zeroed(self, file: BinaryIO, contents: Contents, subjects: Iterable[int]) -> tuple[Contents, list[bytes]]:
         rows = np.flatnonzero(np.isin(contents.ids, np.fromiter(subjects, np.int64)) & (contents.ids != 0))
@@ -186,27 +231,13 @@ class VectorFile:
     def _data(self, header: Header) -> Path:
         return self.path.with_name(Path(header.data).name)
 
-    def start(self, name: str, generation: int) -> Header:
-        """The header of a new file."""
-        return Header(self._gallery, self._dim, secrets.token_hex(8), name, generation, 0, 1)
-
-    def finish(self, contents: Contents) -> str:
-        """Put a new file in the place of the former; its token."""
-        with lock_file(self.path.with_name(self.path.name + ".lock")):
-            former = [path for path in self.files() if path.name not in (contents.header.data, self.path.name)]
-            self.put(contents)
-            for path in former:
-                with suppress(OSError):
-                    path.unlink()
-        return contents.header.token
-
 
 @final
 class Writer:
     """Writes a new file batch by batch; nothing of it counts before `finish`."""
 
-    def __init__(self, owner: VectorFile, name: str, generation: int) -> None:
-        self._owner, self._header = owner, owner.start(name, generation)
+    def __init__(self, owner: VectorFile, name: str) -> None:
+        self._owner, self._header = owner, owner.new_header(name)
         self._path = owner.path.with_name(name)
         self._file = os.fdopen(open_private(self._path), "r+b")
         self._file.write(bytes(_PAGE))
@@ -229,17 +260,16 @@ class Writer:
             self._blocks.append(zlib.crc32(self._rest[:size]))
             self._rest = self._rest[size:]
 
-    def finish(self) -> str:
-        """Make it the gallery's; returns the token the gallery must name."""
+    def finish(self, generation: int) -> str | None:
+        """Make it the gallery's, as of a generation; the token the gallery must name, if nobody took the file away."""
         if self._rest:
             self._blocks.append(zlib.crc32(self._rest))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        ids = np.concatenate([np.empty(0, np.int64), *self._ids])
-        expires = np.concatenate([np.empty(0, float), *self._expires])
-        header = replace(self._header, rows=len(ids), templates=self._most)
-        return self._owner.finish(Contents(header, ids, expires, np.array(self._blocks, np.uint32)))
+        rows = sum(map(len, self._ids))
+        header = replace(self._header, rows=rows, templates=self._most, generation=generation)
+        return self._owner.finish(header, self._ids, self._expires, self._blocks)
 
     def give_up(self) -> None:
         """Take away what was written."""

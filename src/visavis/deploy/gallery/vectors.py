@@ -45,6 +45,8 @@ class Vectors:
         self._dtype = np.dtype(np.uint8 if precision == "int8" else precision)
         self._data = np.empty((0, dim), self._dtype)
         self._n = 0
+        self._mapped = False  # rows are pages of a file, which `copy` brings into memory
+        self._copied: npt.NDArray[Any] | None = None
         self._scanner = _Scanner(dim, self._dtype) if precision != "float32" and _has_faiss() else None
 
     def __len__(self) -> int:
@@ -64,8 +66,31 @@ class Vectors:
         else:
             grown = np.empty((n, self.dim), self._dtype)
             grown[: self._n] = self._data[: self._n]
-            self._data[: self._n] = 0
-            self._data = grown
+            if not self._mapped:  # a mapped page written into would first be copied
+                self._data[: self._n] = 0
+            self._data, self._mapped, self._copied = grown, False, None
+
+    def adopt(self, rows: npt.NDArray[np.float32]) -> None:
+        """Take rows (N, D) mapped from a file for one's own; only while there are none, and only as float32."""
+        self._data, self._n, self._mapped = rows, len(rows), True
+
+    @property
+    def mapped(self) -> bool:
+        """Whether rows are still pages of a file: a little slower to search."""
+        return self._mapped
+
+    def copy(self, start: int, stop: int) -> None:
+        """Copy mapped rows [start, stop) into memory; `copied` ends it when all are."""
+        if self._mapped:
+            if self._copied is None:
+                self._copied = np.empty((with_room(self._n), self.dim), self._dtype)
+            stop = min(stop, self._n)
+            self._copied[start:stop] = self._data[start:stop]
+
+    def copied(self) -> None:
+        """Go on with the copy."""
+        if self._mapped and self._copied is not None:
+            self._data, self._mapped, self._copied = self._copied, False, None
 
     def append(self, rows: npt.NDArray[np.float32]) -> None:
         """Add rows (M, D) at the end."""
@@ -79,14 +104,20 @@ class Vectors:
 
     def replace(self, row: int, vector: npt.NDArray[np.float32]) -> None:
         """Overwrite one row."""
-        self._data[row] = self._encode(vector[None])[0]
+        for data in self._places():
+            data[row] = self._encode(vector[None])[0]
 
     def remove(self, row: int) -> None:
         """Erase one row: the last takes its place, and the place of the last is overwritten with zeros."""
         last = self._n - 1
-        self._data[row] = self._data[last]
-        self._data[last] = 0
+        for data in self._places():
+            data[row] = data[last]
+            data[last] = 0
         self._n = last
+
+    def _places(self) -> list[npt.NDArray[Any]]:
+        """Where a row is written: also into the copy that is being made, whose rows to come are overwritten then."""
+        return [self._data] if self._copied is None else [self._data, self._copied]
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Rows [start, stop) as float32."""
@@ -142,6 +173,11 @@ class Vectors:
         if self.precision == "int8":
             return (self._rounded(rows) + 128).astype(np.uint8)
         return rows.astype(self._dtype, copy=False)
+
+
+def with_room(n: int) -> int:
+    """Rows to make room for where n are loaded, so that the next that comes does not move them all."""
+    return n + n // 32
 
 
 def _on_huge_pages(memory: npt.NDArray[np.uint8]) -> None:
