@@ -63,6 +63,15 @@ def test_unknown_and_repeated_json_keys_are_named(client):
     assert "'names' is there twice" in said(client.post("/forget", **body))
 
 
+def test_a_body_nobody_takes_is_refused(client):
+    assert "takes no body" in said(client.request("DELETE", "/subjects/1", json={"ids": [2]}))
+    assert "takes no body" in said(client.request("GET", "/subjects", content=iter([b"x"])))
+    assert client.request("DELETE", "/subjects/1", content=b"").status_code == 404
+    text = {"content": b'{"ids": [1]}', "headers": {"Content-Type": "text/plain"}}
+    assert "expected application/json, got text/plain" in said(client.post("/forget", **text), 415)
+    assert "got nothing" in said(client.post("/forget", content=b'{"ids": [1]}'), 415)
+
+
 def test_pictures_in_json_or_text_are_refused_with_an_example(client, draw):
     data = base64.b64encode(draw.jpeg(draw.RED, size=(200, 200), side=40)).decode()
     url = f"data:image/png;base64,{data}"

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from visavis.deploy.server import connections
 from visavis.deploy.server.budget import Budget
+from visavis.errors import DataError
 from visavis.vision.images import encode
 
 
@@ -133,6 +134,30 @@ def half_open(client, count, part):
         raw.sendall(part)
         sockets.append(raw)
     return sockets
+
+
+def test_bodies_in_memory_are_bounded_over_all_requests(make, draw, monkeypatch):
+    client = make()
+    service = client.service.app.state.service
+    service._bytes = Budget(3_000_000, waiting=99)
+    held = []
+
+    def verify(*_, **__):
+        held.append(service._bytes.held)
+        time.sleep(0.1)
+        raise DataError("enough")
+
+    monkeypatch.setattr(service.handlers, "verify", verify)
+    pair = {"reference": draw.jpeg(draw.RED), "probe": draw.jpeg(draw.RED) + bytes(1_500_000)}
+    threads = [threading.Thread(target=lambda: client.post("/verify", files=pair)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert client.get("/subjects").status_code == 200  # what holds nothing waits for nobody
+    for thread in threads:
+        thread.join()
+    assert len(held) == 4  # each 1.5 MB and a bit: no two at a time
+    assert all(1_500_000 < amount <= 3_000_000 for amount in held), held
+    assert service._bytes.held == 0
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from visavis.deploy.server.proxies import address_block
-from visavis.deploy.server.request_fields import StrictRequest
+from visavis.deploy.server.request_fields import StrictRequest, check_body
 from visavis.deploy.server.roles import Role, TokenRegistry, may, token_digest
 from visavis.deploy.server.settings import ServiceSettings, is_loopback
 
@@ -121,7 +121,9 @@ def route_admitted_by(
             async def admitted(request: Request) -> Response:
                 if role != "anybody":
                     await admit(request, role)
-                return await handle(StrictRequest(request.scope, request.receive))
+                check_body(request)
+                async with hold(request):
+                    return await handle(StrictRequest(request.scope, request.receive))
 
             return admitted
 

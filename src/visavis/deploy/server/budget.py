@@ -34,6 +34,9 @@ class Budget:
             HTTPException: 503, too many wait already.
         """
         amount = min(max(0, amount), self.limit)
+        if not amount:  # has nothing to wait for
+            yield
+            return
         if self._queue or self.held + amount > self.limit:
             if len(self._queue) >= self._waiting:
                 raise HTTPException(503, "too many requests are waiting; try again", {"Retry-After": "1"})

@@ -91,6 +91,25 @@ def _unknown_parameter(name: str, valid: list[str], route: APIRoute) -> str:
     return f"unknown query parameter {name[:_SHOWN]!r}; {route.path} takes none"
 
 
+def check_body(request: Request) -> None:
+    """Refuse a body where none is taken, and one that is no JSON where JSON is.
+
+    Raises:
+        HTTPException: 400, 415.
+    """
+    route = request.scope["route"]
+    assert isinstance(route, APIRoute)
+    headers = request.headers
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return
+    if route.body_field is not None:
+        kind = headers.get("content-type", "nothing").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise HTTPException(415, f"expected application/json, got {kind[:_SHOWN]}")
+    elif "requestBody" not in (route.openapi_extra or {}):
+        raise HTTPException(400, f"{request.method} {route.path} takes no body")
+
+
 class StrictModel(BaseModel):
     """A JSON body that has no keys but its own."""
 
