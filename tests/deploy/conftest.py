@@ -205,14 +205,15 @@ def start(recognizer, tmp_path):
     """Real services on this machine's own address, with settings of one's choice; stopped at the end."""
     running = []
 
-    def build(**settings):
+    def build(gallery=None, **settings):
         import uvicorn
 
         from visavis.deploy.server.app import create_app
         from visavis.deploy.server.listener import server_config
         from visavis.deploy.server.settings import ServiceSettings
 
-        gallery = Gallery(tmp_path / "service.db", recognizer.identity, create=True)
+        if gallery is None:
+            gallery = Gallery(tmp_path / "service.db", recognizer.identity, create=True)
         chosen = ServiceSettings(**settings)
         app = create_app(recognizer, gallery, chosen)
         listener = socket.create_server(("127.0.0.1", 0))

@@ -128,6 +128,10 @@ def _run(module: Any, args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        if "://" in getattr(args, "gallery", ""):
+            from visavis.deploy.gallery.postgres_address import check_argument
+
+            check_argument(args.gallery)
         status = module.run(args) or 0
         sys.stdout.flush()
         return status

@@ -48,7 +48,7 @@ def audited(args: argparse.Namespace, event: str, *, changes: bool = False) -> I
     from visavis.deploy.server.audit import AuditLog
 
     log = AuditLog(path)
-    who = {"client": f"cli:{user_name()}", "gallery": os.path.abspath(args.gallery)}
+    who: dict[str, Any] = {"client": f"cli:{user_name()}", "gallery": _place(args.gallery)}
     try:
         if changes:
             log.write(event, keep=False, phase="begins", **who)
@@ -61,6 +61,12 @@ def audited(args: argparse.Namespace, event: str, *, changes: bool = False) -> I
             log.write(event, durable=changes, **who, **about)
     finally:
         log.close()
+
+
+def _place(address: str) -> str:
+    from visavis.deploy.gallery.postgres_address import is_postgres, without_password
+
+    return without_password(address) if is_postgres(address) else os.path.abspath(address)
 
 
 def subject_ids(values: Any) -> list[int]:

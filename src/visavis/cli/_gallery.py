@@ -8,7 +8,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from visavis.deploy.gallery.sqlite import Gallery
+from visavis.deploy.gallery import opening
+from visavis.deploy.gallery.opening import AnyGallery
+from visavis.deploy.gallery.postgres import PgGallery
+from visavis.deploy.gallery.postgres_address import is_postgres
 from visavis.deploy.recognizer import Recognizer
 from visavis.errors import DataError
 from visavis.vision.detection.turns import Turn
@@ -26,29 +29,43 @@ def open_gallery(
     min_face: int | None = None,
     turn: Turn = "auto",
     **options: Any,
-) -> tuple[Recognizer, Gallery]:
-    """The gallery and the recognizer it is bound to; the model named last is remembered in GALLERY.model.
+) -> tuple[Recognizer, AnyGallery]:
+    """The gallery and the recognizer it is bound to.
+
+    The model named last is remembered: of a file in GALLERY.model, of PostgreSQL among the gallery's settings.
 
     Raises:
         DataError: no model was ever named for this gallery, or it is another one.
     """
-    note = Path(path + _BESIDE)
-    if model is None:
-        if not note.is_file():
-            raise DataError(f"{path}: which model? add --model MODEL (a model folder, run folder or .onnx file)")
-        model = note.read_text(encoding="utf-8").strip()
-    recognizer = Recognizer.load(model, detector=detector, min_face=min_face, turn=turn)
-    gallery = Gallery(path, recognizer.identity, create=create, read_only=read_only, **options)
+    named = model or _remembered(path)
+    if named is None:
+        raise DataError(f"{path}: which model? add --model MODEL (a model folder, run folder or .onnx file)")
+    recognizer = Recognizer.load(named, detector=detector, min_face=min_face, turn=turn)
+    gallery = opening.open_gallery(path, recognizer.identity, create=create, read_only=read_only, **options)
     if not read_only:
-        remember_model(path, model)
+        remember_model(gallery, model, named)
     return recognizer, gallery
 
 
-def remember_model(path: str, model: str) -> None:
-    """Note beside a gallery which model it was opened with."""
-    note = Path(path + _BESIDE)
+def remember_model(gallery: AnyGallery, typed: str | None, used: str) -> None:
+    """Note which model a gallery was opened with: beside a file, in PostgreSQL only where it was typed."""
+    if isinstance(gallery, PgGallery):
+        if typed is not None:
+            gallery.remember_model(str(Path(typed).resolve()))
+        return
+    note = Path(f"{gallery.path}{_BESIDE}")
     if os.access(note.parent, os.W_OK):
-        note.write_text(str(Path(model).resolve()) + "\n", encoding="utf-8")
+        note.write_text(str(Path(used).resolve()) + "\n", encoding="utf-8")
+
+
+def _remembered(path: str) -> str | None:
+    """The model named last, where it lies on this machine."""
+    if not is_postgres(path):
+        note = Path(path + _BESIDE)
+        return note.read_text(encoding="utf-8").strip() if note.is_file() else None
+    with opening.open_gallery(path) as gallery:
+        model = gallery.model_path if isinstance(gallery, PgGallery) else None
+    return model if model is not None and Path(model).exists() else None
 
 
 def index_kind(args: argparse.Namespace) -> Any:
@@ -58,7 +75,9 @@ def index_kind(args: argparse.Namespace) -> Any:
 
 
 def writable(path: str) -> bool:
-    """Whether a gallery's file and folder can be written."""
+    """Whether a gallery's file and folder can be written; the server decides for itself."""
+    if is_postgres(path):
+        return True
     return os.access(path, os.W_OK) and os.access(Path(path).resolve().parent, os.W_OK)
 
 

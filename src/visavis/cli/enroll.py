@@ -6,12 +6,11 @@ import argparse
 
 from visavis.cli._audit import add_audit, audited, subject_ids, tell_subjects
 from visavis.cli._detection import add_detection, detection_options
+from visavis.cli.gallery_actions import GALLERY
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "gallery", metavar="GALLERY", help="the gallery's file; made when absent (then --model is needed)"
-    )
+    parser.add_argument("gallery", metavar="GALLERY", help=f"{GALLERY}; made when absent (then --model is needed)")
     parser.add_argument(
         "pictures", metavar="PICTURE|SRC", nargs="+", help="pictures of --name, or a folder per subject"
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from visavis.cli._audit import add_audit, audited
-from visavis.cli.gallery_actions import add_threshold
+from visavis.cli.gallery_actions import GALLERY, add_threshold
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
+    parser.add_argument("gallery", metavar="GALLERY", help=GALLERY)
     parser.add_argument("names", metavar="NAME", nargs="*", help="subjects to erase")
     parser.add_argument("--id", type=int, action="append", default=[], metavar="N", help="a subject by number")
     parser.add_argument(
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from visavis.cli.gallery_actions import find_threshold
-    from visavis.deploy.gallery.sqlite import Gallery
+    from visavis.deploy.gallery.opening import open_gallery
     from visavis.deploy.json_views import forgotten_json
     from visavis.errors import DataError
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             print(f"{text} ...", file=sys.stderr)
 
-    with audited(args, "forget", changes=True) as about, Gallery(args.gallery) as gallery:
+    with audited(args, "forget", changes=True) as about, open_gallery(args.gallery) as gallery:
         threshold = find_threshold(gallery, args)
         if args.sample:
             about |= {"subjects": [gallery.subject(whom[0]).id], "samples": args.sample}
@@ -62,9 +62,13 @@ def run(args: argparse.Namespace) -> int:
     for receipt in () if args.json else receipts:
         faces = f", {receipt.unknown_faces} unknown faces" if receipt.unknown_faces else ""
         print(
-            f"erased {receipt.subjects} subjects, {receipt.samples} samples, {receipt.crops} crops{faces}; searched "
-            f"{receipt.bytes_searched:,} bytes of {', '.join(receipt.files)} for {receipt.fingerprints} pieces: "
-            f"{receipt.found} found"
+            f"erased {receipt.subjects} subjects, {receipt.samples} samples, {receipt.crops} crops{faces}"
+            + (
+                f"; searched {receipt.bytes_searched:,} bytes of {', '.join(receipt.files)} for {receipt.fingerprints} "
+                f"pieces: {receipt.found} found"
+                if receipt.files
+                else f"; {receipt.found} rows found"
+            )
         )
         if receipt.note:
             print(f"  {receipt.note}")

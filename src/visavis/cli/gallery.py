@@ -5,22 +5,23 @@ from __future__ import annotations
 import argparse
 
 from visavis.cli._audit import add_audit, audited, subject_ids, tell_subjects
-from visavis.cli.gallery_actions import Action, subjects, unknowns, upkeep
+from visavis.cli.gallery_actions import GALLERY, Action, subjects, unknowns, upkeep
 
 ACTIONS: dict[str, Action] = {**subjects.ACTIONS, **unknowns.ACTIONS, **upkeep.ACTIONS}
+CLOSED_ACTIONS: dict[str, Action] = {"migrate": upkeep.MIGRATE}  # cannot open the gallery yet
 
 # Actions that the audit log calls as the service does; those that change the gallery or copy it are announced in it.
 _EVENTS = {"rename": "change", "split": "change", "adopt": "enroll", "samples": "look"}
-_CHANGES = ("rename", "change", "merge", "split", "adopt", "drop-unknowns", "import", "export", "backup")
+_CHANGES = ("migrate", "rename", "change", "merge", "split", "adopt", "drop-unknowns", "import", "export", "backup")
 _LOOKS = ("list", "samples", "unknowns", "duplicates", "fpir", "check")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
+    parser.add_argument("gallery", metavar="GALLERY", help=GALLERY)
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_audit(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, action in ACTIONS.items():
+    for name, action in {**ACTIONS, **CLOSED_ACTIONS}.items():
         sub = actions.add_parser(
             name, help=action.line, description=action.line[0].upper() + action.line[1:] + ".", allow_abbrev=False
         )
@@ -42,16 +43,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(args: argparse.Namespace):
     """The gallery; made, where the action is given the model it is for."""
-    from visavis.deploy.gallery.sqlite import Gallery
+    from visavis.deploy.gallery.opening import open_gallery
 
     if getattr(args, "model", None) is None:
-        return Gallery(args.gallery)
+        return open_gallery(args.gallery)
     from visavis.cli._gallery import remember_model
     from visavis.deploy.gallery.exchange import model_of_export
     from visavis.deploy.gallery.model_identity import ModelIdentity
     from visavis.deploy.recognizer import card_of
 
     identity = ModelIdentity.of_card(card_of(args.model))
-    gallery = Gallery(args.gallery, identity, create=True, retention_days=model_of_export(args.file)[1])
-    remember_model(args.gallery, args.model)
+    gallery = open_gallery(args.gallery, identity, create=True, retention_days=model_of_export(args.file)[1])
+    remember_model(gallery, args.model, args.model)
     return gallery

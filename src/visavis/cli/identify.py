@@ -6,10 +6,11 @@ import argparse
 
 from visavis.cli._audit import add_audit, audited, tell_subjects
 from visavis.cli._detection import add_detection, detection_options, turned_note
+from visavis.cli.gallery_actions import GALLERY
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file")
+    parser.add_argument("gallery", metavar="GALLERY", help=GALLERY)
     parser.add_argument("pictures", metavar="PICTURE", nargs="+", help="pictures; every face is looked up")
     parser.add_argument("--model", metavar="MODEL", help="the model, where it is not the one remembered")
     parser.add_argument(

@@ -6,10 +6,11 @@ import argparse
 
 from visavis.cli._audit import add_audit, audit_file
 from visavis.cli._detection import add_detection, detection_options
+from visavis.cli.gallery_actions import GALLERY
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's file; made when absent")
+    parser.add_argument("gallery", metavar="GALLERY", help=f"{GALLERY}; made when absent")
     parser.add_argument("--model", metavar="MODEL", help="the model, where it is not the one remembered")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1); others need a token")
     parser.add_argument("--port", type=int, default=8000, help="port (8000; 0 takes a free one)")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from visavis.deploy.face import Face
+from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.records import Candidate, Enrolment, SourceFile, UnknownSubject
-from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.gallery.templates import similarity_to_rest
 from visavis.deploy.recognizer import Recognizer, name_of
 from visavis.errors import DataError
@@ -56,7 +56,7 @@ class _Found:
 
 def enroll_pictures(
     recognizer: Recognizer,
-    gallery: Gallery,
+    gallery: GalleryBase,
     subject: str,
     pictures: Sequence[Any],
     *,
@@ -172,7 +172,7 @@ def _look(
         found.doubts += [(name, "; ".join(said))] if said else []
 
 
-def _compare_with_own(gallery: Gallery, subject: str, found: _Found, threshold: float, *, strict: bool) -> None:
+def _compare_with_own(gallery: GalleryBase, subject: str, found: _Found, threshold: float, *, strict: bool) -> None:
     """Doubt, or refuse, faces below the threshold to the template of all other samples of their subject."""
     if not found.faces:
         return
@@ -199,7 +199,7 @@ def _compare_with_own(gallery: Gallery, subject: str, found: _Found, threshold: 
 
 
 def _others_like(
-    gallery: Gallery, faces: Sequence[Face], subject: int, threshold: float | None
+    gallery: GalleryBase, faces: Sequence[Face], subject: int, threshold: float | None
 ) -> tuple[Candidate, ...]:
     """Other subjects above the threshold, each with its highest similarity."""
     resembles: dict[int, Candidate] = {}
@@ -211,7 +211,7 @@ def _others_like(
     return tuple(resembles.values())
 
 
-def _looks(gallery: Gallery, subject: int) -> tuple[int, ...]:
+def _looks(gallery: GalleryBase, subject: int) -> tuple[int, ...]:
     numbers = [sample.template for sample in gallery.samples(subject)]
     return tuple(sorted((numbers.count(number) for number in set(numbers)), reverse=True))
 

@@ -29,7 +29,7 @@ from visavis.vision.images import ReducedImage
 from visavis.vision.preprocessing import PreprocessSpec, fit_crop
 
 if TYPE_CHECKING:
-    from visavis.deploy.gallery.sqlite import Gallery
+    from visavis.deploy.gallery.base import GalleryBase
 
 MAX_FACES = 1000
 
@@ -277,7 +277,7 @@ class Recognizer:
     def find(
         self,
         picture: Any,
-        gallery: Gallery,
+        gallery: GalleryBase,
         *,
         fmr: float | None = None,
         threshold: float | None = None,

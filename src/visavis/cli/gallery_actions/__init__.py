@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+GALLERY = "the gallery's file, or postgresql://USER@HOST/DATABASE?schema=NAME"
 Answer = tuple[Any, list[str]]  # values for --json, lines for people
 
 

@@ -1,4 +1,4 @@
-"""The whole gallery: duplicates, FPIR, backup, check, export, import."""
+"""The whole gallery: duplicates, FPIR, backup, check, export, import, migrate."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def _backup_arguments(parser: argparse.ArgumentParser) -> None:
 def _backup(gallery, args) -> Answer:
     from pathlib import Path
 
+    from visavis.deploy.gallery.postgres_address import is_postgres
     from visavis.errors import DataError
 
     target = Path(args.file)
@@ -74,13 +75,16 @@ def _backup(gallery, args) -> Answer:
         raise DataError(f"{target}: is there already; name a new file")
     gallery.store.backup(target)
     size = target.stat().st_size
-    return {"file": args.file, "bytes": size}, [f"{args.file}: {size:,} bytes; open it as any gallery"]
+    how = "open it as any gallery"
+    if is_postgres(gallery.path):
+        how = f"bring it back into a database with the extension vector by: pg_restore --dbname=DATABASE {args.file}"
+    return {"file": args.file, "bytes": size}, [f"{args.file}: {size:,} bytes; {how}"]
 
 
 def _check(gallery, args) -> Answer:
     gallery.verify()
     count = gallery.refresh()
-    lines = [f"{args.gallery}: every row is as it was written, {count} subjects can be found"]
+    lines = [f"{gallery.path}: every row is as it was written, {count} subjects can be found"]
     lacking = getattr(gallery.store, "lacks_log", False)
     if lacking:
         lines.append(
@@ -88,6 +92,26 @@ def _check(gallery, args) -> Answer:
             "gallery GALLERY backup FILE"
         )
     return {"subjects": count, "ok": not lacking, "lacks_log": lacking}, lines
+
+
+def _migrate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="BACKUP-FILE", help="where pg_dump writes the gallery as it was, before")
+    parser.epilog = "A gallery in a file needs none of this: it is brought up to date, with a copy, when it is opened."
+
+
+def _migrate(_, args) -> Answer:
+    from pathlib import Path
+
+    from visavis.deploy.gallery.postgres_address import is_postgres
+    from visavis.deploy.gallery.postgres_migration import backup_and_migrate
+    from visavis.errors import DataError
+
+    if not is_postgres(args.gallery):
+        raise DataError(f"{args.gallery}: a file is brought up to date when it is opened: visavis gallery FILE check")
+    done = backup_and_migrate(args.gallery, Path(args.file))
+    if not done:
+        return {"migrated": False}, [f"{args.gallery}: is up to date already, nothing was done"]
+    return {"migrated": True, "file": args.file}, [f"{args.gallery}: up to date; as it was: {args.file}"]
 
 
 ACTIONS = {
@@ -98,3 +122,4 @@ ACTIONS = {
     "backup": Action("copy the gallery into one file, also while it is served", _backup, _backup_arguments),
     "check": Action("read everything: pages, the checksum of every row, the length of every vector", _check),
 }
+MIGRATE = Action("bring a gallery in PostgreSQL of an earlier format up to date", _migrate, _migrate_arguments)

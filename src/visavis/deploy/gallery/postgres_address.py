@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from visavis.errors import DataError
 
@@ -36,11 +36,11 @@ def without_password(address: str) -> str:
 
 def split_schema(address: str) -> tuple[str, str]:
     """`postgresql://…?schema=NAME` as what libpq understands, and NAME; `visavis` where none is named."""
-    parts = urlsplit(address)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    names = [value for key, value in pairs if key == "schema"]
-    rest = urlencode([pair for pair in pairs if pair[0] != "schema"], quote_via=quote)
-    return urlunsplit(parts._replace(query=rest)), names[-1] if names else SCHEMA
+    place, _, query = address.partition("?")
+    words = [word for word in query.split("&") if word]
+    names = [unquote(word.partition("=")[2]) for word in words if word.startswith("schema=")]
+    rest = "&".join(word for word in words if not word.startswith("schema="))
+    return f"{place}?{rest}" if rest else place, names[-1] if names else SCHEMA
 
 
 def is_readable(address: str) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import uuid
+from pathlib import Path
 
 import numpy as np
 
 from visavis.deploy.gallery.encryption import NoCipher
 from visavis.deploy.gallery.index import TemplateIndex
 from visavis.deploy.gallery.names import name_key
+from visavis.deploy.gallery.postgres import open_pool
+from visavis.deploy.gallery.postgres_dump import dump
 from visavis.deploy.gallery.postgres_pool import FORMAT, Connection, PostgresPool
 from visavis.deploy.gallery.postgres_schema import lock_creation, make_tables, tables, write_derived
 from visavis.deploy.gallery.postgres_store import PostgresRows
@@ -18,6 +21,23 @@ from visavis.errors import DataError
 log = logging.getLogger(__name__)
 _BATCH = 1000
 _OLD = ("meta", "subjects", "samples")
+
+
+def backup_and_migrate(address: str, copy: Path) -> bool:
+    """Write a gallery of format 1 into a file by pg_dump, then `migrate` it; False when it is up to date already.
+
+    Raises:
+        DataError: the copy cannot be made; then nothing is changed.
+    """
+    pool, schema = open_pool(address, None)
+    try:
+        with pool.transaction(read_only=True) as db:
+            if "settings" in tables(db, schema):
+                return False
+        dump(pool, schema, copy)
+        return migrate(pool, schema)
+    finally:
+        pool.close()
 
 
 def migrate(pool: PostgresPool, schema: str) -> bool:

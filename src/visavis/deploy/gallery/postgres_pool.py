@@ -18,10 +18,14 @@ _NETWORK = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval":
 _VECTOR = (
     "SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'"
 )
+_UNDECIDED = (
+    "the server was lost while it kept a change, and whether it did cannot be told; look, and repeat the change where "
+    "it is missing"
+)
 _WORDS = {
     "53100": "the server's disk is full; nothing of this change was kept, free some space and repeat it",
     "25006": "the server accepts no writes (a standby?); nothing of this change was kept",
-    "42P01": "the gallery was replaced or removed; restart, or look with: psql",
+    "42P01": "the gallery was replaced; restart",
     "42501": "the server does not allow this role to do that",
     "40P01": "another process changed the same people at the same time; nothing of this change was kept, try again",
     "55P03": "another process holds the tables for too long; nothing of this change was kept, try again",
@@ -118,10 +122,9 @@ class PostgresPool:
                 committing = False
         except StorageError as error:
             if committing:
-                raise StorageError(
-                    f"{self.name}: the server was lost while it kept a change, and whether it did cannot be told; "
-                    "look, and repeat the change where it is missing"
-                ) from error
+                raised = StorageError(f"{self.name}: {_UNDECIDED}")
+                raised.public = _UNDECIDED
+                raise raised from error
             raise
 
     @contextmanager
@@ -146,16 +149,15 @@ class PostgresPool:
         except psycopg.Error as error:
             lines = without_secrets(str(error)).strip().splitlines() or [type(error).__name__]
             code = error.sqlstate or ""
-            if (
-                reaching
-                or (not code and isinstance(error, psycopg.OperationalError))
-                or code[:2] == "08"
-                or code[:4] == "57P0"
-            ):
+            silent = not code and isinstance(error, psycopg.OperationalError)
+            away = reaching or silent or code[:2] == "08" or code[:4] == "57P0"
+            if away:
                 text = f"PostgreSQL cannot be reached: {lines[0]}"
             else:
                 text = f"{_WORDS[code]} ({lines[0]})" if code in _WORDS else lines[0]
-            raise StorageError(f"{self.name}: {text}") from None
+            raised = StorageError(f"{self.name}: {text}")
+            raised.public = "the gallery's database cannot be reached; try again" if away else None
+            raise raised from None
 
     def close(self) -> None:
         """Let go of the server."""

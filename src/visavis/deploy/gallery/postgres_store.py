@@ -16,7 +16,7 @@ from visavis.deploy.gallery.postgres_dump import dump
 from visavis.deploy.gallery.postgres_pool import FORMAT, Connection, PostgresPool
 from visavis.deploy.gallery.postgres_schema import exists, lock_creation, make_tables, tables
 from visavis.deploy.gallery.postgres_vacuum import rewrite
-from visavis.deploy.gallery.records import StorageError
+from visavis.deploy.gallery.records import GalleryReplaced, StorageError
 from visavis.deploy.gallery.rows import Rows
 from visavis.errors import DataError
 
@@ -118,7 +118,7 @@ class PostgresStore:
 
     def _same(self, row: Any) -> None:
         if self._id is not None and (row is None or row[-1] != self._id):
-            raise StorageError(f"{self.path}: the gallery was replaced; restart")
+            raise GalleryReplaced(self.path)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

@@ -13,7 +13,12 @@ class UnknownSubject(DataError):
 
 
 class StorageError(DataError):
-    """The gallery's file cannot be read or written: full disk, damage, permissions, another writer."""
+    """The gallery's file cannot be read or written: full disk, damage, permissions, another writer.
+
+    `public` says it to those who shall not learn where the gallery is kept; None where the message itself may.
+    """
+
+    public: str | None = None
 
 
 class GalleryReplaced(StorageError):

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.clustering import cluster
 from visavis.deploy.gallery.records import Cluster, Enrolment
 from visavis.deploy.gallery.retention import DAY, checked_days
-from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError
 
 
-def keep_unknowns(gallery: Gallery, embeddings: Sequence[npt.ArrayLike]) -> int:
+def keep_unknowns(gallery: GalleryBase, embeddings: Sequence[npt.ArrayLike]) -> int:
     """Store embeddings (D,) of unknown faces for `cluster_unknowns`; returns how many."""
     rows = [np.asarray(e, np.float32) for e in embeddings]
     if any(row.shape != (gallery.model.dim,) or not np.isfinite(row).all() for row in rows):
@@ -31,7 +31,7 @@ def keep_unknowns(gallery: Gallery, embeddings: Sequence[npt.ArrayLike]) -> int:
     return len(rows)
 
 
-def read_unknowns(gallery: Gallery) -> tuple[list[int], npt.NDArray[np.float32]]:
+def read_unknowns(gallery: GalleryBase) -> tuple[list[int], npt.NDArray[np.float32]]:
     """Numbers and embeddings (n, D) of the unknown faces kept."""
     with gallery.store.read() as db:
         rows = db.execute("SELECT id, vector FROM unknown_faces ORDER BY id").fetchall()
@@ -41,7 +41,7 @@ def read_unknowns(gallery: Gallery) -> tuple[list[int], npt.NDArray[np.float32]]
     return [row[0] for row in rows], np.stack(vectors) if vectors else np.empty((0, gallery.model.dim), np.float32)
 
 
-def cluster_unknowns(gallery: Gallery, threshold: float, *, min_size: int = 2) -> list[Cluster]:
+def cluster_unknowns(gallery: GalleryBase, threshold: float, *, min_size: int = 2) -> list[Cluster]:
     """Group the unknown faces by person at the model's calibrated threshold; see `clustering.cluster`.
 
     Faces that resemble nobody else belong to no group.
@@ -51,7 +51,7 @@ def cluster_unknowns(gallery: Gallery, threshold: float, *, min_size: int = 2) -
     return [Cluster(tuple(ids[i] for i in group.members), group.lowest) for group in groups]
 
 
-def adopt(gallery: Gallery, name: str, unknowns: Sequence[int], *, consent: str = "") -> Enrolment:
+def adopt(gallery: GalleryBase, name: str, unknowns: Sequence[int], *, consent: str = "") -> Enrolment:
     """Enrol unknown faces as a subject; they are unknown no more."""
     ids, vectors = read_unknowns(gallery)
     where = {unknown: i for i, unknown in enumerate(ids)}
@@ -64,7 +64,7 @@ def adopt(gallery: Gallery, name: str, unknowns: Sequence[int], *, consent: str 
 
 
 def drop_unknowns(
-    gallery: Gallery, unknowns: Sequence[int] | None = None, *, older_than_days: float | None = None
+    gallery: GalleryBase, unknowns: Sequence[int] | None = None, *, older_than_days: float | None = None
 ) -> int:
     """Erase unknown faces by number, by age, or all; returns how many."""
     with gallery.store.write() as db:

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from visavis import __version__
+from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.records import StorageError, UnknownSubject
-from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
 from visavis.deploy.server import page, routes
 from visavis.deploy.server.audit import AuditError
@@ -34,7 +34,7 @@ from visavis.errors import VisavisError
 log = logging.getLogger(__name__)
 
 
-def create_app(recognizer: Recognizer, gallery: Gallery, settings: ServiceSettings | None = None) -> FastAPI:
+def create_app(recognizer: Recognizer, gallery: GalleryBase, settings: ServiceSettings | None = None) -> FastAPI:
     """The service as an ASGI application; it closes the gallery when it ends."""
     settings = settings or ServiceSettings()
     service = Service(RequestHandlers(recognizer, gallery, settings), settings)
@@ -86,7 +86,7 @@ async def _explain(service: Service, request: Request, error: Exception) -> JSON
         status, text = 503, "the audit log cannot be written; nothing is changed until it can"
         log.error("request %s: %s", request_id(request.scope), error)
     elif isinstance(error, StorageError):
-        status, text = 507 if "disk is full" in str(error) else 503, str(error)
+        status, text = 507 if "disk is full" in str(error) else 503, error.public or str(error)
         log.error("request %s: %s", request_id(request.scope), error)
     else:
         status, text = 422, str(error)

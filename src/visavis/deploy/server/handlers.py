@@ -14,9 +14,9 @@ import numpy as np
 
 from visavis.deploy.enrollment import enroll_pictures
 from visavis.deploy.face import Face
+from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.records import Forgotten, SourceFile
-from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.json_views import candidate_json, face_json, identification_json, subject_json, verification_json
 from visavis.deploy.operating_point import HOW_TO, DecisionThreshold
 from visavis.deploy.recognizer import Recognizer
@@ -33,7 +33,7 @@ Named = tuple[str, bytes]
 class RequestHandlers:
     """The recognizer, the gallery and the operator's settings together; methods may run in several threads."""
 
-    def __init__(self, recognizer: Recognizer, gallery: Gallery, settings: ServiceSettings) -> None:
+    def __init__(self, recognizer: Recognizer, gallery: GalleryBase, settings: ServiceSettings) -> None:
         self.embedder = BatchingEmbedder(recognizer.embedder)
         self.recognizer = Recognizer(
             self.embedder,
