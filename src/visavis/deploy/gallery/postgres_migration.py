@@ -89,7 +89,7 @@ def _subjects(db: Connection, rows: PostgresRows) -> None:
         label = rows.label(name_key(name) or name)
         if label in taken:
             log.warning("subject %d bears the name of another but for characters nobody sees; rename one", number)
-            label = rows.label(f"{name_key(name)} {number}")
+            label = rows.label(f"{name_key(name)}\0{number}")
         taken.add(label)
         fresh.append((number, label, name, consent, created, expires, 1))
     rows.insert(db, "subjects", fresh)
