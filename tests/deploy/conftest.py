@@ -14,8 +14,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import psycopg
 import pytest
+from onnx import TensorProto, helper
 
 from visavis.deploy.gallery.opening import open_gallery
 from visavis.deploy.gallery.postgres_address import split_schema
@@ -232,3 +234,49 @@ def start(recognizer, tmp_path):
         server.should_exit = True
         thread.join(20)
         listener.close()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """An exported model whose embedding is the mean colour: uint8 N×H×W×3 -> float (N, 3)."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Sub", ["mean", "grey"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 112, 112, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor("grey", TensorProto.FLOAT, [3], [127.5] * 3)],
+    )
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    built.ir_version = 8
+    card = {
+        "format": 2, "name": "colours", "backbone": "fake", "embedding_dim": 3, "weights_digest": "e" * 64,
+        "preprocess": PreprocessSpec().to_dict(),
+        "thresholds": {"1e-3": {"threshold": 0.9}},
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    for name, thresholds in (("model.onnx", card["thresholds"]), ("plain.onnx", {})):
+        del built.metadata_props[:]
+        helper.set_model_props(built, {"visavis.card": json.dumps(card | {"thresholds": thresholds})})
+        onnx.save(built, folder / name)
+    return folder / "model.onnx"
+
+
+COLOURS = {"Rosa": (220, 40, 40), "Blau": (40, 40, 220), "Grün": (40, 220, 40)}
+
+
+@pytest.fixture
+def people(tmp_path):
+    """A folder per subject with aligned crops."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (tmp_path / "people" / name).mkdir(parents=True)
+        for i in range(2):
+            shade = rng.uniform(-8, 8, 3)  # or the two were one picture
+            crop = np.clip(np.array(colour) + shade + rng.integers(-20, 20, (112, 112, 3)), 0, 255).astype(np.uint8)
+            (tmp_path / "people" / name / f"{i}.png").write_bytes(encode(crop, ".png"))
+    return tmp_path / "people"
