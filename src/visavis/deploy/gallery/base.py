@@ -39,6 +39,7 @@ from visavis.deploy.gallery.subject_rows import (
     move_samples,
     shift_templates,
     touch_subject,
+    touch_subjects,
 )
 from visavis.errors import DataError
 
@@ -165,12 +166,7 @@ class GalleryBase(SampleMethods, ABC):
             tidy = [clean_name(name) for name in names[start : start + batch]]
             with self._store.write() as db:
                 generation = self._store.next_generation(db)
-                subjects = [
-                    touch_subject(
-                        db, self._rows, name, note, now=now, expires=expires, generation=generation, renew=False
-                    )
-                    for name in tidy
-                ]
+                subjects = touch_subjects(db, self._rows, tidy, note, now=now, expires=expires, generation=generation)
                 add_samples(db, self._rows, subjects, samples, range(len(tidy)), now=now)
                 self._fused(db, list(dict.fromkeys(subjects)))
         return len(names)

@@ -45,6 +45,8 @@ def clean_note(note: str) -> str:
 
 def name_key(name: str) -> str:
     """What two names that look the same have in common: NFC, no characters without a picture, every space alike."""
+    if name.isascii() and name.isprintable():
+        return " ".join(name.split())
     seen = "".join(
         c
         for c in unicodedata.normalize("NFC", name)
@@ -54,6 +56,8 @@ def name_key(name: str) -> str:
 
 
 def _tidy(text: str, what: str, allowed: str = "") -> str:
+    if text.isascii() and text.isprintable():
+        return text.strip()
     try:
         tidy = unicodedata.normalize("NFC", text).strip()
         tidy.encode()

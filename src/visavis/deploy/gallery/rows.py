@@ -158,7 +158,10 @@ def _plain_bytes(table: str, values: Row) -> bytes:
             parts.append(_FLOAT(b"f", value))
         elif isinstance(value, int):
             parts.append(b"i%d;" % value)
+        elif isinstance(value, str):
+            raw = value.encode(errors="surrogateescape")
+            parts.append(b"t%d;%b" % (len(raw), raw))
         else:
-            kind, raw = (b"t", value.encode(errors="surrogateescape")) if isinstance(value, str) else (b"b", value)
-            parts += (b"%s%d;" % (kind, len(raw)), raw)
+            parts.append(b"b%d;" % len(value))
+            parts.append(value)
     return b"".join(parts)

@@ -43,6 +43,31 @@ def touch_subject(
     return number
 
 
+def touch_subjects(
+    db: Any, rows: Rows, names: Sequence[str], consent: str, *, now: float, expires: float | None, generation: int
+) -> list[int]:
+    """`touch_subject` for many names, those who are new in one statement. Returns the id of each."""
+    labels = [rows.label(name_key(name)) for name in names]
+    there: dict[str, int] = {}
+    for start in range(0, len(labels), 500):
+        part = labels[start : start + 500]
+        found = db.execute(f"SELECT key, id FROM subjects WHERE key IN ({','.join('?' * len(part))})", part)
+        there.update(found.fetchall())
+    for name, label in zip(names, labels, strict=True):
+        if label in there:
+            touch_subject(db, rows, name, consent, now=now, expires=expires, generation=generation, renew=False)
+    fresh, number = [], 0
+    for name, label in zip(names, labels, strict=True):
+        if label in there:
+            continue
+        number = there[label] = number + 1 if number else rows.next_id(db, "subjects")
+        texts = [rows.seal_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", consent))]
+        fresh.append((number, label, *texts, now, expires, generation))
+    if fresh:
+        rows.insert(db, "subjects", fresh)
+    return [there[label] for label in labels]
+
+
 def add_samples(
     db: Any, rows: Rows, subjects: Sequence[int], samples: Samples, which: Iterable[int], *, now: float
 ) -> None:

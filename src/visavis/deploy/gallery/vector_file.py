@@ -254,11 +254,11 @@ class Writer:
         self._most = max(self._most, most_templates(self._ids[-1]))
         data = np.ascontiguousarray(vectors, "<f4").tobytes()
         self._file.write(data)
-        self._rest += data
-        size = 4 * self._header.dim * BLOCK
-        while len(self._rest) >= size:
-            self._blocks.append(zlib.crc32(self._rest[:size]))
-            self._rest = self._rest[size:]
+        size, view, at = 4 * self._header.dim * BLOCK, memoryview(self._rest + data), 0
+        while len(view) - at >= size:
+            self._blocks.append(zlib.crc32(view[at : at + size]))
+            at += size
+        self._rest = bytes(view[at:])
 
     def finish(self, generation: int) -> str | None:
         """Make it the gallery's, as of a generation; the token the gallery must name, if nobody took the file away."""
