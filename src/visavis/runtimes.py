@@ -42,6 +42,7 @@ EXTRAS = {
     "faiss": "gallery",
     "huggingface_hub": "hub",
     "psycopg": "postgres",
+    "pi_heif": "heif",
 }
 REPORT = ("matplotlib", "jinja2")  # what a page needs
 _LOG_LEVELS = {"nncf": logging.ERROR, "faiss": logging.WARNING}  # they tell of what they try

@@ -186,3 +186,24 @@ def test_the_smallest_face_is_stated():
     with pytest.raises(DataError, match="at least 12 pixels, got min_face 11"):
         load_detector("mtcnn", min_face=11)
     load_detector("mtcnn", min_face=12)
+
+
+def test_tiles_of_a_single_stage_detector_cover_the_picture(tmp_path):
+    """With a smallest face asked for, parts at its scale overlap by a quarter; what inner edges cut is dropped."""
+    path = planted(tmp_path / "net.onnx", "scrfd")
+    whole = (1000, 1500, 3)
+    assert load_detector("scrfd", path)._tiles(whole) == []
+    detector = load_detector("scrfd", path, min_face=24)  # twice what the network needs, so parts twice its input
+    tiles = detector._tiles(whole)
+    covered = np.zeros(whole[:2], int)
+    for top, left, bottom, right in tiles:
+        assert (bottom - top) <= 2 * SIZE[0]
+        covered[top:bottom, left:right] += 1
+    assert covered.min() == 1
+    tops = sorted({t[0] for t in tiles})
+    assert tops[0] + 2 * SIZE[0] - tops[1] == 2 * SIZE[0] // 4
+    faces = detector.detect(np.zeros(whole, np.uint8))  # the network finds its face in every part
+    assert len(faces) > len(tiles) / 2
+    first = faces.boxes[np.abs(faces.boxes - 2 * BOX).max(1).argmin()]
+    assert np.allclose(first, 2 * BOX, atol=60)
+    assert (faces.boxes[:, 2] <= 1500).all()

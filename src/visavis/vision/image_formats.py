@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-_HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-
 
 def what_it_is(data: bytes) -> str:
     """A line that names unread data by what they are."""
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in _HEIF:
-        return 'HEIC: pip install "visavis[heif]", or save it as JPEG'
     if brand or data[:4] in (b"\x1aE\xdf\xa3", b"OggS") or (data[:4] == b"RIFF" and data[8:12] == b"AVI "):
         return "a video, not a picture; take a frame of it"
     for start, kind in _KNOWN:
@@ -18,7 +14,9 @@ def what_it_is(data: bytes) -> str:
     if data[:1024].lstrip()[:5].lower() in (b"<svg ", b"<?xml", b"<html", b"<!doc"):
         return f"expected a JPEG, PNG or other picture, got text: {data[:40].decode('latin-1').strip()!r}"
     head = data[:8].hex(" ")
-    return f"expected a JPEG, PNG, BMP, WebP, PPM, TIFF, AVIF or GIF picture, got {len(data)} bytes starting {head}"
+    return (
+        f"expected a JPEG, PNG, BMP, WebP, PPM, TIFF, AVIF, HEIC or GIF picture, got {len(data)} bytes starting {head}"
+    )
 
 
 _KNOWN = (

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from visavis.errors import DataError
 from visavis.types import ByteArray
 from visavis.vision.container_limits import checked_container
+from visavis.vision.heif import is_heif, load_heif, open_heif
 from visavis.vision.image_formats import what_it_is
 from visavis.vision.image_modes import blended, strip_rows, to_rgb
 from visavis.vision.jpeg_markers import JpegHeader, read_jpeg_header
@@ -26,7 +27,24 @@ from visavis.vision.orientation import exif_orientation, upright
 T = TypeVar("T")
 MAX_PIXELS = 64_000_000
 LARGE = 24_000_000
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif", ".avif"})
+EXTENSIONS = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".webp",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".avif",
+        ".heic",
+        ".heif",
+        ".hif",
+    }
+)
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF", "AVIF")
 _JPEG = b"\xff\xd8\xff"
 _REDUCED = {
@@ -58,7 +76,7 @@ def is_image_path(path: str | os.PathLike[str]) -> bool:
 
 
 def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> ByteArray:
-    """Decode JPEG, PNG, BMP, WebP, PPM, TIFF, AVIF or the first frame of a GIF into uint8 (H, W, 3) RGB.
+    """Decode JPEG, PNG, BMP, WebP, PPM, TIFF, AVIF, HEIC or the first frame of a GIF into uint8 (H, W, 3) RGB.
 
     EXIF orientation is applied, grey is repeated over three channels, alpha is blended onto white, CMYK is converted.
     Size, scans and parts are read from the header first, so that a picture beyond the limits costs nothing.
@@ -86,6 +104,8 @@ def decode_reduced(
         raise DataError(f"{name}: expected a picture, got an empty file")
     if data[:3] == _JPEG and (header := _named(read_jpeg_header, data, name)) is not None:
         return _decode_jpeg(header, name, max_pixels, large)
+    if is_heif(data):
+        return ReducedImage(_decode_heif(data, name, max_pixels if max_whole is None else min(max_whole, max_pixels)))
     data, exif = _named(checked_container, data, name)
     image = _open(data, name)
     _check_size(image, len(data), name, max_pixels if max_whole is None else min(max_whole, max_pixels))
@@ -139,6 +159,12 @@ def _decode_jpeg(header: JpegHeader, name: str, max_pixels: int, large: int | No
         raise DataError(f"{name}: damaged or truncated picture ({error.__class__.__name__}: {error})") from error
 
 
+def _decode_heif(data: bytes, name: str, max_pixels: int) -> ByteArray:
+    opened = open_heif(data, name)
+    _check_pixels(*opened.size, name, max_pixels)
+    return to_rgb(load_heif(opened, name))
+
+
 def _swapped(image: ByteArray) -> ByteArray:
     """BGR <-> RGB in place, a strip of rows at a time; OpenCV keeps a copy of the whole."""
     for top in range(0, len(image), rows := strip_rows(image.shape[1])):
@@ -174,6 +200,8 @@ def count_pixels(data: bytes, *, name: str = "picture") -> int:
     """Pixels of an encoded picture, by its header; at least 1. What cannot be read raises as `decode` does."""
     if data[:3] == _JPEG and (header := _named(read_jpeg_header, data, name)) is not None:
         return max(1, header.width * header.height)
+    if is_heif(data):
+        return max(1, int(np.prod(open_heif(data, name).size)))
     with _open(_named(checked_container, data, name)[0], name) as image:
         return max(1, image.width * image.height)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,21 @@ DETECTORS = {
     "yunet": ("visavis.vision.detection.yunet_scrfd", "YuNet"),
     "scrfd": ("visavis.vision.detection.yunet_scrfd", "Scrfd"),
 }
+
+
+@dataclass(frozen=True)
+class UprightScores:
+    """What a detector's scores say of the way up (see `detect_turned`).
+
+    Args:
+        sure: score from which a face is taken to be upright.
+        better: by how much the logit of a turned look must exceed the upright one's.
+        least: logit a turned look must have.
+    """
+
+    sure: float
+    better: float
+    least: float
 
 
 def load_detector(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import ByteArray, Faces
-from visavis.vision.detection.detectors import Array, no_faces, session, suppress
+from visavis.vision.detection.detectors import Array, UprightScores, no_faces, session, suppress
 from visavis.vision.detection.pyramid import CELL, STRIDE, Tile, levels, smallest_face, tiles
 
 # A share of the pixels searched, and a least number: 2,048 and 256 of the four megapixels searched of a large picture.
@@ -34,6 +35,8 @@ class Mtcnn:
     `smallest_face` bounds the pixels, at most 2,048 proposals go on (more where `min_face` makes it search more) and at
     most 256 of those that R-Net accepts.
     """
+
+    upright_scores: ClassVar[UprightScores] = UprightScores(sure=0.998, better=1.0, least=3.5)
 
     def __init__(
         self,

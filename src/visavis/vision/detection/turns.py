@@ -2,7 +2,8 @@
 
 A detector trained on upright faces finds some of those that are not, and puts their eyes where the mouth is: the crop
 is then a stranger's, and nothing says so. Its score tells: of 813 photographs of LFW the large and central face has
-0.996 and more upright, and 0.998 and more in 0.3 % of the other three turns.
+0.996 and more upright, and 0.998 and more in 0.3 % of the other three turns; YuNet's has 0.919 and more upright, 0.913
+and less in the others.
 """
 
 from __future__ import annotations
@@ -15,15 +16,13 @@ import numpy.typing as npt
 
 from visavis.errors import DataError, unknown_name
 from visavis.types import ByteArray, Detector, Faces
-from visavis.vision.detection.detectors import choose
+from visavis.vision.detection.detectors import UprightScores, choose
 from visavis.vision.images import resize
 
 Turn = Literal["auto", "never", "always"]
 TURNS: tuple[Turn, ...] = ("auto", "never", "always")
-SURE = 0.998  # score from which an upright face is not doubted
-LEVEL = 35.0  # degrees the line of the eyes may lean before it is
-_BETTER = 1.0  # by how much the logit of a turned look's score must exceed the upright one's
-_LEAST = 3.5  # logit a turned look must have, 0.97: what is less sure is no face
+LEVEL = 35.0  # degrees the line of the eyes may lean before a face is doubted
+UNTOLD = UprightScores(sure=0.998, better=1.0, least=3.5)  # of a detector that does not say: MTCNN's
 _LOOK = 500_000  # pixels a picture is reduced to for the looks at its other turns
 
 
@@ -34,7 +33,8 @@ def detect_turned(detector: Detector, image: ByteArray, *, turn: Turn = "auto") 
         detector: finds upright faces.
         image: uint8 (H, W, 3) RGB.
         turn: `auto` looks at the other three turns when no face is found, or the one the picture is about is doubtful
-            (its score is below 0.998, or its eyes lean by more than 35°); `always` looks at them in any case; `never`
+            (its score is below what the detector's `upright_scores` say, 0.998 for MTCNN and 0.915 for YuNet, or its
+            eyes lean by more than 35°); `always` looks at them in any case; `never`
             does not.
 
     Returns:
@@ -47,15 +47,16 @@ def detect_turned(detector: Detector, image: ByteArray, *, turn: Turn = "auto") 
     if turn not in TURNS:
         raise DataError(unknown_name("turn", turn, TURNS))
     faces = detector.detect(image)
-    if turn == "never" or (turn == "auto" and not _doubtful(faces, image.shape)):
+    scores: UprightScores = getattr(detector, "upright_scores", UNTOLD)
+    if turn == "never" or (turn == "auto" and not _doubtful(faces, image.shape, scores.sure)):
         return faces, 0
     small = _reduced(image)
-    looks = [(_logit(faces, image.shape) + _BETTER, 0)]
+    looks = [(_logit(faces, image.shape) + scores.better, 0)]
     for quarters in (1, 2, 3):  # of a turn, counter-clockwise
         turned = np.ascontiguousarray(np.rot90(small, quarters))
         looks.append((_logit(detector.detect(turned), turned.shape), quarters))
     odds, best = max(looks)
-    if not best or odds < _LEAST:
+    if not best or odds < scores.least:
         return faces, 0
     turned = np.ascontiguousarray(np.rot90(image, best))
     found = detector.detect(turned)
@@ -78,12 +79,12 @@ def _back(points: npt.NDArray[np.float32], shape: tuple[int, ...], quarters: int
     return np.stack(places[quarters % 4], axis=-1)
 
 
-def _doubtful(faces: Faces, shape: tuple[int, ...]) -> bool:
+def _doubtful(faces: Faces, shape: tuple[int, ...], sure: float) -> bool:
     if not len(faces):
         return True
     face = choose(faces, shape)
     across = faces.landmarks[face, 1] - faces.landmarks[face, 0]
-    return bool(faces.scores[face] < SURE or abs(math.degrees(math.atan2(across[1], across[0]))) > LEVEL)
+    return bool(faces.scores[face] < sure or abs(math.degrees(math.atan2(across[1], across[0]))) > LEVEL)
 
 
 def _logit(faces: Faces, shape: tuple[int, ...]) -> float:

@@ -17,9 +17,10 @@ import numpy as np
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import ByteArray, Faces
-from visavis.vision.detection.detectors import Array, no_faces, session, suppress
+from visavis.vision.detection.detectors import Array, UprightScores, no_faces, session, suppress
 
 _MAX_SIDE = 1920
+_SMALLEST = 12  # pixels of a face in the network's input that is found more often than not
 Layouts = Mapping[int, tuple[tuple[int, ...], int]]  # number of outputs: strides of the grids, anchors of a cell
 
 
@@ -51,10 +52,12 @@ class AnchorDetector(ABC):
             )
         self.strides, self.anchors = self.layouts[count]
         self._fixed = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
+        self.asked = min_face is not None
         self.min_face = 20 if min_face is None else min_face
         self.threshold = self.published[0] if threshold is None else threshold
         self.overlap = self.published[1] if overlap is None else overlap
 
+    upright_scores: ClassVar[UprightScores] = UprightScores(sure=0.915, better=0.15, least=1.4)  # YuNet's on LFW
     layouts: ClassVar[Layouts]
     published: ClassVar[tuple[float, float]]  # threshold of the score, and overlap from which a lower one is dropped
 
@@ -67,18 +70,43 @@ class AnchorDetector(ABC):
         """Boxes (K, 4), scores (K,) and landmarks (K, 5, 2) of every cell, in pixels of the network's input."""
 
     def detect(self, image: ByteArray) -> Faces:
-        """Find the faces of a uint8 (H, W, 3) RGB picture."""
-        canvas, scale = self._letterbox(image)
-        outputs = self._net.run(self._names(), {self._input.name: self._prepare(canvas)})
-        boxes, scores, landmarks = self._decode([np.asarray(o, np.float32) for o in outputs], canvas.shape[:2])
-        good = (scores >= self.threshold) & np.isfinite(boxes).all(1) & np.isfinite(landmarks).all((1, 2))
-        boxes, scores, landmarks = boxes[good] / np.tile(scale, 2), scores[good], landmarks[good] / scale
+        """Find the faces of a uint8 (H, W, 3) RGB picture: in all of it reduced, and in tiles where `min_face` asks."""
+        parts = [self._pass(image, 0, 0, image.shape)]
+        for top, left, bottom, right in self._tiles(image.shape):
+            parts.append(self._pass(image[top:bottom, left:right], top, left, image.shape))
+        boxes, scores, landmarks = (np.concatenate(group) for group in zip(*parts, strict=True))
         large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= self.min_face
         boxes, scores, landmarks = boxes[large], scores[large], landmarks[large]
         keep = suppress(boxes, scores, self.overlap)
         if not len(keep):
             return no_faces()
         return Faces(*(part[keep].astype(np.float32) for part in (boxes, scores, landmarks)))
+
+    def _pass(self, image: ByteArray, top: int, left: int, whole: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        """Faces of one part of a picture, in its pixels; without those the part's own edges cut off."""
+        canvas, scale = self._letterbox(image)
+        outputs = self._net.run(self._names(), {self._input.name: self._prepare(canvas)})
+        boxes, scores, landmarks = self._decode([np.asarray(o, np.float32) for o in outputs], canvas.shape[:2])
+        good = (scores >= self.threshold) & np.isfinite(boxes).all(1) & np.isfinite(landmarks).all((1, 2))
+        boxes, landmarks = boxes[good] / np.tile(scale, 2), landmarks[good] / scale
+        inner = np.array([left > 0, top > 0, left + image.shape[1] < whole[1], top + image.shape[0] < whole[0]])
+        edge = np.array([-2, -2, 2, 2]) / np.tile(scale, 2)
+        over = np.hstack([boxes[:, :2] < -edge[:2], boxes[:, 2:] > np.array(image.shape[1::-1]) - edge[2:]])
+        kept = ~(over & inner).any(1)
+        shift = np.array([left, top], np.float32)
+        return boxes[kept] + np.tile(shift, 2), scores[good][kept], landmarks[kept] + shift
+
+    def _tiles(self, shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+        """Top, left, bottom and right of the parts in which `min_face` is large enough for the network."""
+        height, width = shape[:2]
+        side = min(self._fixed) if self._fixed else _MAX_SIDE
+        reach = int(side * max(1.0, self.min_face / _SMALLEST)) if self.asked else max(height, width)
+        if reach >= max(height, width):
+            return []
+        step = reach - reach // 4  # what is cut by one part's edge is whole in the next
+        tops = range(0, max(1, height - reach // 4), step)
+        lefts = range(0, max(1, width - reach // 4), step)
+        return [(t, x, min(height, t + reach), min(width, x + reach)) for t in tops for x in lefts]
 
     def _names(self) -> list[str] | None:
         """The outputs in the order `_decode` wants; None for the file's own."""
