@@ -65,13 +65,21 @@ class RankGroup:
         dist.all_gather(parts, padded, group=self.group)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
-    def gather_with_gradient(self, value: Tensor, counts: list[int]) -> Tensor:
-        """As `gather`; the gradient is this rank's rows times the number of ranks.
+    def gather_with_gradient(self, value: Tensor, counts: list[int], *, complete: bool = False) -> Tensor:
+        """As `gather`; the gradient of this rank's rows is the sum over the ranks of what each wants of them.
 
-        The gradient that arrives is complete on every rank, and DistributedDataParallel will average what the ranks
-        give it, so that the network's gradient is the one of the mean over the whole batch.
+        DistributedDataParallel averages what the ranks give it: then that is the gradient of the mean of the ranks'
+        losses, whether each computes the loss of its own anchors or all the same loss of the whole batch.
+
+        Args:
+            value: rows of this rank (n, ...).
+            counts: how many rows each rank has.
+            complete: the same gradient arrives on every rank already (the sharded softmax summed it), so the sum is
+                `size` times this rank's and nothing is sent.
         """
-        return value if self.size == 1 else _Gather.apply(value, self, counts)  # pyright: ignore[reportReturnType]
+        if self.size == 1:
+            return value
+        return _Gather.apply(value, self, counts, complete)  # pyright: ignore[reportReturnType]
 
     def log_sum_exp(self, value: Tensor) -> Tensor:
         """log Σ exp over the ranks, with gradient towards this rank's part."""
@@ -84,15 +92,17 @@ class RankGroup:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, ranks: RankGroup, counts: list[int]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, value: Tensor, ranks: RankGroup, counts: list[int], complete: bool) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         start = sum(counts[: ranks.rank])
-        ctx.rows, ctx.times = slice(start, start + len(value)), ranks.size
+        ctx.rows, ctx.ranks, ctx.complete = slice(start, start + len(value)), ranks, complete
         return ranks.gather(value, counts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return gradient[ctx.rows] * ctx.times, None, None
+        if ctx.complete:
+            return gradient[ctx.rows] * ctx.ranks.size, None, None, None
+        return ctx.ranks.sum(gradient.contiguous().clone())[ctx.rows], None, None, None
 
 
 class _LogSumExp(torch.autograd.Function):

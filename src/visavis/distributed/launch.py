@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.distributed.tensor import DTensor
 
 from visavis.distributed.collectives import RankGroup
@@ -271,30 +270,12 @@ def share(count: int, world: World) -> slice:
     return slice(count * world.rank // world.size, count * (world.rank + 1) // world.size)
 
 
-class _AllGather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, counts: list[int], rank: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        start = sum(counts[:rank])
-        ctx.rows = slice(start, start + len(value))
-        return RankGroup().gather(value, counts)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return RankGroup().sum(gradient.contiguous().clone())[ctx.rows], None, None
-
-
 def all_gather(value: Tensor, world: World) -> Tensor:
-    """The rows of every rank, in their order, with gradient; ranks may have different numbers of rows.
-
-    The gradient of this rank's rows is the sum over the ranks of what each wants of them. With
-    DistributedDataParallel's average, that is the gradient of the mean of the ranks' losses, whether each computes the
-    loss of its own anchors or all the same loss of the whole batch (global triplet mining).
-    """
+    """The rows of every rank, in their order, with gradient (see `RankGroup.gather_with_gradient`)."""
     if world.size == 1:
         return value
-    counts = RankGroup().counts(len(value), value.device)
-    return _AllGather.apply(value, counts, world.rank)  # pyright: ignore[reportReturnType]
+    ranks = RankGroup()
+    return ranks.gather_with_gradient(value, ranks.counts(len(value), value.device))
 
 
 class SharedEmbedder:

@@ -147,7 +147,7 @@ class MarginSoftmax(nn.Module):
             labels = self.ranks.gather(labels, counts)
             self._check(labels)
             embeddings = embeddings.to(accumulation_dtype(embeddings.dtype))
-            return self._loss(self.ranks.gather_with_gradient(embeddings, counts), labels)
+            return self._loss(self.ranks.gather_with_gradient(embeddings, counts, complete=True), labels)
 
     def _loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         head = self.head
