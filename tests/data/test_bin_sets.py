@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visavis.data.pair_lists.benchmarks import bin_pairs, contiguous_folds
+from visavis.data.pair_lists.benchmarks import bin_pairs
 from visavis.data.sources import open_source
 from visavis.data.sources.bin import open_bin, write_bin
 from visavis.data.sources.plain_pickle import Array, Blob, loads, materialize
 from visavis.errors import DataError
+from visavis.metrics.kfold import contiguous_folds
 from visavis.vision import images
 
 

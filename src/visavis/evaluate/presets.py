@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from visavis.errors import ProtocolError, unknown_name
 from visavis.evaluate.report.tables import Table, number, percent
 from visavis.metrics.error_rates import Float64
+from visavis.metrics.kfold import contiguous_folds
 from visavis.metrics.verification import pair_similarities
 from visavis.types import BoolArray, FloatArray, IntArray
 from visavis.vision.preprocessing import Flip
@@ -161,7 +161,7 @@ def run_preset(measure: FloatArray, genuine: BoolArray, preset: Preset) -> Prese
     """
     if len(measure) < FOLDS:
         raise ProtocolError(f"preset {preset.name} cuts {FOLDS} folds, got {len(measure)} pairs")
-    bounds = np.append(0, np.cumsum(contiguous_folds(len(measure), FOLDS)))
+    bounds = np.append(0, np.cumsum(np.bincount(contiguous_folds(len(measure), FOLDS))))
     grid = preset.thresholds
     tm, fm, genuines = _counts(measure, genuine, bounds, grid, higher=preset.measure == "cosine")
     impostors = np.diff(bounds) - genuines
@@ -200,13 +200,6 @@ def xnorm(view_norms: FloatArray, reference: IntArray, probe: IntArray) -> float
     lengths = np.concatenate([view_norms[reference], view_norms[probe]]).astype(np.float64)
     known = lengths[np.isfinite(lengths)]
     return float(known.mean()) if len(known) else None
-
-
-def contiguous_folds(count: int, folds: int) -> npt.NDArray[np.int64]:
-    """Sizes of contiguous folds; the first count % folds of them are one larger (as scikit-learn's KFold)."""
-    sizes = np.full(folds, count // folds)
-    sizes[: count % folds] += 1
-    return sizes
 
 
 def _counts(

@@ -158,6 +158,13 @@ def cut_folds(genuine: BoolArray, folds: int = DEFAULT_FOLDS) -> IntArray:
     return result
 
 
+def contiguous_folds(count: int, folds: int) -> IntArray:
+    """The fold of each of `count` things cut in order; the first count % folds have one more, as sklearn's KFold."""
+    sizes = np.full(folds, count // folds)
+    sizes[: count % folds] += 1
+    return np.repeat(np.arange(folds), sizes)
+
+
 def _numbered(fold: IntArray) -> npt.NDArray[np.integer]:
     """Folds as 0..K−1 in the smallest type, which NumPy sorts by counting."""
     low, high = int(fold.min()), int(fold.max())

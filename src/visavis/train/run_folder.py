@@ -78,7 +78,7 @@ def claim(run: Path, recipe: Recipe, *, resume: bool) -> None:
 
     An earlier failure has nothing to lose.
     """
-    if not resume and (has_checkpoint(run) or read_metrics(run)):
+    if not resume and (has_checkpoint(run) or read_metrics(run, missing_ok=True)):
         raise DataError(f"{run} already holds a run; give another --out, or continue it: visavis train --resume {run}")
     try:
         (run / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")

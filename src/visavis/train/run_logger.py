@@ -8,7 +8,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-METRICS = "metrics.jsonl"
+from visavis.evaluate.report.training_curves import METRICS, read_metrics
+
 LOG = "log.txt"
 
 
@@ -42,7 +43,7 @@ class RunLogger:
             return
         path = run / METRICS
         if resume_from is not None and path.is_file():
-            kept = [line for line in read_metrics(run) if line.get("step", 0) <= resume_from]
+            kept = [line for line in read_metrics(run, missing_ok=True) if line.get("step", 0) <= resume_from]
             path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self._file = path.open("a" if resume_from is not None else "w", encoding="utf-8")
         self._handler = logging.FileHandler(run / LOG, encoding="utf-8")
@@ -81,20 +82,6 @@ class RunLogger:
         if self._handler is not None:
             self._logger.removeHandler(self._handler)
             self._handler.close()
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The records of a run's metrics.jsonl; a half-written last line (the machine died) is left out."""
-    records: list[dict[str, Any]] = []
-    path = run / METRICS
-    if not path.is_file():
-        return records
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
 
 
 def _tensorboard(run: Path) -> Any:

@@ -13,7 +13,7 @@ from visavis.data.pair_lists.dialect import Row, is_number
 from visavis.data.sources.bin import BinSource, open_bin
 from visavis.data.text import bad_line, natural_key, read_lines, relative
 from visavis.errors import DataError
-from visavis.types import IntArray
+from visavis.metrics.kfold import contiguous_folds
 from visavis.vision.images import is_image_path
 
 
@@ -42,13 +42,6 @@ def bin_pairs(source: BinSource, *, folds: int = 10) -> ListedPairs:
     names = source.names
     rows = [(names[2 * k], names[2 * k + 1], bool(same)) for k, same in enumerate(source.genuine)]
     return build_pairs(rows, contiguous_folds(len(rows), folds), path=str(source.path))
-
-
-def contiguous_folds(count: int, folds: int) -> IntArray:
-    """The fold of each of `count` pairs when they are cut in order; the first `count % folds` have one more."""
-    sizes = np.full(folds, count // folds)
-    sizes[: count % folds] += 1
-    return np.repeat(np.arange(folds), sizes)
 
 
 def read_two_lines(path: str | os.PathLike[str]) -> ListedPairs:

@@ -17,13 +17,15 @@ METRICS = "metrics.jsonl"
 _CURVES = (("loss", "Loss"), ("lr", "Learning rate"), ("images_per_second", "Pictures per second"))
 
 
-def read_metrics(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of RUN/metrics.jsonl; a last line cut off by a crash is left out.
+def read_metrics(run: str | os.PathLike[str], *, missing_ok: bool = False) -> list[dict[str, Any]]:
+    """The lines of RUN/metrics.jsonl; a last line cut off by a crash is left out. None where the file may be missing.
 
     Raises:
         DataError: the file is missing, or a line before the last is not a JSON object.
     """
     path = Path(run) / METRICS
+    if missing_ok and not path.exists():
+        return []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -35,7 +37,9 @@ def read_metrics(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
         except ValueError as error:
             if number == len(lines):
                 break
-            raise DataError(f"{path}, line {number}: expected a JSON object, got {line[:60]!r}") from error
+            raise DataError(
+                f"{path}, line {number}: expected a JSON object, got {line[:60]!r}; remove the line"
+            ) from error
         if isinstance(record, dict):
             records.append(record)
     return records

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from visavis.errors import RecipeError
 from visavis.evaluate.protocols.pairs import subjects_of
 from visavis.evaluate.report.tables import Table, number, percent
 from visavis.metrics.intervals import comparison_weights, percentile_interval, subject_weights
+from visavis.metrics.paired_tests import mcnemar
 from visavis.metrics.verification import VerificationMetrics, verify_pairs
 from visavis.train.dataset import Advance
 from visavis.train.recipe import Recipe
@@ -84,21 +84,10 @@ def compare(
     if before.folds is None or after.folds is None:
         raise RecipeError(f"{name}: a comparison needs pairs of both kinds in two folds at least")
     right = [v.folds.match == v.genuine for v in (before, after) if v.folds is not None]
-    gained, lost = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
+    paired = mcnemar(*right)
     moved = right[1].astype(np.float64) - right[0]
-    return Comparison(
-        name, before, after, gained, lost, mcnemar(gained, lost), _interval(moved, pairs, replicates, seed)
-    )
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Two-sided exact p that gains and losses are equally likely: min(1, 2·P(X ≤ min(b, c))), X ~ Binomial(b + c, ½).
-
-    McNemar, Psychometrika 12, 1947, in its exact form.
-    """
-    n = gained + lost
-    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    interval = _interval(moved, pairs, replicates, seed)
+    return Comparison(name, before, after, paired.only_second, paired.only_first, paired.p_value, interval)
 
 
 def _interval(moved: np.ndarray, pairs: Pairs, replicates: int, seed: int) -> tuple[float, float]:
