@@ -173,7 +173,7 @@ def test_an_old_gallery_is_backed_up_and_migrated_by_one_command(capsys, postgre
     command = err.strip().split("with: visavis ")[1].replace("BACKUP-FILE", str(tmp_path / "copy")).split()
     monkeypatch.setenv("PATH", "/nowhere")
     status, _, err = run(capsys, *command)
-    assert (status, "pg_dump" in err) == (2, True)
+    assert (status, "pg_dump" in err) == (2, True), err
     monkeypatch.setenv("PATH", f"{postgres.programs}:/usr/bin")
     status, out, _ = run(capsys, *command)
     assert (status, "up to date; as it was" in out) == (0, True)

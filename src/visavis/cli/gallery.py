@@ -33,9 +33,14 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     event = _EVENTS.get(args.action) or str(args.action)
-    with audited(args, event, changes=args.action in _CHANGES) as about, _open(args) as gallery:
-        values, lines = ACTIONS[args.action].run(gallery, args)
-        whom = [gallery.subject(args.name).id] if args.action == "samples" else subject_ids(values)
+    with audited(args, event, changes=args.action in _CHANGES) as about:
+        if args.action in CLOSED_ACTIONS:
+            values, lines = CLOSED_ACTIONS[args.action].run(None, args)
+            whom = []
+        else:
+            with _open(args) as gallery:
+                values, lines = ACTIONS[args.action].run(gallery, args)
+                whom = [gallery.subject(args.name).id] if args.action == "samples" else subject_ids(values)
         tell_subjects(about, whom)
     print(json.dumps(values, indent=2) if args.json else "\n".join(lines))
     return 1 if isinstance(values, dict) and values.get("ok") is False else 0
