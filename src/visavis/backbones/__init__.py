@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from functools import partial
@@ -45,7 +46,7 @@ BACKBONES: dict[str, Builder] = {
 }
 
 
-def build_backbone(name: str, *, size: tuple[int, int] = (112, 112), dim: int = 512, **args: Any) -> nn.Module:
+def build_backbone(name: str, /, *, size: tuple[int, int] = (112, 112), dim: int = 512, **args: Any) -> nn.Module:
     """Build a network by name.
 
     Args:
@@ -65,8 +66,9 @@ def build_backbone(name: str, *, size: tuple[int, int] = (112, 112), dim: int = 
             raise RecipeError(unknown_name(f"argument of backbone {name}", key, [*known, "size", "dim"]))
     try:
         network = builder(size=(int(size[0]), int(size[1])), dim=int(dim), **args)
-    except TypeError as error:
-        raise RecipeError(f"backbone {name} cannot be built with size={size}, dim={dim}, {args}: {error}") from error
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RecipeError(f"backbone {name} cannot be built with size={size}, dim={dim}, {args}: {reason}") from error
     if not isinstance(network, nn.Module):
         raise RecipeError(f"backbone {name} gave a {type(network).__name__}; expected a torch.nn.Module")
     if not hasattr(network, "dim"):
@@ -85,17 +87,18 @@ def arguments_of(builder: Builder) -> list[str] | None:
 def _import_builder(name: str) -> Builder:
     """Import `module:callable`; only what is declared to build a network is ever called, since a card may name it."""
     module_name, _, attribute = name.partition(":")
-    if not attribute:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module_name) or not attribute.isidentifier():
         raise RecipeError(unknown_name("backbone", name, BACKBONES) + ", or module:callable of your own")
     try:
-        builder = getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # what a module does when it is imported is its author's affair
         raise RecipeError(
-            f"backbone {name}: cannot import {module_name} ({error}); put its folder on the path: "
-            "PYTHONPATH=. visavis ..."
+            f"backbone {name}: cannot import {module_name} ({type(error).__name__}: {error}); where it is not found, "
+            "put its folder on the path: PYTHONPATH=. visavis ..."
         ) from error
-    except AttributeError as error:
-        raise RecipeError(f"backbone {name}: module {module_name} has no {attribute!r}") from error
+    if not hasattr(module, attribute):
+        raise RecipeError(f"backbone {name}: module {module_name} has no {attribute!r}")
+    builder = getattr(module, attribute)
     if not _builds_networks(builder):
         raise RecipeError(
             f"backbone {name} must be a torch.nn.Module class or a function annotated '-> nn.Module'; got {builder!r}"

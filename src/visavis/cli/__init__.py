@@ -73,6 +73,11 @@ COMPUTING = frozenset(
     }
 )
 
+# Verbs that load a MODEL, whose card may name Python code of its own.
+LOADING = frozenset(
+    {"validate", "train", "evaluate", "export", "embed", "verify", "enroll", "identify", "serve", "bench", "prepare"}
+)
+
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     """The parser; only the named verb's module is imported."""
@@ -91,6 +96,12 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
             importlib.import_module(f"visavis.cli.{module}").configure(sub)
             if name in COMPUTING:
                 sub.add_argument("--threads", type=int, metavar="N", help="threads to compute with (the usable cores)")
+            if name in LOADING:
+                sub.add_argument(
+                    "--trust-code",
+                    action="store_true",
+                    help="import the Python code a model's card names; it may do anything",
+                )
     return parser
 
 
@@ -110,6 +121,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         named = " ".join(known[:5]) + more
         return _complain(f"visavis {args.verb} does not know {named}; see: visavis {args.verb} --help")
     args.rest = rest
+    if getattr(args, "trust_code", False):
+        from visavis.models.trust import trust_code
+
+        trust_code()
     if args.verb in COMPUTING:
         from visavis.machine import limit_threads
 

@@ -94,9 +94,10 @@ class Recognizer:
         embedder = load_embedder(found, threads=threads)
         # The folder's card may have been calibrated after the file in it was exported with an older copy.
         card = read_card(found) if found.is_dir() else _with_thresholds(getattr(embedder, "card", None), found.parent)
-        given = detector
         if isinstance(detector, str) or (detector is None and min_face is not None):
             given = named_detector(detector, min_face=min_face)
+        else:
+            given = detector
         made = cls(embedder, spec=card.preprocess, card=card, detector=given, turn=turn)
         options = {"detector": detector, "threads": threads, "turn": turn, "min_face": min_face}
         made._loaded_by = os.path.abspath(model), options

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ ONNX = "model.onnx"
 CARD_FORMAT = 2
 NOT_STATED = "NOASSERTION"  # SPDX's word
 Similarity = Literal["cosine", "negative_squared_distance"]
+_BACKBONE = re.compile(r"[\w.-]+|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _MAX_CARD_BYTES = 4_000_000
 
 
@@ -106,13 +109,21 @@ class ModelCard:
             ModelFormatError: not JSON, a later format, or a key missing, unknown or of the wrong type.
         """
         try:
-            values = json.loads(text)
+            values = json.loads(text, object_pairs_hook=_without_repeats)
         except (ValueError, RecursionError) as error:
             raise ModelFormatError(f"{name}: expected a JSON model card, got text that is not JSON: {error}") from error
         try:
             return _card_from(_migrated(values))
         except ModelFormatError as error:
             raise ModelFormatError(f"{name}: {error}") from error
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r:.60} stands twice")
+    return values
 
 
 def _migrated(values: Any) -> dict[str, Any]:
@@ -149,6 +160,14 @@ def _card_from(values: dict[str, Any]) -> ModelCard:
     for key in ("name", "backbone", "training_data", "intended_use", "source", "weights_digest"):
         if not isinstance(values.get(key, ""), str):
             raise ModelFormatError(f"{key!r} must be text, got {type(values[key]).__name__}")
+    if not _BACKBONE.fullmatch(values["backbone"]):
+        raise ModelFormatError(f"'backbone' must be a name or module:callable, got {values['backbone']!r:.60}")
+    for rate, entry in values.get("thresholds", {}).items():
+        found = entry.get("threshold") if isinstance(entry, dict) else None
+        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+            raise ModelFormatError(
+                f"'thresholds' at {rate!r:.40}: expected an object with a finite threshold, got {entry!r:.60}"
+            )
     dim = values["embedding_dim"]
     if isinstance(dim, bool) or not isinstance(dim, int) or not 0 < dim <= 65_536:
         raise ModelFormatError(f"'embedding_dim' must be a whole number in [1, 65536], got {dim!r}")

@@ -50,6 +50,13 @@ def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> 
     for prefix in _WRAPPERS:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
+    expanded = [name for name, value in state.items() if value.numel() > value.untyped_storage().nbytes()]
+    if expanded:
+        stored = state[expanded[0]].untyped_storage().nbytes()
+        raise ModelFormatError(
+            f"{file}: {expanded[0]} claims {state[expanded[0]].numel():,} values and {stored:,} bytes are stored"
+        )
+    state = {name: value.contiguous() for name, value in state.items()}
     broken = [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if broken:
         raise ModelFormatError(f"{file}: {len(broken)} tensors hold NaN or infinity, the first is {broken[0]}")
@@ -112,7 +119,7 @@ def _tensors(content: Any) -> dict[str, Tensor] | None:
         return None
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
         return None
-    return {k: v.detach().contiguous() for k, v in content.items()}
+    return {k: v.detach() for k, v in content.items()}
 
 
 def _describe(content: Any) -> str:

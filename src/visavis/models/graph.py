@@ -61,7 +61,7 @@ class GraphEmbedder:
                 f"{name}: its graph fuses the mirrored picture by {built!r}, so it cannot run with flip {flip!r}; "
                 "use the model folder, or export with --flip none"
             )
-        self.card = card
+        self.card, self.name = card, name
         self.spec: PreprocessSpec = card.preprocess
         self.flip: Flip = flip or card.preprocess.flip
         self.batch_size = max(1, int(batch_size))
@@ -74,6 +74,23 @@ class GraphEmbedder:
     def dim(self) -> int:
         """Length of an embedding."""
         return self._graph_dim * (2 if self._outside == "concat" else 1)
+
+    def checked(self, feature: Any, count: int) -> npt.NDArray[np.float32]:
+        """What a graph gave for `count` crops, as (count, D).
+
+        Raises:
+            ModelFormatError: another number of rows or columns, or values that are not finite.
+        """
+        rows = np.asarray(feature, np.float32)
+        rows = rows.reshape(len(rows), -1) if rows.ndim > 1 and rows.size else rows
+        if rows.shape != (count, self._graph_dim):
+            raise ModelFormatError(
+                f"{self.name}: gave values of shape {np.shape(feature)} for {count} crops; expected "
+                f"({count}, {self._graph_dim})"
+            )
+        if not np.isfinite(rows).all():
+            raise ModelFormatError(f"{self.name}: gave NaN or infinity for a crop; its weights are damaged")
+        return rows
 
     def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """One batch in the graph's own layout -> raw features."""

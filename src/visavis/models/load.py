@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.files import digest_of
+from visavis.machine import usable_cores
 from visavis.models.card import ONNX, WEIGHTS, ModelCard, find_model, read_card
 from visavis.models.graph import require_cosine
 from visavis.models.onnx import OnnxEmbedder
@@ -49,7 +50,7 @@ def load_embedder(
     found = find_model(path)
     if found.is_dir():
         card = require_cosine(read_card(found), found)
-        best = _best(card) if runtime == "auto" else {}
+        best = _best(card, found) if runtime == "auto" else {}
         exported = _exported_file(found, card, flip, runtime, best)
         if exported is None:
             return _load_weights(found, card, flip, batch_size, device)
@@ -64,9 +65,20 @@ def load_embedder(
     return OnnxEmbedder(found, flip=flip, batch_size=batch_size, threads=threads)
 
 
-def _best(card: ModelCard) -> dict[str, Any]:
+def _best(card: ModelCard, folder: Path) -> dict[str, Any]:
+    """What `visavis bench --save` chose; threads of a larger machine are cut to this one's."""
     best = card.exports.get("best", {})
-    return dict(best) if isinstance(best, dict) else {}
+    if not isinstance(best, dict):
+        raise ModelFormatError(f"{folder}: exports.best must be an object, got {best!r:.60}")
+    wrong = [key for key in ("file", "runtime") if not isinstance(best.get(key, ""), str)]
+    if wrong:
+        raise ModelFormatError(f"{folder}: exports.best.{wrong[0]} must be text, got {best[wrong[0]]!r:.60}")
+    threads = best.get("threads")
+    if threads is None:
+        return best
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ModelFormatError(f"{folder}: exports.best.threads must be a whole number from 1, got {threads!r:.60}")
+    return {**best, "threads": min(threads, usable_cores())}
 
 
 def _exported_file(folder: Path, card: ModelCard, flip: Flip | None, runtime: str, best: dict[str, Any]) -> Path | None:

@@ -71,7 +71,7 @@ class OnnxEmbedder(GraphEmbedder):
             feature = self.session.run([self._output], {self._input: x})[0]
         except Exception as error:  # ONNX Runtime raises bare subclasses of Exception of its own
             raise DataError(f"{self.path}: ONNX Runtime refused the crops: {first_line(error)}") from error
-        return np.asarray(feature, np.float32).reshape(len(x), -1)[:count]
+        return self.checked(feature, len(x))[:count]
 
 
 def open_session(path: Path, *, threads: int | None = None) -> Any:

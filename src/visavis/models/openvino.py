@@ -90,7 +90,7 @@ class OpenVinoEmbedder(GraphEmbedder):
             feature = request.get_output_tensor().data
         except (RuntimeError, ValueError) as error:
             raise DataError(f"{self.path}: OpenVINO refused the crops: {_cause(error)}") from error
-        return np.array(feature, np.float32).reshape(len(x), -1)  # a copy: the request writes there again
+        return self.checked(np.array(feature), len(x))  # a copy: the request writes there again
 
 
 def _cause(error: BaseException) -> str:

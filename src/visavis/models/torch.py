@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from visavis.backbones import build_backbone
-from visavis.errors import ModelFormatError, RecipeError
+from visavis.errors import ModelFormatError
 from visavis.files import atomic_file, digest_of
 from visavis.metrics.similarity import unit_rows
+from visavis.models.bounded_build import build_for, difference
 from visavis.models.card import CARD, WEIGHTS, ModelCard, find_model, read_card
 from visavis.types import ByteArray
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
@@ -67,18 +67,12 @@ def load_model(folder: str | os.PathLike[str], *, device: str | torch.device = "
         )
     try:
         with safe_open(path, framework="pt") as file:
-            file.keys()
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        network = build_for(card, shapes, name=str(home))
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFormatError(f"{path}: damaged or no safetensors file ({error})") from error
-    try:
-        network = build_backbone(
-            card.backbone, size=card.preprocess.size, dim=card.embedding_dim, **dict(card.backbone_args)
-        )
-    except RecipeError as error:
-        raise ModelFormatError(f"{home / CARD}: {error}") from error
-    problem = match_keys(network, state)
-    if problem:
+    if problem := difference(network, shapes):
         raise ModelFormatError(f"{path}: the weights do not fit backbone {card.backbone}: {problem}")
     network.load_state_dict(state)
     return network.to(device).eval(), card
@@ -86,20 +80,7 @@ def load_model(folder: str | os.PathLike[str], *, device: str | torch.device = "
 
 def match_keys(network: nn.Module, state: Mapping[str, Tensor], *, limit: int = 8) -> str:
     """Say which keys are missing, unknown or of another shape; an empty text when `state` fits strictly."""
-    wanted = network.state_dict()
-    missing = [key for key in wanted if key not in state]
-    unknown = [key for key in state if key not in wanted]
-    shapes = [
-        f"{key} {tuple(state[key].shape)} for {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    said = [
-        f"{len(keys)} {what}: {', '.join(keys[:limit])}{', ...' if len(keys) > limit else ''}"
-        for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
-        if keys
-    ]
-    return "; ".join(said)
+    return difference(network, {key: tuple(value.shape) for key, value in state.items()}, limit=limit)
 
 
 class TorchEmbedder:

@@ -19,6 +19,7 @@ from visavis.errors import RecipeError, unknown_name
 from visavis.losses.heads import HEADS, build_head
 from visavis.models.card import LicenseTerms, ModelCard
 from visavis.models.torch import load_model
+from visavis.models.trust import trust_code
 from visavis.train.batch import BatchPlan, plan_batch
 from visavis.train.dataset import ImageDataset, open_dataset
 from visavis.train.finetune.distillation import Teacher, open_teacher
@@ -172,6 +173,8 @@ def build_network(recipe: Recipe) -> tuple[nn.Module, PreprocessSpec, ModelCard]
         return network, card.preprocess, card
     spec = recipe.preprocess.spec()
     wanted = recipe.backbone
+    if ":" in wanted.name:
+        trust_code(wanted.name)  # the user's recipe names it, and so will the cards of this run
     network = build_backbone(wanted.name, size=spec.size, dim=wanted.dim, **wanted.args)
     card = ModelCard(
         name=recipe.name,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,7 @@ from visavis.data.pair_lists.dialect import Dialect
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.runtimes import import_runtime
 from visavis.train.former_keys import present_flags, present_keys
+from visavis.train.strict_yaml import read_yaml
 from visavis.vision.preprocessing import PreprocessSpec
 
 RECIPES = "visavis.recipes"
@@ -303,11 +305,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: not YAML, an unknown key (the nearest valid one is named) or a value of the wrong type.
     """
-    text = recipe_text(name_or_path)
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{name_or_path}: not YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(recipe_text(name_or_path), name=name_or_path) or {}
     return parse_recipe(values, overrides, name=name_or_path)
 
 
@@ -374,8 +372,27 @@ def _check_flags(overrides: Sequence[str]) -> None:
                 raise RecipeError(unknown_name("option", key, keys))
 
 
+def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a recipe with its dotted key, those inside lists and mappings too."""
+    if dataclasses.is_dataclass(section) and not isinstance(section, type):
+        section = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)}
+    if isinstance(section, Mapping):
+        for key, value in section.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(section, list | tuple):
+        for value in section:
+            yield from _leaves(value, prefix)
+    else:
+        yield prefix, section
+
+
 def _check_values(recipe: Recipe, name: str) -> None:
     """Ranges that no type can say."""
+    for key, value in _leaves(recipe):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RecipeError(f"{name}: {key} must be finite, got {value}")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise RecipeError(f"{name}: {key} must lie within 64 bits, got a number of {len(str(abs(value)))} digits")
     loop, optimizer = recipe.loop, recipe.optimizer
     wrong = [
         ("loop.batch_size must be at least 2 (batch norm)", loop.batch_size < 2),

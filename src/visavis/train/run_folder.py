@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from visavis import __version__
 from visavis.errors import DataError, RecipeError
@@ -26,6 +25,7 @@ from visavis.train.identities import Identities, read_identities, say_difference
 from visavis.train.recipe import Recipe, load_recipe, parse_recipe
 from visavis.train.run_logger import read_metrics
 from visavis.train.state import TrainState
+from visavis.train.strict_yaml import read_yaml
 
 log = logging.getLogger(__name__)
 RECIPE, LOCK = "recipe.yaml", ".lock"
@@ -120,8 +120,8 @@ def resume_recipe(run: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def recipe_of(run: Path, state: Mapping[str, Any]) -> Recipe:
     """The recipe in a checkpoint."""
     try:
-        return parse_recipe(yaml.safe_load(state["recipe"]), name=f"{run}: recipe in the checkpoint")
-    except (KeyError, TypeError, yaml.YAMLError) as error:
+        return parse_recipe(read_yaml(state["recipe"], name=f"{run}"), name=f"{run}: recipe in the checkpoint")
+    except (KeyError, TypeError) as error:
         raise RecipeError(f"{run}: the checkpoint holds no readable recipe") from error
 
 
