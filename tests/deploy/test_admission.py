@@ -98,12 +98,21 @@ def test_numbers_no_store_counts_to_are_the_clients_fault(make, number):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Host": "[::1"}, {"Host": "127.0.0.1:99999"}, {"Host": "127.0.0.1:abc"}, {"Origin": "http://["}],
+    [{"Host": "[::1"}, {"Host": "127.0.0.1:99999"}, {"Host": "127.0.0.1:abc"}, {"Origin": "http://["},
+     {"Host": "evil.example@127.0.0.1"}, {"Origin": "http://a@127.0.0.1"}],
 )  # fmt: skip
 def test_a_malformed_host_or_origin_is_a_bad_request(make, headers):
     answer = make().get("/subjects", headers=headers)
     assert answer.status_code == 400
     assert "is no address" in answer.json()["error"]
+
+
+def test_a_browser_that_says_it_was_sent_from_elsewhere_is_refused(make):
+    client = make()
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+        assert client.get("/subjects", headers={"Sec-Fetch-Site": site}).status_code == status
+    own = {"Sec-Fetch-Site": "same-origin", "Origin": str(client.base_url)}
+    assert client.post("/forget", json={"ids": [1]}, headers=own).status_code == 404
 
 
 def test_safe_headers_on_every_answer_and_a_fault_is_logged_once(make, monkeypatch, caplog):

@@ -60,6 +60,14 @@ def test_refusals_are_events(client, path, draw):
     assert check_audit([path]).findings == []
 
 
+def test_what_nobody_was_admitted_to_is_no_event(client, path):
+    before = len(records(path))
+    for method, url in (("PUT", "/subjects"), ("HEAD", "/subjects/1"), ("POST", "/model"), ("GET", "/nowhere")):
+        assert client.request(method, url).status_code in (404, 405)
+    assert client.get("/subjects", headers={"Host": "[::1", "Origin": "http://["}).status_code == 400
+    assert len(records(path)) == before
+
+
 def test_misdirected_and_too_many_requests_are_events(start, tmp_path):
     service = start(audit=tmp_path / "a", rate=3)
     with httpx.Client(base_url=service.url, trust_env=False) as client:

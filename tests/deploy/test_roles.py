@@ -73,6 +73,14 @@ def test_every_role_may_what_the_one_before_it_may(connect, draw, tmp_path):
                     assert answer.json()["error"] == f"this token's role is {role!r}; this wants {needs!r}"
 
 
+def test_the_scheme_is_written_as_one_likes(connect):
+    client = connect(tokens=TOKENS)
+    for value in ("Bearer ", "bearer ", "BEARER  "):
+        assert client.get("/model", headers={"Authorization": value + "m" * 24}).status_code == 200
+    for value in ("", "Basic ", "Token ", "Bearer Bearer "):
+        assert client.get("/model", headers={"Authorization": value + "m" * 24}).status_code == 401
+
+
 def test_match_learns_decisions_only(connect, draw):
     client = connect(tokens=TOKENS)
     for name, colour in (("Rosa", draw.RED), ("Pinka", draw.PINK)):

@@ -44,7 +44,8 @@ class Gatekeeper:
         role: Role = "admin"
         if self._tokens.needed:
             scheme, _, token = request.headers.get("authorization", "").partition(" ")
-            known = self._tokens.role_of(token) if scheme == "Bearer" else None
+            token = token.strip()
+            known = self._tokens.role_of(token) if scheme.lower() == "bearer" else None
             if known is None:
                 self._count(f"refused:{client}", 60.0)
                 raise HTTPException(
@@ -85,6 +86,8 @@ class Gatekeeper:
             raise HTTPException(403, "requests from pages of other sites are refused")
         if origin == "null":
             raise HTTPException(403, "requests from pages without an address are refused")
+        if not origin and request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            raise HTTPException(403, "requests from pages of other sites are refused")
 
 
 def _address(text: str, header: str) -> SplitResult:
@@ -96,9 +99,11 @@ def _address(text: str, header: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         _ = parts.port  # is read, and found out of range, only when asked for
-        return parts
     except ValueError as error:
         raise HTTPException(400, f"the header {header} is no address") from error
+    if "@" in parts.netloc:
+        raise HTTPException(400, f"the header {header} is no address")
+    return parts
 
 
 def needs(role: Role | None) -> dict[str, Any]:

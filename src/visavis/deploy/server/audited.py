@@ -76,8 +76,8 @@ class Audited:
             if left_out is None:
                 return
             event, about = "refused", {"asked": event or name, **({"left_out": left_out} if left_out else {})}
-        if event is None:
-            return
+        if event is None or (status not in REFUSALS and "role" not in state):
+            return  # nobody was admitted, so nothing was done
         await self._service.write_audit(
             trail.write,
             event,
