@@ -16,7 +16,7 @@ from visavis.deploy.gallery.encryption import KEY_VARIABLE
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError
 from visavis.models.card import ModelCard, write_card
-from visavis.vision.images import encode
+from visavis.vision.images import encode, read
 from visavis.vision.preprocessing import PreprocessSpec
 
 
@@ -155,7 +155,7 @@ def test_samples_are_looked_at_taken_back_and_split(capsys, model, people, tmp_p
     samples = json.loads(run(capsys, "gallery", file, "samples", "Rosa", "--json")[1])
     assert len(samples) == 4
     assert all(s["quality"] > 0 for s in samples)
-    assert "4 samples in 1 template" in run(capsys, "gallery", file, "samples", "Rosa")[1]
+    assert "4 samples in 2 templates" in run(capsys, "gallery", file, "samples", "Rosa")[1]
     out = run(capsys, *undo)[1]
     assert "Rosa has 2 samples" in out
     assert "Blau has 2 samples" in out
@@ -260,16 +260,34 @@ def test_unknown_faces_are_grouped_and_become_subjects(capsys, model, people, tm
             crop = np.clip(np.array(colour) + rng.integers(-9, 9, 3) + rng.integers(-20, 20, (112, 112, 3)), 0, 255)
             strangers.append(tmp_path / f"{k}{i}.png")
             strangers[-1].write_bytes(encode(crop.astype(np.uint8), ".png"))
-    assert run(capsys, "identify", file, *strangers, "--aligned", "--keep-unknown")[0] == 0
+    keep = ("--aligned", "--keep-unknown", "--keep-crops")
+    status, out, _ = run(capsys, "identify", file, *strangers, *keep)
+    assert status == 0
+    assert "unknown (number 1)" in out
+    again = json.loads(run(capsys, "identify", file, strangers[3], strangers[0], *keep, "--json")[1])
+    assert [a["faces"][0]["unknown"] for a in again] == [4, 1]  # kept once
     found = json.loads(run(capsys, "gallery", file, "unknowns", "--min-size", "4", "--json")[1])
     assert found["unknown"] == 12
     groups = sorted(sorted(c["unknowns"]) for c in found["clusters"])
     assert groups == [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
     assert min(c["lowest_similarity"] for c in found["clusters"]) > 0.95
+    sheet = tmp_path / "sheet.png"
+    out = run(capsys, "gallery", file, "unknowns", "--show", sheet)[1]
+    assert f"12 faces shown in {sheet}" in out
+    assert read(sheet).shape[0] > 200
     assert "Blau: 6 samples" in run(capsys, "gallery", file, "adopt", "Blau", *groups[0])[1]
     assert "Blau, similarity" in run(capsys, "identify", file, strangers[0], "--aligned")[1]
     assert run(capsys, "gallery", file, "adopt", "Blau", "1")[0] == 2
-    assert "6 unknown faces erased" in run(capsys, "gallery", file, "drop-unknowns")[1]
+    samples = json.loads(run(capsys, "gallery", file, "samples", "Blau", "--json")[1])
+    assert [s["source"] for s in samples] == [f"0{i}.png" for i in range(6)]
+    assert all(s["crop"] and 0 < s["quality"] <= 1 for s in samples)
+    assert "0 unknown faces erased" in run(capsys, "gallery", file, "drop-unknowns", "--older-than", "1")[1]
+    assert run(capsys, "gallery", file, "drop-unknowns", "--older-than", "nan")[0] == 2
+    assert "1 unknown faces erased" in run(capsys, "gallery", file, "drop-unknowns", "7")[1]
+    assert "5 unknown faces erased" in run(capsys, "gallery", file, "drop-unknowns")[1]
+    status, _, err = run(capsys, "identify", file, strangers[0], "--keep-crops")
+    assert status == 2
+    assert "add --keep-unknown" in err
 
 
 def test_doctor_never_fails(capsys):

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         threshold = find_threshold(gallery, args)
         if args.sample:
             about |= {"subjects": [gallery.subject(whom[0]).id], "samples": args.sample}
-            receipts = [gallery.forget_samples(whom[0], args.sample, progress=say)]
+            receipts = [gallery.forget_samples(whom[0], args.sample, threshold=threshold, progress=say)]
         else:
             receipts = [gallery.forget(*whom, threshold=threshold, progress=say)] if whom else []
         if args.expired and (swept := gallery.sweep(threshold=threshold, progress=say)):

@@ -8,6 +8,8 @@ from visavis.cli._audit import add_audit, audited, tell_subjects
 from visavis.cli._detection import add_detection, detection_options, turned_note
 from visavis.cli.gallery_actions import GALLERY
 
+_KEPT_AT_ONCE = 64  # unknown faces of one transaction; each is compared with all that are kept
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", metavar="GALLERY", help=GALLERY)
@@ -27,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how large galleries are searched: exact (default), or by cells or a graph, which may miss a subject",
     )
     parser.add_argument("--approximate", action="store_true", help="same as --index cells")
-    parser.add_argument("--keep-unknown", action="store_true", help="keep embeddings of unknown faces, to cluster them")
+    parser.add_argument("--keep-unknown", action="store_true", help="keep embeddings of unknown faces, to group them")
+    parser.add_argument("--keep-crops", action="store_true", help="with --keep-unknown: keep their crops, to look at")
     add_audit(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -39,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.top < 1:
         raise DataError(f"--top must be at least 1, got {args.top}")
+    if args.keep_crops and not args.keep_unknown:
+        raise DataError("--keep-crops keeps the crops of unknown faces: add --keep-unknown")
     with audited(args, "identify", changes=args.keep_unknown) as about:
         answers, failed = _identify(args)
         tell_subjects(about, (face["match"]["id"] for a in answers for face in a["faces"] if face["match"]))
@@ -52,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
 def _identify(args: argparse.Namespace) -> tuple[list[dict], int]:
     """The answers, and how many pictures could not be read."""
     from visavis.cli._gallery import index_kind, open_gallery, writable
-    from visavis.deploy.gallery.unknowns import keep_unknowns
     from visavis.deploy.json_views import identification_json
     from visavis.errors import DataError
 
@@ -65,6 +69,7 @@ def _identify(args: argparse.Namespace) -> tuple[list[dict], int]:
         approximate=index_kind(args),
     )
     answers: list[dict] = []
+    strangers: list[tuple] = []
     failed = 0
     with gallery:
         for picture in args.pictures:
@@ -78,12 +83,29 @@ def _identify(args: argparse.Namespace) -> tuple[list[dict], int]:
                 failed += 1
                 answers.append({"picture": picture, "error": str(error), "faces": []})
                 continue
+            faces = [identification_json(f, a) for f, a in found]
+            answers.append({"picture": picture, "faces": faces})
             if args.keep_unknown:
-                keep_unknowns(
-                    gallery, [face.embedding for face, answer in found if answer.decided and not answer.match]
-                )
-            answers.append({"picture": picture, "faces": [identification_json(f, a) for f, a in found]})
+                strangers += [
+                    (picture, face, entry)
+                    for (face, answer), entry in zip(found, faces, strict=True)
+                    if answer.decided and not answer.match
+                ]
+            if len(strangers) >= _KEPT_AT_ONCE:
+                _keep(gallery, strangers, args.keep_crops)
+        _keep(gallery, strangers, args.keep_crops)
     return answers, failed
+
+
+def _keep(gallery, strangers: list[tuple], keep_crops: bool) -> None:
+    """Keep unknown faces, write their numbers into the answers, and empty the list."""
+    from visavis.deploy.enrollment import keep_unknown_faces, source_file
+
+    faces, files = [face for _, face, _ in strangers], [source_file(picture) for picture, _, _ in strangers]
+    numbers = keep_unknown_faces(gallery, faces, files, keep_crops=keep_crops)
+    for number, (_, _, entry) in zip(numbers, strangers, strict=True):
+        entry["unknown"] = number
+    strangers.clear()
 
 
 def _tell(answers: list[dict]) -> None:
@@ -99,6 +121,7 @@ def _tell(answers: list[dict]) -> None:
             undecided |= not face["decided"]
             match, best = face["match"], face["candidates"][:1]
             who = match["name"] if match else "unknown" if face["decided"] else "undecided"
+            who += f" (number {face['unknown']})" if "unknown" in face else ""
             near = f", similarity {match['similarity']:.4f}" if match else ""
             near = near or (f", nearest {best[0]['name']} with similarity {best[0]['similarity']:.4f}" if best else "")
             at = "" if face["threshold"] is None else f" (threshold {face['threshold']:.4f}"

@@ -14,14 +14,14 @@ import numpy as np
 from visavis.deploy.face import Face
 from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.records import Candidate, Enrolment, SourceFile, UnknownSubject
+from visavis.deploy.gallery.samples import SAME_PICTURE
 from visavis.deploy.gallery.templates import similarity_to_rest
+from visavis.deploy.gallery.unknowns import keep_unknowns
 from visavis.deploy.recognizer import Recognizer, name_of
 from visavis.errors import DataError
 from visavis.vision.images import encode
 
 _DOMINANT = 4.0
-# Two samples of one picture: another CPU or runtime moves a crop by fractions of a pixel, not the embedding by more.
-SAME_PICTURE = 0.9999
 Named = tuple[str, str]
 
 
@@ -105,7 +105,7 @@ def enroll_pictures(
         subject,
         [face.embedding for face in found.faces],
         weights=[face.quality.score for face in found.faces],
-        pictures=[hashlib.sha256(face.crop.tobytes()).digest() for face in found.faces],
+        pictures=[_digest(face) for face in found.faces],
         crops=[encode(face.crop, ".jpg") for face in found.faces] if keep_crops else None,
         sources=found.sources,
         consent=consent,
@@ -122,6 +122,20 @@ def enroll_pictures(
     )
 
 
+def keep_unknown_faces(
+    gallery: GalleryBase, faces: Sequence[Face], sources: Sequence[SourceFile | None], *, keep_crops: bool = False
+) -> list[int]:
+    """Keep faces nobody knew, each with its quality and file, once; returns their numbers."""
+    return keep_unknowns(
+        gallery,
+        [face.embedding for face in faces],
+        qualities=[face.quality.score for face in faces],
+        pictures=[_digest(face) for face in faces],
+        crops=[encode(face.crop, ".jpg") for face in faces] if keep_crops else None,
+        sources=sources,
+    )
+
+
 def source_file(path: str | os.PathLike[str]) -> SourceFile:
     """The digest and name of a file.
 
@@ -130,6 +144,10 @@ def source_file(path: str | os.PathLike[str]) -> SourceFile:
     """
     with Path(path).open("rb") as file:
         return SourceFile(hashlib.file_digest(file, "sha256").digest(), Path(path).name)
+
+
+def _digest(face: Face) -> bytes:
+    return hashlib.sha256(face.crop.tobytes()).digest()
 
 
 def _source(picture: Any) -> SourceFile | None:

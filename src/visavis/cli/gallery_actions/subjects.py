@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from visavis.cli.gallery_actions import Action, Answer
+from visavis.cli.gallery_actions import Action, Answer, add_threshold, find_threshold
+
+_TEMPLATES = "below which samples get templates of their own; the model's without"
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +58,14 @@ def _change(gallery, args) -> Answer:
 def _merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("into", metavar="INTO", help="the subject who stays")
     parser.add_argument("others", metavar="OTHER", nargs="+", help="subjects whose samples INTO gets")
+    add_threshold(parser, _TEMPLATES)
     parser.epilog = "The subject is kept until the earliest end of all, and the consent notes are joined."
 
 
 def _merge(gallery, args) -> Answer:
     from visavis.deploy.json_views import merge_json, merge_notes
 
-    done = gallery.merge(args.into, *args.others)
+    done = gallery.merge(args.into, *args.others, threshold=find_threshold(gallery, args))
     lines = [f"{done.subject.name} now has {done.subject.samples} samples", *merge_notes(done)]
     for other, samples in done.absorbed:
         options = " ".join(f"--sample {sample}" for sample in samples[:20])
@@ -99,6 +102,7 @@ def _split_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample", type=int, action="append", required=True, metavar="N", help="a sample by number; several times"
     )
+    add_threshold(parser, _TEMPLATES)
     parser.epilog = (
         "The new subject has the same consent note and time limit; see: visavis gallery GALLERY samples NAME"
     )
@@ -107,7 +111,7 @@ def _split_arguments(parser: argparse.ArgumentParser) -> None:
 def _split(gallery, args) -> Answer:
     from visavis.deploy.json_views import subject_json
 
-    subjects = gallery.split(args.name, args.sample, args.new)
+    subjects = gallery.split(args.name, args.sample, args.new, threshold=find_threshold(gallery, args))
     lines = [f"{subject.name} has {subject.samples} samples" for subject in subjects]
     return [subject_json(subject) for subject in subjects], lines
 

@@ -66,6 +66,18 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class UnknownFace:
+    """A face nobody knew: its quality, the digest of its crop, its file, when it was kept, and its encoded crop."""
+
+    id: int
+    quality: float | None
+    picture: bytes | None
+    source: SourceFile | None
+    created: float
+    crop: bytes | None
+
+
+@dataclass(frozen=True)
 class Enrolment:
     """What enrolling did: pictures `added`, and those `already` there (same crop, same subject) and left alone."""
 

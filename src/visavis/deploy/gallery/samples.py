@@ -12,6 +12,10 @@ from visavis.deploy.gallery.index import unit_vectors
 from visavis.deploy.gallery.records import SourceFile
 from visavis.errors import DataError
 
+# From which similarity two samples are of one picture: another CPU or runtime moves a crop by fractions of a pixel,
+# which moves the embedding by less.
+SAME_PICTURE = 0.9999
+
 
 @dataclass(frozen=True)
 class Samples:

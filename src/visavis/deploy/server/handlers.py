@@ -16,7 +16,7 @@ from visavis.deploy.enrollment import enroll_pictures
 from visavis.deploy.face import Face
 from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.model_identity import ModelIdentity
-from visavis.deploy.gallery.records import Forgotten, SourceFile
+from visavis.deploy.gallery.records import Forgotten, Merge, SourceFile
 from visavis.deploy.json_views import candidate_json, face_json, identification_json, subject_json, verification_json
 from visavis.deploy.operating_point import HOW_TO, DecisionThreshold
 from visavis.deploy.recognizer import Recognizer
@@ -95,6 +95,10 @@ class RequestHandlers:
     def forget(self, *who: int | str) -> Forgotten:
         """Erase subjects, and the unknown faces of the same people."""
         return self.gallery.forget(*who, threshold=self._own_threshold())
+
+    def merge(self, into: int, *others: int | str) -> Merge:
+        """Give the samples of others to a subject."""
+        return self.gallery.merge(into, *others, threshold=self._own_threshold())
 
     def sweep(self) -> Forgotten | None:
         """Erase the subjects whose time is over."""
