@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from visavis.cli.evaluation_progress import embedding_bar
+    from visavis.data.photographs import warn_of_photographs
     from visavis.data.sources import open_source
     from visavis.errors import DataError
     from visavis.evaluate.embedding import embed_images
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(args.source, kind="flat" if flat else None, skip_damaged=args.skip_damaged)
     embedder = load_embedder(args.model, flip=args.flip, batch_size=args.batch_size)
     index = {name: i for i, name in enumerate(source.names)}
+    warn_of_photographs(lambda name: source.image(index[name]), source.names, getattr(embedder, "spec", None))
     with embedding_bar("embedding") as show:
         found = embed_images(
             embedder, source.names, lambda name: source.image(index[name]), batch_size=args.batch_size, progress=show

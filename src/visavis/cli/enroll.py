@@ -37,21 +37,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import json
-    from pathlib import Path
 
     from visavis.deploy.gallery.retention import checked_days
 
     if args.retention_days is not None:
         checked_days(args.retention_days)
-    people = _people(args, Path)
+    people, skipped = _people(args.pictures, args.name)
     summary: list[dict] = []
     with audited(args, "enroll", changes=True) as about:
         total = _enroll(args, people, summary)
         tell_subjects(about, subject_ids([entry["subject"] for entry in summary]))
     if args.json:
-        print(json.dumps({"enrolled": summary, "subjects": total}, indent=2))
+        print(json.dumps({"enrolled": summary, "subjects": total, "skipped": [list(s) for s in skipped]}, indent=2))
     else:
         _tell(summary, total, terms=bool(args.consent) or args.retention_days is not None)
+        for entry, reason in skipped[:10]:
+            print(f"  left out {entry}: {reason}")
+        if len(skipped) > 10:
+            print(f"  ... {len(skipped)} left out in all; --json lists them")
     return 0 if any(entry["subject"] for entry in summary) else 1
 
 
@@ -92,32 +95,36 @@ def _enroll(args: argparse.Namespace, people: dict[str, list[str]], summary: lis
         return len(gallery)
 
 
-def _people(args: argparse.Namespace, path_type) -> dict[str, list[str]]:
-    """Subject -> pictures, from the words typed."""
-    from visavis.errors import DataError
-    from visavis.vision.images import is_image_path
+def _people(words: list[str], name: str | None) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
+    """Subject -> pictures from the words typed, and what was left out below their folders, with the reason."""
+    from pathlib import Path
 
-    if args.name is not None:
-        pictures: list[str] = []
-        for word in args.pictures:
-            path = path_type(word)
-            pictures += sorted(str(p) for p in path.iterdir() if is_image_path(p)) if path.is_dir() else [word]
-        if not pictures:
-            raise DataError(f"no pictures in {' '.join(args.pictures)}")
-        return {args.name: pictures}
-    if len(args.pictures) != 1 or not path_type(args.pictures[0]).is_dir():
-        raise DataError("whose pictures are these? add --name NAME, or give one folder that holds a folder per subject")
-    root = path_type(args.pictures[0])
-    root = root / "images" if (root / "images").is_dir() else root
-    people = {
-        folder.name: sorted(str(p) for p in folder.iterdir() if is_image_path(p))
-        for folder in sorted(root.iterdir())
-        if folder.is_dir()
-    }
-    people = {name: pictures for name, pictures in people.items() if pictures}
-    if not people:
-        raise DataError(f"{root}: expected a folder per subject with pictures in it; for one subject add --name NAME")
-    return people
+    from visavis.data.sources.folder import find_images, open_folder
+    from visavis.errors import DataError
+
+    people: dict[str, list[str]] = {}
+    skipped: list[tuple[str, str]] = []
+    if name is None:
+        if len(words) != 1 or not Path(words[0]).is_dir():
+            raise DataError(
+                "whose pictures are these? add --name NAME, or give one folder that holds a folder per subject"
+            )
+        try:
+            source = open_folder(Path(words[0]))
+        except DataError as error:
+            raise DataError(
+                f"{words[0]}: expected a folder per subject with pictures in it; for one subject add --name NAME"
+            ) from error
+        for image, label in zip(source.names, source.labels.tolist(), strict=True):
+            people.setdefault(source.identities[label], []).append(str(source.path / image))
+        return people, list(source.skipped)
+    for word in words:
+        names, left = find_images(Path(word)) if Path(word).is_dir() else ([], [])
+        people.setdefault(name, []).extend([str(Path(word) / n) for n in names] if Path(word).is_dir() else [word])
+        skipped += left
+    if not people[name]:
+        raise DataError(f"no pictures in {' '.join(words)}")
+    return people, skipped
 
 
 def _tell(summary: list[dict], total: int, *, terms: bool) -> None:

@@ -113,12 +113,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace, task: Any, model: str) -> Any:
     """The report of one model."""
+    from visavis.data.photographs import warn_of_photographs
     from visavis.evaluate.protocols.base import EvaluationSettings
     from visavis.evaluate.runner import evaluate
     from visavis.files import digest_of
     from visavis.models.load import load_embedder
 
     embedder = load_embedder(model, flip=args.flip, batch_size=args.batch_size)
+    warn_of_photographs(task.images, task.protocol.images, getattr(embedder, "spec", None))
     protocol = task.protocol if args.joint_bayesian is None else _joint_bayesian(args, embedder, task.protocol)
     with _bar() as progress:
         report = evaluate(

@@ -23,7 +23,7 @@ from visavis.errors import DataError
 from visavis.files import write_atomically
 from visavis.types import ByteArray, Detector, Faces
 from visavis.vision import images
-from visavis.vision.alignment import Antialias, Points, align
+from visavis.vision.alignment import Antialias, Points, align, implausible
 from visavis.vision.detection.detectors import choose, load_detector
 from visavis.vision.detection.turns import Turn, detect_turned
 
@@ -89,7 +89,10 @@ class _Worker:
         try:
             picture = self.source.image(index)
             if self.detector is None:
-                return self._write(name, picture, [np.asarray(self.listed[name])], Account(name, faces=1))
+                points = np.asarray(self.listed[name])
+                if reason := implausible(points, picture.shape):
+                    return Account(name, reject=reason)
+                return self._write(name, picture, [points], Account(name, faces=1))
             faces, turned = detect_turned(self.detector, picture, turn=self.settings.turn)
             return replace(self._chosen(name, picture, faces), turned=turned)
         except DataError as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from visavis.errors import DataError
 
 MAX_LINE = 100_000
+_UNLISTABLE = re.compile("[\t\n\r]")  # what ends a field or a line
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -54,8 +56,39 @@ def bad_line(path: str | os.PathLike[str], number: int, expected: str, line: str
 
 
 def relative(path: str, number: int, name: str) -> str:
-    """A listed picture's name with forward slashes; one that leaves the picture folder is refused."""
+    """A listed picture's name with forward slashes; one that leaves the picture folder is refused.
+
+    An absolute path below the list's own folder, or below `images/` in it, is taken from there on.
+    """
     name = name.replace("\\", "/").removeprefix("./")
+    if name.startswith("/"):
+        folder = os.path.dirname(os.path.abspath(path)).replace(os.sep, "/")
+        for root in (f"{folder}/images/", f"{folder}/"):
+            name = name.removeprefix(root)
     if name.startswith("/") or ".." in name.split("/"):
         raise bad_line(path, number, "a path inside the picture folder", name)
     return name
+
+
+def listable(names: Iterable[str], what: str) -> None:
+    """Refuse names that no line of a list can hold, before anything is written.
+
+    Raises:
+        DataError: a name holds a TAB or a line break, or bytes that are no text; says how many, and the first.
+    """
+    bad = [
+        name for name in names if any(c in name for c in "\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029") or not _is_text(name)
+    ]
+    if bad:
+        raise DataError(
+            f"{len(bad)} names cannot stand in {what}: they hold a TAB, a line break or bytes that are no text; "
+            f"first {bad[0]!r}; rename the file or folder"
+        )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -12,7 +12,8 @@ import numpy as np
 
 from visavis.data.decoded_cache.cache import CachedSource, fitted
 from visavis.data.decoded_cache.policy import cached
-from visavis.data.sources import open_source
+from visavis.data.photographs import warn_of_photographs
+from visavis.data.sources import open_source, read_identities
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
 from visavis.machine import cache_home
@@ -97,6 +98,7 @@ def open_dataset(
             log.warning("skipped %s: %s", name, reason)
         if not len(source):
             raise DataError(f"{recipe.source}: no identity has {recipe.min_images} pictures; lower data.min_images")
+        warn_of_photographs(lambda name: source.image(source.index_of(name)), source.names, spec)
         parts.append(_load(source, recipe, advance))
     synthetic = recipe.synthetic
     if synthetic.identities:
@@ -131,16 +133,8 @@ def kept_pictures(recipe: DataRecipe) -> tuple[Source, int]:
     """The pictures of `data.source` that `identities` and `min_images` leave, and how many identities are too rare."""
     source = open_source(recipe.source)
     if recipe.identities:
-        source = source.only(_names(beside(recipe.identities, recipe.source)))
+        source = source.only(read_identities(beside(recipe.identities, recipe.source)))
     return _frequent(source, recipe.min_images)
-
-
-def _names(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read the identity list ({error})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _frequent(source: Source, least: int) -> tuple[Source, int]:

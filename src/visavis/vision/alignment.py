@@ -76,6 +76,25 @@ def five_points(values: object) -> Points:
     return tuple((float(x), float(y)) for x, y in points)
 
 
+def implausible(landmarks: npt.ArrayLike, shape: tuple[int, ...]) -> str | None:
+    """Why five landmarks (5, 2), x and y, cannot be those of a face in a picture of `shape`; None where they can.
+
+    Outside means that their mean lies outside the picture, or fewer than three of them in it: a crop would be empty.
+    Left and right are exchanged where the mouth lies above the line of the eyes as the face sees it, which no turn in
+    the plane does.
+    """
+    points = np.asarray(landmarks, np.float64)
+    height, width = shape[:2]
+    inside = ((points >= 0) & (points < (width, height))).all(axis=1)
+    middle = points.mean(axis=0)
+    if inside.sum() < 3 or not (0 <= middle[0] < width and 0 <= middle[1] < height):
+        return f"landmarks outside the picture of {width}×{height}: around x {middle[0]:.0f}, y {middle[1]:.0f}"
+    eyes, mouth = points[1] - points[0], points[3:].mean(axis=0) - points[:2].mean(axis=0)
+    if eyes[0] * mouth[1] - eyes[1] * mouth[0] <= 0:
+        return "left and right eye are exchanged, or the landmarks are in another order"
+    return None
+
+
 def template_points(
     template: str | Sequence[Sequence[float]], size: tuple[int, int], *, padding: float = 0.0
 ) -> npt.NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ import numpy as np
 
 from visavis.data.pair_lists.dialect import Row
 from visavis.data.sources.base import Source
+from visavis.data.text import listable
 from visavis.errors import DataError
 from visavis.types import IntArray, Pairs
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,18 @@ def build_pairs(rows: Sequence[Row], fold: IntArray, *, path: str = "", lines: S
     index: dict[str, int] = {}
     ends = np.array([[index.setdefault(name, len(index)) for name in row[:2]] for row in rows], np.int64).reshape(-1, 2)
     genuine = np.array([row[2] for row in rows], bool)
+    _note_contradictions(rows, path)
     return ListedPairs(tuple(index), ends[:, 0], ends[:, 1], genuine, fold, path=path, lines=tuple(lines))
+
+
+def _note_contradictions(rows: Sequence[Row], path: str) -> None:
+    """Say it where one pair of pictures is listed both as genuine and as impostor."""
+    said: dict[frozenset[str], bool] = {}
+    both = [row for row in rows if said.setdefault(frozenset(row[:2]), row[2]) != row[2]]
+    if both:
+        log.warning(
+            "%s: %d pairs are listed as genuine and as impostor, first %s and %s", path, len(both), *both[0][:2]
+        )
 
 
 def even_folds(genuine: np.ndarray, folds: int) -> IntArray:
@@ -76,6 +91,7 @@ def check_pairs(pairs: Pairs, source: Source) -> IntArray:
 
 def write_pairs(pairs: Pairs, path: str | os.PathLike[str]) -> None:
     """Write `path TAB path TAB 0|1` lines, after a header `folds size` where the folds are equal and contiguous."""
+    listable(pairs.images, os.fspath(path))
     sizes = np.bincount(pairs.fold) if len(pairs) else np.zeros(0, int)
     equal = len(sizes) > 0 and (sizes == sizes[0]).all() and sizes[0] % 2 == 0 and (np.diff(pairs.fold) >= 0).all()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -56,6 +57,11 @@ class Source(ABC):
         return {name: index for index, name in enumerate(self.names)}
 
     @cached_property
+    def _by_composed(self) -> dict[str, int]:
+        """Names in Unicode's composed form (NFC): macOS wrote é as e and an accent, lists mostly hold one character."""
+        return {unicodedata.normalize("NFC", name): index for index, name in enumerate(self.names)}
+
+    @cached_property
     def _by_stem(self) -> dict[str, int]:
         return {os.path.splitext(name)[0]: index for index, name in enumerate(self.names)}
 
@@ -84,6 +90,8 @@ class Source(ABC):
         (`Ann/Ann_0001.jpg`), the one picture called so; and `a/1.jpg` the one `…/a/1.jpg` a folder deeper.
         """
         found = self._by_name.get(name)
+        if found is None and not name.isascii():
+            found = self._by_composed.get(unicodedata.normalize("NFC", name))
         if found is None and os.path.splitext(name)[1].lower() in images.EXTENSIONS:
             stem = os.path.splitext(name)[0]
             found = self._by_stem.get(stem)
@@ -128,8 +136,9 @@ class Source(ABC):
         return self.subset(np.flatnonzero(~np.isin(self.labels, rows)))
 
     def _rows_of(self, wanted: Iterable[str]) -> Labels:
-        row = {name: label for label, name in enumerate(self.identities)}
-        wanted = list(wanted)
+        row = {unicodedata.normalize("NFC", name): label for label, name in enumerate(self.identities)}
+        row |= {name: label for label, name in enumerate(self.identities)}
+        wanted = [name if name in row else unicodedata.normalize("NFC", name) for name in wanted]
         unknown = [name for name in wanted if name not in row]
         if unknown:
             nearest = difflib.get_close_matches(unknown[0], self.identities, n=1, cutoff=0.5)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from visavis.data.sources.base import Source
+from visavis.data.sources.system_files import left_by_a_system
 from visavis.data.text import natural_key
 from visavis.errors import DataError
 from visavis.vision.images import is_image_path
@@ -57,7 +58,9 @@ def open_folder(path: Path) -> Source:
     names: list[str] = []
     skipped: list[tuple[str, str]] = []
     for entry in _listing(root):
-        if entry.is_dir():
+        if left := left_by_a_system(entry.name):
+            skipped.append((entry.name, left))
+        elif entry.is_dir():
             before = len(names)
             _walk(Path(entry.path), entry.name, names, skipped, ())
             if len(names) == before:
@@ -72,6 +75,18 @@ def open_folder(path: Path) -> Source:
     return FileSource(root, names, skipped=skipped)
 
 
+def find_images(folder: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """All pictures below a folder, by their names relative to it, and what was left out, with the reason.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    names: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    _walk(folder, "", names, skipped, ())
+    return names, skipped
+
+
 def open_flat(path: Path) -> Source:
     """Open pictures that lie side by side in one folder; each is its own identity.
 
@@ -83,7 +98,9 @@ def open_flat(path: Path) -> Source:
     names: list[str] = []
     skipped: list[tuple[str, str]] = []
     for entry in _listing(path):
-        if entry.is_file() and is_image_path(entry.name):
+        if left := left_by_a_system(entry.name):
+            skipped.append((entry.name, left))
+        elif entry.is_file() and is_image_path(entry.name):
             names.append(entry.name)
         else:
             skipped.append((entry.name, "a folder" if entry.is_dir() else "not a picture"))
@@ -94,14 +111,16 @@ def open_flat(path: Path) -> Source:
 
 def holds_only_pictures(folder: Path) -> bool:
     """Whether pictures lie side by side in a folder, and no folder beside them."""
-    entries = _listing(folder)
+    entries = [entry for entry in _listing(folder) if not left_by_a_system(entry.name)]
     return any(is_image_path(entry.name) for entry in entries) and not any(entry.is_dir() for entry in entries)
 
 
 def _has_pictures(folder: Path) -> bool:
     """Whether pictures lie directly in a folder: then one called `images` is itself an identity's."""
     with os.scandir(folder) as entries:
-        return any(entry.is_file() and is_image_path(entry.name) for entry in entries)
+        return any(
+            entry.is_file() and is_image_path(entry.name) and not left_by_a_system(entry.name) for entry in entries
+        )
 
 
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
@@ -121,8 +140,10 @@ def _walk(
         skipped.append((prefix, "a link back to a folder above" if here in above else "nested too deep"))
         return
     for entry in _listing(folder):
-        name = f"{prefix}/{entry.name}"
-        if entry.is_dir():
+        name = f"{prefix}/{entry.name}" if prefix else entry.name
+        if left := left_by_a_system(entry.name):
+            skipped.append((name, left))
+        elif entry.is_dir():
             _walk(Path(entry.path), name, names, skipped, (*above, here))
         elif is_image_path(entry.name) and entry.is_file():
             names.append(name)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from visavis.data.sources.base import Source
 from visavis.data.sources.folder import FileSource
-from visavis.data.text import bad_line, read_lines, relative
+from visavis.data.text import bad_line, listable, read_lines, relative
 from visavis.errors import DataError
 from visavis.vision.images import is_image_path
 
@@ -35,7 +35,7 @@ def read_list(path: str | os.PathLike[str]) -> Listing:
     """Read `path label` lines, or landmark lines `path [label] x1 y1 … x5 y5`, separated by TAB, comma or blanks.
 
     Where blanks separate, the path may itself hold blanks: it ends with a picture's extension. A .lst line of MXNet,
-    `key TAB label TAB path`, is understood too.
+    `key TAB label TAB path`, and InsightFace's `0|1 TAB path TAB label …` are understood too.
 
     Raises:
         DataError: not such a list, or a picture listed twice; the message names the line.
@@ -64,6 +64,8 @@ def _split(path: str, number: int, line: str) -> tuple[str, list[str]]:
         fields = [field.strip() for field in line.strip().split("\t")]
         if len(fields) >= 3 and is_image_path(fields[-1]) and not is_image_path(fields[0]):
             fields = [fields[-1], fields[1]]  # MXNet's .lst
+        elif len(fields) >= 3 and fields[0] in ("0", "1") and is_image_path(fields[1]):
+            fields = fields[1:3]  # InsightFace's own .lst: aligned or not, path, label, and perhaps a box
     else:
         head, ending, tail = _after_extension(line.strip())
         fields = [head + ending, *tail.replace(",", " ").split()] if ending else line.split()
@@ -96,7 +98,8 @@ def _points(path: str, number: int, line: str, values: list[str]) -> Landmarks:
 def open_list(path: Path) -> FileSource:
     """Open the pictures of a list; its paths are relative to its folder, or to `images/` in it.
 
-    The identity is the list's label, or the picture's folder where the list gives none.
+    The identity is the list's label, or the picture's folder where the list gives none. Pictures that are listed and
+    not there are counted among `skipped`.
 
     Raises:
         DataError: not a list of pictures, or the first of them is not where the list lies.
@@ -108,7 +111,14 @@ def open_list(path: Path) -> FileSource:
                 name.split("/", 1)[0] if label is None else label
                 for name, label in zip(listing.names, listing.labels, strict=True)
             ]
-            return FileSource(root, listing.names, owners=owners)
+            found = [(root / name).is_file() for name in listing.names]
+            rows = list(zip(listing.names, owners, found, strict=True))
+            return FileSource(
+                root,
+                [name for name, _, there in rows if there],
+                owners=[owner for _, owner, there in rows if there],
+                skipped=[(name, "listed, but there is no such file") for name, _, there in rows if not there],
+            )
     raise DataError(
         f"{path}, line {listing.lines[0]}: {listing.names[0]!r} is neither in {path.parent} nor in its images/; "
         "paths in a list are relative to its folder"
@@ -122,6 +132,7 @@ def write_list(
 
     Paths are the source's names, or relative to the folder `below`, which must hold the source.
     """
+    listable(source.names, str(path))
     prefix = "" if below is None else source.path.absolute().relative_to(below.absolute()).as_posix() + "/"
     prefix = "" if prefix == "./" else prefix
     points = landmarks if landmarks is not None else [None] * len(source)

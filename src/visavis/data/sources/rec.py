@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from visavis.data.sources.recordio import MAGIC, Offsets, RecordFile, read_index
 from visavis.data.text import read_lines
 from visavis.errors import DataError
 
+log = logging.getLogger(__name__)
 _FLOAT_EXACT = 1 << 24  # beyond it a float32 label no longer holds every whole number
 
 
@@ -207,6 +209,11 @@ def _labels(file: RecordFile, offsets: Offsets) -> Labels:
     if len(wrong):
         i = int(wrong[0])
         raise DataError(f"{file.path}: expected a whole number as label, got {values[i]} at byte {offsets[i]:,}")
+    if len(values) and np.abs(values).max() >= _FLOAT_EXACT:
+        log.warning(
+            "%s: labels of %d and above are not exact in float32, in which a .rec keeps them; two people may have "
+            "become one (the largest is %d)", file.path, _FLOAT_EXACT, int(np.abs(values).max()),
+        )  # fmt: skip
     return values.astype(np.int64)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from visavis.data.sources.base import Source
 from visavis.data.sources.recordio import RecordFile, RecordWriter, pack
+from visavis.data.text import listable
 from visavis.errors import DataError
 from visavis.files import write_atomically
 from visavis.vision import images
@@ -37,6 +38,12 @@ def write_records(source: Source, folder: Path, *, stem: str = "train") -> Itera
     Raises:
         DataError: a picture cannot be read, or the folder cannot be written.
     """
+    listable(source.names, f"{stem}.lst")
+    if len(source.identities) > _FLOAT_EXACT:
+        raise DataError(
+            f"{source.path}: {len(source.identities):,} identities do not fit a .rec, whose labels are float32 and "
+            f"tell only {_FLOAT_EXACT:,} apart; cut the set in parts, or keep it as a folder per identity"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     order = np.argsort(source.labels, kind="stable")
     sizes = np.bincount(source.labels, minlength=len(source.identities))

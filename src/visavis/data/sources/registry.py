@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from importlib import import_module
@@ -12,22 +13,28 @@ from visavis.data.sources.base import Source
 from visavis.data.text import read_lines
 from visavis.errors import DataError, unknown_name
 
+log = logging.getLogger(__name__)
 Kind = Literal["folder", "flat", "record", "bin", "list"]
 
 
 def read_identities(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read a list of identities, one name a line; blank lines are ignored.
+    """Read a list of identities, one name a line: UTF-8 (with or without a mark) or UTF-16 text.
+
+    Blank lines and lines that begin with # are no names; a name that stands twice is counted once, and that is said.
 
     Raises:
-        DataError: the file cannot be read, is not UTF-8 text, names nobody or names somebody twice.
+        DataError: the file cannot be read, is not text or names nobody.
     """
-    names = [line.strip() for _, line in read_lines(path)]
+    names = [line.strip() for _, line in read_lines(path) if not line.lstrip().startswith("#")]
     if not names:
         raise DataError(f"{os.fspath(path)}: expected one identity a line, got an empty list")
-    if len(set(names)) < len(names):
+    unique = tuple(dict.fromkeys(names))
+    if len(unique) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{os.fspath(path)}: the identity {twice!r} is listed twice")
-    return tuple(names)
+        log.warning(
+            "%s: %d names stand there more than once and count once, first %r", path, len(names) - len(unique), twice
+        )
+    return unique
 
 
 # kind: (module, opener). A module is imported when its kind is opened.

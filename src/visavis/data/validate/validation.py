@@ -59,6 +59,7 @@ class Findings:
         """What is wrong, a line each; empty when nothing is."""
         found = [
             (len(self.prints.faults), "unreadable pictures"),
+            (self._other_shapes(), "pictures of another aspect ratio than the first, which training refuses"),
             (len(self.identical_across), "groups of byte-identical pictures under different identities"),
             (len(self.similar_across), "pairs of near-identical pictures under different identities"),
             (len(self.overlap.names), "identities also named in the other set"),
@@ -81,6 +82,11 @@ class Findings:
             (max(0, len(self._shapes()) - 1), "picture sizes beside the most frequent one"),
         ]
         return [f"{count:,} {what}" for count, what in found if count]
+
+    def _other_shapes(self) -> int:
+        """Pictures whose aspect ratio is not the first one's."""
+        size = self.prints.size[self.prints.readable].astype(np.int64)
+        return int(np.count_nonzero(size[:, 0] * size[0, 1] != size[:, 1] * size[0, 0])) if len(size) else 0
 
     def _shapes(self) -> list[tuple[str, int]]:
         sizes = self.prints.size[self.prints.readable]
