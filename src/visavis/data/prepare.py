@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from visavis.data.sources.base import Source
 from visavis.data.sources.lists import Listing
 from visavis.errors import DataError
 from visavis.files import write_atomically
+from visavis.processes import process_pool
 from visavis.types import ByteArray, Detector, Faces
 from visavis.vision import images
 from visavis.vision.alignment import Antialias, Points, align, implausible
@@ -136,17 +133,8 @@ class _Worker:
         return replace(account, outputs=tuple(outputs))
 
 
-_worker: _Worker | None = None
-
-
-def _start(*arguments: Any) -> None:
-    global _worker
-    _worker = _Worker(*arguments)
-
-
-def _run(indices: list[int]) -> list[Account]:
-    assert _worker is not None
-    return [_worker.prepare(i) for i in indices]
+def _preparing(*arguments: Any) -> Callable[[int], Account]:
+    return _Worker(*arguments).prepare
 
 
 def prepare(
@@ -187,34 +175,13 @@ def prepare(
     with (target / MANIFEST).open("a", encoding="utf-8") as manifest:
         yield from (done[name] for name in source.names if name in done)
         try:
-            for accounts in _work(todo, arguments, workers):
-                for account in accounts:
+            with process_pool(_preparing, *arguments, workers=workers, advice="run again to go on") as pool:
+                for account in pool.map(todo, chunk=_CHUNK):
                     manifest.write(json.dumps(asdict(account), ensure_ascii=False) + "\n")
+                    manifest.flush()
                     yield account
-                manifest.flush()
         except OSError as error:  # the pictures' own faults are accounts; this is a full disk or no permission
             raise DataError(f"{target}: cannot write ({error.strerror}); run again to go on") from error
-
-
-def _work(todo: list[int], arguments: tuple[Any, ...], workers: int) -> Iterator[list[Account]]:
-    chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
-    if workers <= 1:
-        worker = _Worker(*arguments)
-        yield from ([worker.prepare(i) for i in chunk] for chunk in chunks)
-        return
-    pending: deque[Future[list[Account]]] = deque()
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=arguments) as pool:
-        try:
-            for chunk in chunks:
-                pending.append(pool.submit(_run, chunk))
-                if len(pending) > 4 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise DataError("a worker process ended unexpectedly (out of memory?); run again to go on") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _check_names(source: Source, settings: PrepareSettings) -> None:

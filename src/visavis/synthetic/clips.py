@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError
+from visavis.processes import process_pool
 from visavis.synthetic import camera
 from visavis.synthetic.conditions import Conditions, sample_conditions
 from visavis.synthetic.identity import Map
@@ -92,19 +90,16 @@ def write_clips(
     """Write out/aligned_images_DB/id_000000/0/0.1.jpg …; yields the number of frames after each person."""
     check_request(seed, identities[0], 0, size, difficulty)
     tasks = [(out, seed, identity, frames, size, difficulty) for identity in identities]
-    if workers <= 1:
-        yield from map(_write_person, tasks)
-        return
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_write_person, tasks)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with process_pool(_writing, workers=min(workers, len(tasks))) as pool:
+        yield from pool.map(tasks)
+
+
+def _writing() -> Callable[[tuple[Path, int, int, int, int, float]], int]:
+    return _write_person
 
 
 def _write_person(task: tuple[Path, int, int, int, int, float]) -> int:
     out, seed, identity, frames, size, difficulty = task
-    cv2.setNumThreads(1)
     count = clip_count(seed, identity)
     for number in range(count):
         folder = out / "aligned_images_DB" / f"id_{identity:06d}" / str(number)

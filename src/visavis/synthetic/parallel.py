@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError
 from visavis.machine import usable_cores
+from visavis.processes import process_pool
 from visavis.synthetic.render import check_request, face
 from visavis.types import ByteArray, IntArray, Pairs
 
+_BELOW_MAIN = "a script must start them below `if __name__ == '__main__':`, or draw in its own process with workers=0"
 Advance = Callable[[int, int], None]  # (pictures done, pictures in all)
 PersonPictures = tuple[ByteArray, npt.NDArray[np.float64]]  # (K, size, size, 3) and landmarks (K, 5, 2)
 
@@ -38,21 +36,8 @@ def people(
     if pictures < 1 or not len(identities):
         raise DataError(f"at least 1 identity and 1 picture each, got {len(identities)} and {pictures}")
     tasks = [(seed, int(i), pictures, size, difficulty) for i in identities]
-    if workers <= 1 or len(tasks) == 1:
-        yield from map(_person, tasks)
-        return
-    # Spawned, not forked: the caller may hold threads (torch, OpenMP) that a fork would leave locked.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_single_threaded) as pool:
-        try:
-            yield from pool.map(_person, tasks, chunksize=max(1, min(8, len(tasks) // (4 * workers))))
-        except BrokenProcessPool as error:
-            raise DataError(
-                "the processes that draw faces died; a script must start them below `if __name__ == '__main__':`, "
-                "or draw in its own process with workers=0"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with process_pool(_drawing, workers=min(workers, len(tasks)), advice=_BELOW_MAIN) as pool:
+        yield from pool.map(tasks, chunk=max(1, min(8, len(tasks) // (4 * max(1, workers)))))
 
 
 def generate(
@@ -156,8 +141,8 @@ def _draw_impostor(rng: np.random.Generator, group: IntArray, pictures: int, siz
     return np.array(list(drawn), np.int64)
 
 
-def _single_threaded() -> None:
-    cv2.setNumThreads(1)
+def _drawing() -> Callable[[tuple[int, int, int, int, float]], PersonPictures]:
+    return _person
 
 
 def _person(task: tuple[int, int, int, int, float]) -> PersonPictures:

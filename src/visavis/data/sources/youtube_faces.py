@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -16,6 +14,7 @@ import numpy as np
 from visavis.data.sources.youtube_split import Clips, Split, SplitSettings, split
 from visavis.data.text import natural_key
 from visavis.errors import DataError
+from visavis.processes import process_pool
 from visavis.types import ByteArray
 from visavis.vision import images
 
@@ -152,11 +151,12 @@ def _crop_all(root: Path, dst: Path, frames: list[str], legacy: bool, workers: i
         except OSError as error:
             raise DataError(f"{dst}: cannot write ({error.strerror})") from error
     tasks = [(root / name, dst / "images" / written_name(name), legacy) for name in frames]
-    if workers <= 1:
-        yield from zip(frames, map(_crop_one, tasks), strict=True)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from zip(frames, pool.map(_crop_one, tasks, chunksize=64), strict=True)
+    with process_pool(_cropping, workers=workers, advice="run again with --workers 1") as pool:
+        yield from zip(frames, pool.map(tasks, chunk=64), strict=True)
+
+
+def _cropping() -> Callable[[tuple[Path, Path, bool]], str]:
+    return _crop_one
 
 
 def _crop_one(task: tuple[Path, Path, bool]) -> str:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 
 import cv2
 import numpy as np
@@ -16,6 +13,7 @@ import numpy.typing as npt
 
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
+from visavis.processes import process_pool
 from visavis.types import ByteArray
 
 FEATURE = 128
@@ -77,18 +75,8 @@ def _one(source: Source, index: int) -> Row:
     return digest, picture.shape[:2], feature_of(picture), ""
 
 
-_source: Source | None = None
-
-
-def _start(source: Source) -> None:
-    global _source
-    cv2.setNumThreads(1)
-    _source = source
-
-
-def _many(first: int, last: int) -> list[Row]:
-    assert _source is not None
-    return [_one(_source, i) for i in range(first, last)]
+def _reading(source: Source) -> Callable[[int], Row]:
+    return partial(_one, source)
 
 
 def fingerprint(source: Source, *, workers: int = 1) -> Iterator[tuple[int, Row]]:
@@ -97,25 +85,8 @@ def fingerprint(source: Source, *, workers: int = 1) -> Iterator[tuple[int, Row]
     Raises:
         DataError: a worker process died.
     """
-    if workers <= 1:
-        yield from ((i, _one(source, i)) for i in range(len(source)))
-        return
-    spans = [(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
-    pending: deque[tuple[int, Future[list[Row]]]] = deque()
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(source,)) as pool:
-        try:
-            for span in spans:
-                pending.append((span[0], pool.submit(_many, *span)))
-                if len(pending) > 4 * workers:
-                    first, future = pending.popleft()
-                    yield from enumerate(future.result(), first)
-            while pending:
-                first, future = pending.popleft()
-                yield from enumerate(future.result(), first)
-        except BrokenProcessPool as error:
-            raise DataError("a worker process ended unexpectedly (out of memory?); try --workers 1") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with process_pool(_reading, source, workers=workers) as pool:
+        yield from enumerate(pool.map(range(len(source)), chunk=_CHUNK))
 
 
 class Collector:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import cv2
 import numpy as np
@@ -14,6 +11,7 @@ import numpy.typing as npt
 
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
+from visavis.processes import process_pool
 from visavis.types import ByteArray
 
 SAME = 0.85  # correlation of the pixels from which two pictures count as one
@@ -74,28 +72,11 @@ class _Look:
             self.details[index] = detail_of(home.image(at))
         return self.details[index]
 
-    def __call__(self, pairs: list[tuple[int, int]]) -> list[float]:
-        found = []
-        for i, j in pairs:
-            try:
-                found.append(correlation(self.detail(i), self.detail(j)))
-            except DataError:  # gone since it was read
-                found.append(0.0)
-        return found
-
-
-_look: _Look | None = None
-
-
-def _start(source: Source, against: Source | None) -> None:
-    global _look
-    cv2.setNumThreads(1)
-    _look = _Look(source, against)
-
-
-def _run(pairs: list[tuple[int, int]]) -> list[float]:
-    assert _look is not None
-    return _look(pairs)
+    def __call__(self, pair: tuple[int, int]) -> float:
+        try:
+            return correlation(self.detail(pair[0]), self.detail(pair[1]))
+        except DataError:  # gone since it was read
+            return 0.0
 
 
 class _Forest:
@@ -145,12 +126,15 @@ def confirm(
         tried = max(vain.get(i, 0), vain.get(j, 0))
         return not inside(i, j) or (tried < _TRIES and forest.root(i) != forest.root(j))
 
-    with _Pool(source, against, workers if len(candidates) > 4 * _CHUNK else 1) as pool:
+    few = len(candidates) <= 4 * _CHUNK
+    with process_pool(_Look, source, against, workers=1 if few else workers) as pool:
         for start in range(0, len(order), _ROUND):
             rows = candidates[order[start : start + _ROUND]].tolist()
             chosen = [row for row in rows if worth(row[0], row[1])]
             done += len(rows) - len(chosen)
-            for (i, j, distance), value in zip(chosen, pool.compare([(i, j) for i, j, _ in chosen]), strict=True):
+            for (i, j, distance), value in zip(
+                chosen, pool.map([(i, j) for i, j, _ in chosen], chunk=_CHUNK), strict=True
+            ):
                 done += 1
                 if not worth(i, j):  # linked by a pair of the same round: the result is that of one pair at a time
                     yield done, None
@@ -161,32 +145,3 @@ def confirm(
                     if inside(i, j):
                         vain[i], vain[j] = vain.get(i, 0) + 1, vain.get(j, 0) + 1
                     yield done, None
-
-
-class _Pool:
-    """Looks at pairs in this process, or in several."""
-
-    def __init__(self, source: Source, against: Source | None, workers: int) -> None:
-        self.here = _Look(source, against) if workers <= 1 else None
-        self.pool: ProcessPoolExecutor | None = None
-        if workers > 1:
-            self.pool = ProcessPoolExecutor(
-                workers, get_context("spawn"), initializer=_start, initargs=(source, against)
-            )
-
-    def compare(self, pairs: list[tuple[int, int]]) -> Iterator[float]:
-        """The correlation of each pair, in order."""
-        work = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
-        try:
-            results = map(self.here, work) if self.here else self.pool.map(_run, work) if self.pool else iter(())
-            for found in results:
-                yield from found
-        except BrokenProcessPool as error:
-            raise DataError("a worker process ended unexpectedly (out of memory?); try --workers 1") from error
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
