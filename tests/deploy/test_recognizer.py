@@ -282,3 +282,26 @@ def test_the_sheet_shows_both_crops(recognizer, draw, tmp_path):
     assert decode((tmp_path / "out.png").read_bytes()).shape == sheet.shape
     with pytest.raises(DataError, match="gif"):
         write_pair(tmp_path / "out.gif", result)
+
+
+def test_places_in_a_large_jpeg_are_those_of_the_whole(recognizer, draw, monkeypatch):
+    """Decoded at half its sides, unless a smallest face was asked for in pixels of the whole."""
+    from visavis.deploy import recognizer as module
+    from visavis.vision.images import encode
+
+    def seen(asked):
+        detector, shapes = type(recognizer.detector)(), []
+        detector.asked = asked
+        found = detector.detect
+        detector.detect = lambda image: shapes.append(image.shape[:2]) or found(image)
+        made = Recognizer(recognizer.embedder, spec=recognizer.spec, detector=detector, turn="never")
+        return made.get(picture)[0], shapes
+
+    picture = encode(draw.paint(draw.RED), ".jpg")
+    monkeypatch.setattr(module, "LARGE", 300 * 300 - 1)
+    reduced, shapes = seen(False)
+    whole, others = seen(True)
+    assert (shapes, others) == ([(150, 150)], [(300, 300)])
+    assert np.abs(reduced.box - whole.box).max() < 4
+    assert np.abs(reduced.landmarks - whole.landmarks).max() < 4
+    assert float(reduced.embedding @ whole.embedding) > 0.999

@@ -25,7 +25,7 @@ from visavis.vision.alignment import align, template_points
 from visavis.vision.detection.detectors import choose
 from visavis.vision.detection.turns import Turn, detect_turned
 from visavis.vision.image_inputs import load_image
-from visavis.vision.images import ReducedImage
+from visavis.vision.images import LARGE, ReducedImage
 from visavis.vision.preprocessing import PreprocessSpec, fit_crop
 
 if TYPE_CHECKING:
@@ -125,6 +125,11 @@ class Recognizer:
         return self._detector
 
     @property
+    def large(self) -> int | None:
+        """Pixels above which a JPEG is decoded reduced; None where a smallest face was asked for, in whole pixels."""
+        return None if getattr(self._detector, "asked", False) else LARGE
+
+    @property
     def identity(self) -> ModelIdentity:
         """Which embedding space this is, for binding a gallery."""
         if self.card is None:
@@ -163,7 +168,7 @@ class Recognizer:
         found: list[list[Face]] = []
         for i, picture in enumerate(pictures):
             name = name_of(picture, i, names)
-            image = load_image(picture, name=name)
+            image = load_image(picture, name=name, large=self.large)
             found.append([self._crop(image.pixels, name)] if aligned else self._faces(image, max_faces))
         crops = [face.crop for faces in found for face in faces]
         if not crops:

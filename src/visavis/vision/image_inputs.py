@@ -12,13 +12,15 @@ import numpy as np
 from visavis.errors import DataError
 from visavis.types import ByteArray
 from visavis.vision.image_modes import blended, scaled, to_rgb, white_of
-from visavis.vision.images import MAX_PIXELS, ReducedImage, decode_reduced, encode, read_bytes
+from visavis.vision.images import LARGE, MAX_PIXELS, ReducedImage, decode_reduced, encode, read_bytes
 from visavis.vision.orientation import upright
 
 _ORIENTATION = 0x0112
 
 
-def load_image(picture: Any, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> ReducedImage:
+def load_image(
+    picture: Any, *, name: str = "picture", max_pixels: int = MAX_PIXELS, large: int | None = LARGE
+) -> ReducedImage:
     """Decode or convert a picture to uint8 (H, W, 3) RGB; a large JPEG reduced (see `decode_reduced`).
 
     Args:
@@ -28,6 +30,7 @@ def load_image(picture: Any, *, name: str = "picture", max_pixels: int = MAX_PIX
             its turn has come, so that of many pictures one is held at a time.
         name: what error messages call it; a path names itself.
         max_pixels: the most it may have.
+        large: pixels above which a JPEG is decoded reduced; never when None.
 
     Raises:
         DataError: unreadable, damaged or too large, or an array of another type or shape.
@@ -37,13 +40,13 @@ def load_image(picture: Any, *, name: str = "picture", max_pixels: int = MAX_PIX
     if callable(picture):
         return picture()
     if isinstance(picture, str) and picture[:5].lower() == "data:":
-        return decode_reduced(_data_url(picture, name), name=name, max_pixels=max_pixels)
+        return decode_reduced(_data_url(picture, name), name=name, max_pixels=max_pixels, large=large)
     if isinstance(picture, str | os.PathLike):
-        return decode_reduced(read_bytes(picture), name=os.fspath(picture), max_pixels=max_pixels)
+        return decode_reduced(read_bytes(picture), name=os.fspath(picture), max_pixels=max_pixels, large=large)
     if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_reduced(bytes(picture), name=name, max_pixels=max_pixels)
+        return decode_reduced(bytes(picture), name=name, max_pixels=max_pixels, large=large)
     if callable(getattr(picture, "read", None)):
-        return decode_reduced(_read_open(picture, name), name=name, max_pixels=max_pixels)
+        return decode_reduced(_read_open(picture, name), name=name, max_pixels=max_pixels, large=large)
     if hasattr(picture, "convert") and hasattr(picture, "getexif"):
         _check(picture.width * picture.height, name, max_pixels)
         picture.load()

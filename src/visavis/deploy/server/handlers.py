@@ -65,7 +65,9 @@ class RequestHandlers:
     def image(self, upload: Named) -> images.ReducedImage:
         """Decode a picture within the limits."""
         most = self.settings.max_pixels
-        return images.decode_reduced(upload[1], name=upload[0], max_pixels=most, max_whole=most // 2)
+        return images.decode_reduced(
+            upload[1], name=upload[0], max_pixels=most, max_whole=most // 2, large=self.recognizer.large
+        )
 
     def within_time(self) -> Callable[[Named], images.ReducedImage]:
         """`image` for the pictures of one request, in one thread, until they have taken the time they may.

@@ -54,6 +54,7 @@ class Mtcnn:
             raise ModelFormatError(f"{home}: expected MTCNN's three networks, got others")
         if min_face is not None and min_face < CELL:
             raise DataError(f"MTCNN looks for faces of at least {CELL} pixels, got min_face {min_face}")
+        self.asked = min_face is not None
         self.min_face, self.thresholds, self.factor = min_face, thresholds, factor
 
     def detect(self, image: ByteArray) -> Faces:
