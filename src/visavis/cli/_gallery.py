@@ -14,6 +14,7 @@ from visavis.deploy.gallery.postgres import PgGallery
 from visavis.deploy.gallery.postgres_address import is_postgres
 from visavis.deploy.recognizer import Recognizer
 from visavis.errors import DataError
+from visavis.files import write_atomically
 from visavis.vision.detection.turns import Turn
 
 _BESIDE = ".model"
@@ -54,15 +55,31 @@ def remember_model(gallery: AnyGallery, typed: str | None, used: str) -> None:
             gallery.remember_model(str(Path(typed).resolve()))
         return
     note = Path(f"{gallery.path}{_BESIDE}")
-    if os.access(note.parent, os.W_OK):
-        note.write_text(str(Path(used).resolve()) + "\n", encoding="utf-8")
+    model, home = Path(used).resolve(), note.parent.resolve()
+    beside = model.relative_to(home) if model.is_relative_to(home) else model  # so that both may be moved together
+    said = f"{beside}\n"
+    if os.access(note.parent, os.W_OK) and not (note.is_file() and note.read_text(encoding="utf-8") == said):
+        write_atomically(note, said.encode())
 
 
 def _remembered(path: str) -> str | None:
-    """The model named last, where it lies on this machine."""
+    """The model named last, where it lies on this machine; a file's may have been moved along with it.
+
+    Raises:
+        DataError: it is not where the note beside the file says.
+    """
     if not is_postgres(path):
         note = Path(path + _BESIDE)
-        return note.read_text(encoding="utf-8").strip() if note.is_file() else None
+        if not note.is_file():
+            return None
+        said = Path(note.read_text(encoding="utf-8").strip())
+        places = [note.parent.resolve() / said]  # which is `said` itself where that is absolute
+        if said.is_absolute():
+            places.append(note.parent.resolve() / said.name)
+        found = next((place for place in places if place.exists()), None)
+        if found is None:
+            raise DataError(f"{path}: its model was {places[0]}, where nothing is now; say where it is: --model MODEL")
+        return str(found)
     with opening.open_gallery(path) as gallery:
         model = gallery.model_path if isinstance(gallery, PgGallery) else None
     return model if model is not None and Path(model).exists() else None

@@ -14,6 +14,8 @@ CLOSED_ACTIONS: dict[str, Action] = {"migrate": upkeep.MIGRATE}  # cannot open t
 _EVENTS = {"rename": "change", "split": "change", "adopt": "enroll", "samples": "look"}
 _CHANGES = ("migrate", "rename", "change", "merge", "split", "adopt", "drop-unknowns", "import", "export", "backup")
 _LOOKS = ("list", "samples", "unknowns", "duplicates", "fpir", "check")
+# What a gallery is only read for, so that its file need not be writable.
+_READS = (*_LOOKS, "export", "backup")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(args: argparse.Namespace):
     """The gallery; made, where the action is given the model it is for."""
+    from visavis.cli._gallery import remember_model, writable
     from visavis.deploy.gallery.opening import open_gallery
 
     if getattr(args, "model", None) is None:
-        return open_gallery(args.gallery)
-    from visavis.cli._gallery import remember_model
+        return open_gallery(args.gallery, read_only=args.action in _READS and not writable(args.gallery))
     from visavis.deploy.gallery.exchange import model_of_export
     from visavis.deploy.gallery.model_identity import ModelIdentity
     from visavis.deploy.recognizer import card_of

@@ -18,6 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--fmr", type=float, metavar="RATE", help="false match rate to decide at (1e-3, or the strictest calibrated)"
     )
     parser.add_argument("--threshold", type=float, metavar="S", help="decide at this cosine similarity instead")
+    parser.add_argument(
+        "--read-only", action="store_true", help="verify and identify only; the gallery's file need not be writable"
+    )
     parser.add_argument("--keep-crops", action="store_true", help="keep the crops of enrolled faces")
     parser.add_argument(
         "--retention-days", type=float, metavar="N", help="for a new gallery: erase subjects after N days"
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     require("fastapi", "uvicorn")
     import uvicorn
 
-    from visavis.cli._gallery import index_kind, open_gallery
+    from visavis.cli._gallery import index_kind, open_gallery, writable
     from visavis.deploy.server.app import create_app
     from visavis.deploy.server.listener import server_config
     from visavis.deploy.server.proxies import public_origin, root_path, trusted_network
@@ -102,8 +105,13 @@ def run(args: argparse.Namespace) -> int:
         trusted_proxies=tuple(map(trusted_network, args.trusted_proxy)),
         origins=tuple(map(public_origin, args.origin)),
         root_path=root_path(args.root_path),
+        read_only=args.read_only,
     )
     check_address(args.host, settings)
+    if args.read_only and (args.keep_crops or args.retention_days is not None):
+        raise DataError("--read-only writes nothing, so --keep-crops and --retention-days cannot take effect with it")
+    if not args.read_only and Path(args.gallery).is_file() and not writable(args.gallery):
+        raise DataError(f"{args.gallery}: the file or its folder cannot be written; to serve it so, add --read-only")
     try:
         listener = socket.create_server(
             (args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET
@@ -114,7 +122,8 @@ def run(args: argparse.Namespace) -> int:
         recognizer, gallery = open_gallery(
             args.gallery,
             args.model,
-            create=True,
+            create=not args.read_only,
+            read_only=args.read_only,
             **detection_options(args),
             precision=args.precision,
             approximate=index_kind(args),

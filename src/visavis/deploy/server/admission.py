@@ -56,6 +56,8 @@ class Gatekeeper:
         request.state.role = role
         if not may(role, needs):
             raise HTTPException(403, f"this token's role is {role!r}; this wants {needs!r}")
+        if needs == "write" and self._settings.read_only:
+            raise HTTPException(403, "this service was started with --read-only; it verifies and identifies")
         if self._settings.rate:
             self._count(client, self._settings.rate)
 

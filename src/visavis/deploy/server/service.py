@@ -138,7 +138,7 @@ class Service:
         """Erase subjects when their time is over."""
         while True:
             try:
-                receipt = await self.work(self.handlers.sweep)
+                receipt = None if self.settings.read_only else await self.work(self.handlers.sweep)
                 if receipt is not None and self.audit is not None:
                     done = {"subjects": list(receipt.ids), "complete": receipt.complete}
                     await self.write_audit(self.audit.write, "expire", durable=True, client="service", **done)

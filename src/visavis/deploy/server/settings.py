@@ -36,6 +36,7 @@ class ServiceSettings:
         trusted_proxies: whose X-Forwarded-For and X-Forwarded-Proto are believed; nobody's by default.
         origins: addresses browsers see the service under, where a proxy hides them from it; scheme://host[:port].
         root_path: the path below which a proxy shows the service.
+        read_only: refuse whatever changes the gallery, and erase nothing when its time is over; nobody is found then.
         workers: requests worked on at the same time; more wait, and beyond `waiting` are turned away.
     """
 
@@ -57,6 +58,7 @@ class ServiceSettings:
     trusted_proxies: tuple[Network, ...] = ()
     origins: tuple[str, ...] = ()
     root_path: str = ""
+    read_only: bool = False
     workers: int = field(default_factory=lambda: 4 * usable_cores() + 4)
     waiting: int = 256
 

@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from visavis.deploy.server.admission import needs
+from visavis.deploy.server.roles import may
 from visavis.deploy.server.service import Service
 from visavis.deploy.server.telemetry import CONTENT_TYPE
 from visavis.machine import resident_bytes
@@ -33,7 +34,10 @@ class StatusRoutes:
 
     async def model(self, request: Request) -> dict[str, Any]:
         """What the model is, its licence, data, intended use and measured differences between groups."""
-        return {**self._handlers.about(), "role": request.state.role}
+        role = request.state.role
+        if self._service.settings.read_only and may(role, "write"):
+            role = "read"  # what is refused is not offered
+        return {**self._handlers.about(), "role": role}
 
     async def audit(self, request: Request, limit: int = Query(50, ge=1, le=1000)) -> dict[str, Any]:
         """The latest records of the audit log, and the number and digest of the last."""
