@@ -17,6 +17,7 @@ from visavis.data.sources import open_source, read_identities
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
 from visavis.machine import cache_home
+from visavis.train.generated_faces import generated_faces
 from visavis.train.recipe import DataRecipe
 from visavis.types import ByteArray, IntArray
 from visavis.vision.preprocessing import PreprocessSpec, place_frame
@@ -102,15 +103,15 @@ def open_dataset(
         parts.append(_load(source, recipe, advance))
     synthetic = recipe.synthetic
     if synthetic.identities:
-        from visavis.synthetic import generate
-
         people = range(synthetic.first_identity, synthetic.first_identity + synthetic.identities)
-        pictures, labels, _ = generate(
+        pictures, labels = generated_faces(
             synthetic.seed,
             people,
             synthetic.images_per_identity,
             size=parts[0].size[0] if parts else synthetic.size,
             difficulty=synthetic.difficulty,
+            folder=decoded_folder(recipe),
+            budget=recipe.cache_gb * 1e9,
             workers=recipe.workers,
             progress=advance,
         )
@@ -127,6 +128,13 @@ def beside(path: str, source: str) -> Path:
     """A list's path: as it is, or inside the data's folder where it is not found as it is."""
     inside = Path(source) / path
     return inside if not Path(path).exists() and inside.exists() else Path(path)
+
+
+def decoded_folder(recipe: DataRecipe) -> Path | None:
+    """Where decoded pictures are kept; None in memory."""
+    if recipe.cache == "memory":
+        return None
+    return cache_home() / "decoded" if recipe.cache == "auto" else Path(recipe.cache)
 
 
 def kept_pictures(recipe: DataRecipe) -> tuple[Source, int]:
@@ -151,11 +159,13 @@ def _frequent(source: Source, least: int) -> tuple[Source, int]:
 def _load(source: Source, recipe: DataRecipe, advance: Advance | None) -> ImageDataset:
     height, width = source.image(0).shape[:2]
     size = (int(height), int(width))
-    folder = (
-        cache_home() / "decoded" if recipe.cache == "auto" else None if recipe.cache == "memory" else Path(recipe.cache)
-    )
     found = cached(
-        source, folder, size=size, budget=recipe.cache_gb * 1e9, workers=max(1, recipe.workers), progress=advance
+        source,
+        decoded_folder(recipe),
+        size=size,
+        budget=recipe.cache_gb * 1e9,
+        workers=max(1, recipe.workers),
+        progress=advance,
     )
     return FromSource(found, size)
 

@@ -12,7 +12,8 @@ from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.evaluate.embedding import check_finite
 from visavis.metrics.verification import VerificationMetrics, verify_pairs
-from visavis.train.dataset import Advance, beside
+from visavis.train.dataset import Advance, beside, decoded_folder
+from visavis.train.generated_faces import generated_faces
 from visavis.train.recipe import Recipe
 from visavis.types import ByteArray, Embedder, Pairs
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops, place_frame
@@ -65,18 +66,20 @@ def open_validation_set(
 
 def synthetic_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None = None) -> ValidationSet:
     """Pairs of generated people that no training set has."""
-    from visavis.synthetic import generate, pairs
+    from visavis.synthetic import pairs
 
     wanted, synthetic = recipe.evaluate, recipe.data.synthetic
     if synthetic.first_identity + synthetic.identities > HELD_OUT_IDENTITY:
         raise DataError(f"data.synthetic must stay below identity {HELD_OUT_IDENTITY:,}: those above are held out")
     people = range(HELD_OUT_IDENTITY, HELD_OUT_IDENTITY + wanted.synthetic_identities)
-    crops, _, _ = generate(
+    crops, _ = generated_faces(
         synthetic.seed,
         people,
         wanted.synthetic_images,
         size=synthetic.size,
         difficulty=synthetic.difficulty,
+        folder=decoded_folder(recipe.data),
+        budget=recipe.data.cache_gb * 1e9,
         workers=recipe.data.workers,
         progress=advance,
     )

@@ -52,7 +52,7 @@ def cached(
         if known.file is not None:
             known.file.touch()
         return known
-    if folder is not None and _takes(folder, needed):
+    if folder is not None and has_room(folder, needed):
         prune(folder, keep=4 * budget - needed)
         for done in build_cache(source, folder, size=size, budget=budget, workers=workers):
             if progress is not None:
@@ -69,7 +69,7 @@ def cached(
     return CachedSource(source, None, crops)
 
 
-def _takes(folder: Path, needed: int) -> bool:
+def has_room(folder: Path, needed: int) -> bool:
     """Whether a folder can be written and has room; where not, the pictures stay in memory."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
