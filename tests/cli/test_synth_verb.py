@@ -63,6 +63,8 @@ def test_scenes_list_every_face(tmp_path: Path) -> None:
         ([], "how many"),
         (["--identities", "0", "--images-per-identity", "2"], "how many"),
         ([*FEW, "--difficulty", "7"], "[0, 3]"),
+        ([*FEW, "--size", "1025"], "[16, 1024]"),
+        ([*FEW, "--size", "513", "--youtube-faces"], "[16, 512]"),
         ([*FEW, "--pairs", "7"], "multiple"),
         ([*FEW, "--pairs", "6000"], "ask for fewer"),
         ([*FEW, "--scenes", "--pairs", "20"], "--pairs belongs to aligned faces"),

@@ -17,6 +17,7 @@ from visavis.synthetic.identity import generator, sample_identity
 from visavis.synthetic.render import RenderedHead, build, draw, prepare
 from visavis.types import Pairs
 from visavis.vision.alignment import estimate_similarity, template_points
+from visavis.vision.images import resize
 
 
 def _plain(**changes: object) -> Conditions:
@@ -164,3 +165,23 @@ def test_passport_photos_are_easy_even_for_raw_pixels() -> None:
 def test_impossible_numbers_are_refused(numbers: tuple[int, int, int], options: dict[str, float], said: str) -> None:
     with pytest.raises(DataError, match=said):
         synthetic.face(*numbers, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [448, 1024])
+def test_every_promised_size_is_drawn(size: int) -> None:
+    """OpenCV counts the sides of maps in 16 bits: from 448 pixels on some rays' maps were longer, and it failed."""
+    drawn, points = synthetic.face(0, 0, 0, size=size, difficulty=0)
+    same, wanted = synthetic.face(0, 0, 0, size=112, difficulty=0)
+    assert drawn.shape == (size, size, 3)
+    np.testing.assert_allclose((points + 0.5) * (112 / size) - 0.5, wanted, atol=0.05)
+    a, b = (resize(image, (16, 16)).astype(float).ravel() for image in (drawn, same))
+    assert np.corrcoef(a, b)[0, 1] > 0.98
+
+
+def test_places_beyond_what_opencv_takes_a_side_are_looked_up_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rho = rng.normal(size=(60, 80)).astype(np.float32)
+    column, row = (rng.uniform(-5, 85, (50, 47)).astype(np.float32) for _ in range(2))
+    whole = rays._sampled(rho, column, row)
+    monkeypatch.setattr(rays, "_REMAP_SIDE", 13)
+    assert np.array_equal(rays._sampled(rho, column, row), whole)

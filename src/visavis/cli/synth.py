@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--identities", type=int, metavar="N", help="how many people")
     parser.add_argument("--images-per-identity", type=int, metavar="K", help="pictures of each")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the world of people (default: 0)")
-    parser.add_argument("--size", type=int, default=112, metavar="PX", help="side of the crops (default: 112)")
+    parser.add_argument("--size", type=int, default=112, metavar="PX", help="side, 16 to 1024 (default: 112)")
     parser.add_argument(
         "--difficulty", type=float, default=1.0, metavar="D", help="0 (passport photo) to 3 (default: 1)"
     )
@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if args.scenes and args.youtube_faces:
         raise RecipeError("--scenes and --youtube-faces are two kinds of data; choose one")
     check_request(args.seed, args.first_identity, 0, args.size, args.difficulty)
+    if args.youtube_faces and args.size > 512:  # a picture is twice the crop
+        raise RecipeError(f"--size must lie in [16, 512] with --youtube-faces, got {args.size}")
     protocol = None
     if args.pairs:
         protocol = pairs(people, per, args.pairs, args.folds, args.seed, first_identity=args.first_identity)

@@ -11,6 +11,7 @@ from visavis.synthetic.conditions import Conditions
 from visavis.synthetic.geometry import BOTTOM, COLUMNS, ROWS, SIDE, TOP, Map
 from visavis.types import BoolArray, IntArray
 
+_REMAP_SIDE = 32_766  # OpenCV counts the sides of maps in 16 bits
 _NEAR, _FAR, _STEP = 132.0, -58.0, 11.0
 _PER_RADIAN = np.float32((COLUMNS - 1) / (2 * SIDE))
 _PER_MM = np.float32((ROWS - 1) / (BOTTOM - TOP))
@@ -63,8 +64,21 @@ def lookup(rho: Map, away: Map, y: Map, back: Map) -> tuple[Map, Map, Map, Map]:
     column *= _PER_RADIAN
     column -= _HALF_TURN
     row = (y - np.float32(TOP)) * _PER_MM
-    surface = cv2.remap(rho, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    surface = _sampled(rho, column, row)
     return np.subtract(radius, surface, dtype=np.float32), np.asarray(radius), column, row
+
+
+def _sampled(rho: Map, column: Map, row: Map) -> Map:
+    """`cv2.remap` at places (M, N), in parts where there are more than OpenCV takes a side."""
+    if max(column.shape) <= _REMAP_SIDE:
+        return np.asarray(cv2.remap(rho, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    found = np.empty_like(column)
+    for top in range(0, column.shape[0], _REMAP_SIDE):
+        for left in range(0, column.shape[1], _REMAP_SIDE):
+            part = (slice(top, top + _REMAP_SIDE), slice(left, left + _REMAP_SIDE))
+            x, y = np.ascontiguousarray(column[part]), np.ascontiguousarray(row[part])
+            found[part] = cv2.remap(rho, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return found
 
 
 @dataclass(frozen=True)
