@@ -32,11 +32,12 @@ class Observer:
 class RunLogger:
     """Appends records to the run folder; a resumed run first drops the lines past the step it resumes from.
 
-    All but the first of several ranks keep a silent one.
+    All but the first of several ranks keep a silent one. The package's logger has its former level again at the end.
     """
 
     def __init__(self, run: Path, *, resume_from: int | None = None, silent: bool = False) -> None:
         self._logger = logging.getLogger("visavis")
+        self._level = self._logger.level
         self._file = self._board = self._handler = None
         if silent:
             self._logger.setLevel(logging.WARNING)
@@ -82,6 +83,7 @@ class RunLogger:
         if self._handler is not None:
             self._logger.removeHandler(self._handler)
             self._handler.close()
+        self._logger.setLevel(self._level)
 
 
 def _tensorboard(run: Path) -> Any:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from visavis.export.model import ExportModel
 from visavis.export.onnx.compact import compact
 from visavis.export.onnx.files import Input, set_metadata, write_onnx
 from visavis.export.onnx.graph import Array
+from visavis.export.quiet import replaced, root_logger, told
 from visavis.models.graph import GraphEmbedder
 from visavis.models.onnx import OnnxEmbedder
 from visavis.runtimes import import_runtime
@@ -77,7 +75,7 @@ def calibrate(model: onnx.ModelProto, batches: list[Array], ranges: str) -> Any:
         if calibrator is None:
             raise ModelFormatError("ONNX Runtime offers no calibrator")
         name = model.graph.input[0].name
-        with contextlib.redirect_stdout(io.StringIO()):  # it tells of every call
+        with replaced(_calibration, print=told):
             # A histogram calibrator keeps every activation of what one call reads.
             if isinstance(calibrator, _calibration.HistogramCalibrater):
                 for batch in batches:
@@ -89,11 +87,9 @@ def calibrate(model: onnx.ModelProto, batches: list[Array], ranges: str) -> Any:
 
 def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onnx.ModelProto:
     """QDQ: uint8 activations, int8 weights by channel, the named layers left in float32."""
-    log = logging.getLogger()
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        quantizer = import_runtime("onnxruntime.quantization.qdq_quantizer").QDQQuantizer(
+    talkers = [import_runtime(f"onnxruntime.quantization.{name}_quantizer") for name in ("qdq", "onnx", "base")]
+    with replaced(*talkers, logging=root_logger):
+        quantizer = talkers[0].QDQQuantizer(
             onnx.ModelProto.FromString(model.SerializeToString()),
             True,
             False,
@@ -107,8 +103,6 @@ def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onn
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-    finally:
-        log.setLevel(level)
     made = quantizer.model.model
     del made.metadata_props[:]
     return made

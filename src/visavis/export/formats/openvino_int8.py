@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,22 @@ from visavis.export.gates.parity import Crops, crops_of
 from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
 from visavis.export.model import ExportModel
 from visavis.export.onnx.to_openvino import convert, save, set_card
+from visavis.export.quiet import replaced
 from visavis.models.openvino import OpenVinoEmbedder
 from visavis.runtimes import import_runtime
 from visavis.types import Embedder
+
+
+def _hidden(bar: Callable[..., Any]) -> Callable[..., Any]:
+    """NNCF's progress bar, not shown."""
+    return lambda *columns, **settings: bar(*columns, **settings | {"disable": True})
 
 
 def write_int8_openvino(
     model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
 ) -> ExportInfo:
     """Quantise with NNCF and keep sensitive layers in float until the accuracy budget holds."""
-    nncf = import_runtime("nncf")
+    nncf, bars = import_runtime("nncf"), import_runtime("nncf.common.logging.track_progress")
     crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
     graph = float_onnx(model, options)
     batch = layout(model, crops.pictures, options.pixels)
@@ -34,7 +39,7 @@ def write_int8_openvino(
         # OpenVINO calls the convolution of ONNX's `name` either so or `name/WithoutBiases`.
         patterns = [f"{re.escape(name)}(/.*)?" for name in in_float]
         ignored = nncf.IgnoredScope(patterns=patterns, validate=False) if patterns else None
-        with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws bars of its own
+        with replaced(bars, Progress=_hidden(bars.Progress), WeightedProgress=_hidden(bars.WeightedProgress)):
             made = nncf.quantize(
                 convert(graph),
                 nncf.Dataset(rows),
