@@ -12,7 +12,8 @@ import time
 import pytest
 
 from visavis.cli import main
-from visavis.deploy.server.audit import AuditError, AuditLog, Link
+from visavis.deploy.server.audit import AuditError, AuditLog
+from visavis.deploy.server.audit_chain import Link, chained_line
 from visavis.deploy.server.audit_check import check_audit
 
 
@@ -72,6 +73,21 @@ def test_a_rewritten_record_does_not_fit_its_neighbours(path, ten):
     assert any("does not follow" in finding for finding in check_audit([path]).findings)
     path.write_bytes(b"".join(other))  # the whole chain anew: only what is kept elsewhere shows it
     assert "record 10" in check_audit([path]).findings[0]
+
+
+def test_a_last_record_made_anew_shows_when_writing_goes_on(path, ten):
+    record = json.loads(ten[-1])
+    previous = Link(9, record.pop("previous"))
+    del record["number"], record["digest"]
+    line, _ = chained_line({**record, "subjects": [99]}, previous)
+    path.write_bytes(b"".join([*ten[:9], line]))
+    assert check_audit([path]).findings == [
+        f"record 10 with digest {json.loads(ten[-1])['digest'][:16]} is not in the log"
+    ]
+    log = AuditLog(path)
+    log.write("look")
+    log.close()
+    assert "does not follow the record before it" in check_audit([path]).findings[0]
 
 
 def test_the_command_says_what_is_missing(path, ten, capsys):

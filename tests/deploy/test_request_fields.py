@@ -50,6 +50,7 @@ def test_unknown_query_parameters_are_named(client, draw):
     assert "field of the form" in said(client.post("/verify?threshold=0.99", files=files))
     assert "did you mean 'limit'" in said(client.get("/subjects?limits=3"))
     assert "'limit' is there twice" in said(client.get("/subjects?limit=1&limit=2"))
+    assert "'query' is no UTF-8" in said(client.get("/subjects?query=%ff%fe"))
     for path in ("/model?x=1", "/healthz?x=1", "/metrics?x=1", "/subjects/1?x=1"):
         assert "takes none" in said(client.get(path))
     assert client.get("/?from=mail").status_code == 200  # a page is a page

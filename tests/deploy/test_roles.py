@@ -141,6 +141,8 @@ def test_tokens_of_a_file_are_rotated_without_a_restart(connect, tmp_path, caplo
         assert [status(letter) for letter in "acxwy"] == [401, 200, 200, 200, 401], broken
     file.unlink()
     assert [status(letter) for letter in "acx"] == [401, 200, 200]
+    metrics = client.get("/metrics", headers={"Authorization": f"Bearer {'x' * 24}"}).text
+    assert "visavis_token_file_sound 0.0" in metrics
     assert client.get("/subjects").status_code == 401
     assert sum("stay as they were" in record.message for record in caplog.records) == 7
     assert "y" * 24 not in caplog.text

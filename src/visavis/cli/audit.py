@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from visavis.deploy.server.audit import Link
+    from visavis.deploy.server.audit_chain import Link
     from visavis.deploy.server.audit_check import check_audit
     from visavis.errors import DataError, RecipeError, unknown_name
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from visavis.cli._audit import add_audit, audit_file
 from visavis.cli._detection import add_detection, detection_options
 from visavis.cli.gallery_actions import GALLERY
+
+if TYPE_CHECKING:
+    from visavis.deploy.server.settings import ServiceSettings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,12 +80,9 @@ def run(args: argparse.Namespace) -> int:
     require("fastapi", "uvicorn")
     import uvicorn
 
-    from visavis.cli._gallery import index_kind, open_gallery, writable
+    from visavis.cli._gallery import index_kind, open_gallery
     from visavis.deploy.server.app import create_app
     from visavis.deploy.server.listener import server_config
-    from visavis.deploy.server.proxies import public_origin, root_path, trusted_network
-    from visavis.deploy.server.roles import tokens_from_environment
-    from visavis.deploy.server.settings import ServiceSettings, check_address
     from visavis.errors import DataError
 
     if bool(args.tls_cert) != bool(args.tls_key):
@@ -89,29 +90,7 @@ def run(args: argparse.Namespace) -> int:
     for file in filter(None, (args.tls_cert, args.tls_key)):
         if not Path(file).is_file():
             raise DataError(f"{file}: no such file")
-    if args.max_upload <= 0 or args.rate < 0:
-        raise DataError("--max-upload must be positive and --rate not negative")
-    if not 0 <= args.port <= 65_535:
-        raise DataError(f"--port lies between 0 and 65535, got {args.port}")
-    settings = ServiceSettings(
-        tokens=tokens_from_environment(),
-        token_file=Path(args.token_file) if args.token_file else None,
-        max_upload=int(args.max_upload * 1e6),
-        rate=args.rate,
-        keep_crops=args.keep_crops,
-        audit=Path(audit) if (audit := audit_file(args)) else None,
-        fmr=args.fmr,
-        threshold=args.threshold,
-        trusted_proxies=tuple(map(trusted_network, args.trusted_proxy)),
-        origins=tuple(map(public_origin, args.origin)),
-        root_path=root_path(args.root_path),
-        read_only=args.read_only,
-    )
-    check_address(args.host, settings)
-    if args.read_only and (args.keep_crops or args.retention_days is not None):
-        raise DataError("--read-only writes nothing, so --keep-crops and --retention-days cannot take effect with it")
-    if not args.read_only and Path(args.gallery).is_file() and not writable(args.gallery):
-        raise DataError(f"{args.gallery}: the file or its folder cannot be written; to serve it so, add --read-only")
+    settings = _settings(args)
     try:
         listener = socket.create_server(
             (args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET
@@ -142,3 +121,39 @@ def run(args: argparse.Namespace) -> int:
         )
         uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _settings(args: argparse.Namespace) -> ServiceSettings:
+    """What was typed and what the environment says, checked."""
+    from pathlib import Path
+
+    from visavis.cli._gallery import writable
+    from visavis.deploy.server.proxies import public_origin, root_path, trusted_network
+    from visavis.deploy.server.roles import tokens_from_environment
+    from visavis.deploy.server.settings import ServiceSettings, check_address
+    from visavis.errors import DataError
+
+    if args.max_upload <= 0 or args.rate < 0:
+        raise DataError("--max-upload must be positive and --rate not negative")
+    if not 0 <= args.port <= 65_535:
+        raise DataError(f"--port lies between 0 and 65535, got {args.port}")
+    settings = ServiceSettings(
+        tokens=tokens_from_environment(),
+        token_file=Path(args.token_file) if args.token_file else None,
+        max_upload=int(args.max_upload * 1e6),
+        rate=args.rate,
+        keep_crops=args.keep_crops,
+        audit=Path(audit) if (audit := audit_file(args)) else None,
+        fmr=args.fmr,
+        threshold=args.threshold,
+        trusted_proxies=tuple(map(trusted_network, args.trusted_proxy)),
+        origins=tuple(map(public_origin, args.origin)),
+        root_path=root_path(args.root_path),
+        read_only=args.read_only,
+    )
+    check_address(args.host, settings)
+    if args.read_only and (args.keep_crops or args.retention_days is not None):
+        raise DataError("--read-only writes nothing, so --keep-crops and --retention-days cannot take effect with it")
+    if not args.read_only and Path(args.gallery).is_file() and not writable(args.gallery):
+        raise DataError(f"{args.gallery}: the file or its folder cannot be written; to serve it so, add --read-only")
+    return settings

@@ -28,7 +28,7 @@ class Gatekeeper:
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
-        self._tokens = TokenRegistry(settings.tokens, settings.token_file)
+        self.tokens = TokenRegistry(settings.tokens, settings.token_file)
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -42,10 +42,10 @@ class Gatekeeper:
         self._check_origin(request)
         client = address_block(request.client.host) if request.client else "unknown"
         role: Role = "admin"
-        if self._tokens.needed:
+        if self.tokens.needed:
             scheme, _, token = request.headers.get("authorization", "").partition(" ")
             token = token.strip()
-            known = self._tokens.role_of(token) if scheme.lower() == "bearer" else None
+            known = self.tokens.role_of(token) if scheme.lower() == "bearer" else None
             if known is None:
                 self._count(f"refused:{client}", 60.0)
                 raise HTTPException(
@@ -75,7 +75,7 @@ class Gatekeeper:
 
     def _check_origin(self, request: Request) -> None:
         host = request.headers.get("host", "")
-        if not self._tokens.needed and not is_loopback(_address(f"//{host}", "Host").hostname or ""):
+        if not self.tokens.needed and not is_loopback(_address(f"//{host}", "Host").hostname or ""):
             # Without tokens a page elsewhere could point its own name at this machine and read everything.
             raise HTTPException(421, "without a token this service answers to 127.0.0.1 and localhost only")
         origin = request.headers.get("origin")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import stat
 import threading
@@ -12,31 +10,21 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
+from visavis.deploy.server.audit_chain import Link, chained_line, last_link, read_head, remember_link, split_line
 from visavis.errors import VisavisError
 from visavis.files import exclusive, open_private
 
 HEAD = ".head"
-_DIGEST = b', "digest": "'
 _PATIENCE = 5.0  # seconds to wait for another process
 _LATEST = 1 << 22  # bytes at the end in which the latest records are looked for
-_TAIL = 1 << 14  # bytes at the end in which the last record is looked for first
 
 
 class AuditError(VisavisError):
     """The audit log cannot be opened or written; what it should tell of must not happen."""
-
-
-@dataclass(frozen=True)
-class Link:
-    """The end of a chain: the number of the last record and its digest."""
-
-    number: int = 0
-    digest: str = "0" * 64
 
 
 @final
@@ -63,7 +51,7 @@ class AuditLog:
             self._file = _open(self.path, os.O_APPEND)
             with _alone(self._head):
                 if not os.fstat(self._head).st_size:  # has its block from now on, however full the disk gets
-                    _remember(self._head, Link())
+                    remember_link(self._head, Link())
         except OSError as error:
             self.close()
             raise self._cannot(error) from error
@@ -121,14 +109,14 @@ class AuditLog:
                 last, torn = (self._end[1], False) if size == self._end[0] else last_link(self._file, size)
                 before = read_head(self._head)
                 data = b"\n" if torn else b""
-                if before.number > last.number:  # records were cut off, or the file was moved away
+                if before.number >= last.number:  # the file's own end may be cut off, replaced, or moved away
                     last = before
                 for record in records:
-                    line, last = _line(record, last)
+                    line, last = chained_line(record, last)
                     data += line
                 _write(self._file, data, size)
                 self._end = (size + len(data), last)
-                _remember(self._head, last)
+                remember_link(self._head, last)
                 if durable:
                     os.fsync(self._file)
         except OSError as error:
@@ -152,61 +140,12 @@ class AuditLog:
         return AuditError(f"the audit log {self.path} cannot be written ({error.strerror})")
 
 
-def split_line(line: bytes) -> tuple[dict[str, Any], Link, str] | None:
-    """A record, its link and the digest its bytes have; None for a line that is no record."""
-    body, found, digest = line.rpartition(_DIGEST)
-    try:
-        record = json.loads(line)
-        link = Link(int(record["number"]), str(record["digest"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return (record, link, hashlib.sha256(body).hexdigest()) if found and digest.endswith(b'"}') else None
-
-
-def last_link(file: int, size: int) -> tuple[Link, bool]:
-    """The last whole record's link, and whether the file ends within a line."""
-    span = _TAIL
-    while True:
-        data = _read(file, min(span, size), max(0, size - span))
-        torn = bool(data) and not data.endswith(b"\n")
-        for line in reversed(data.split(b"\n")):
-            parts = split_line(line) if line else None
-            if parts is not None:
-                return parts[1], torn
-        if span >= size:
-            return Link(), torn
-        span *= 16
-
-
-def read_head(file: int) -> Link:
-    """The link that `FILE.head` remembers."""
-    number, _, digest = _read(file, 200, 0).decode("ascii", "replace").strip().partition(" ")
-    return Link(int(number), digest) if number.isdigit() and len(digest) == 64 else Link()
-
-
-def _remember(file: int, link: Link) -> None:
-    os.lseek(file, 0, os.SEEK_SET)
-    os.write(file, f"{link.number:020d} {link.digest}\n".encode())
-
-
-def _line(record: dict[str, Any], last: Link) -> tuple[bytes, Link]:
-    number = last.number + 1
-    body = json.dumps({"number": number, **record, "previous": last.digest}).removesuffix("}").encode()
-    digest = hashlib.sha256(body).hexdigest()
-    return body + _DIGEST + digest.encode() + b'"}\n', Link(number, digest)
-
-
 def _open(path: Path, flags: int = 0) -> int:
     handle = open_private(path, os.O_RDWR | flags)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(0, "it is no regular file")
     return handle
-
-
-def _read(file: int, length: int, start: int) -> bytes:
-    os.lseek(file, start, os.SEEK_SET)
-    return os.read(file, length)
 
 
 def _write(file: int, data: bytes, size: int) -> None:

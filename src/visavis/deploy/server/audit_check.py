@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visavis.deploy.server.audit import HEAD, Link, read_head, split_line
+from visavis.deploy.server.audit import HEAD
+from visavis.deploy.server.audit_chain import Link, read_head, split_line
 from visavis.errors import DataError
 
 

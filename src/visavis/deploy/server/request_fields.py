@@ -77,6 +77,8 @@ def check_query(request: Request) -> None:
     for name in request.query_params:
         if name not in valid:
             raise HTTPException(400, _unknown_parameter(name, valid, route))
+        if "\ufffd" in request.query_params[name]:
+            raise HTTPException(400, f"the query parameter {name!r} is no UTF-8")
         if len(request.query_params.getlist(name)) > 1:
             raise HTTPException(400, f"the query parameter {name!r} is there twice")
 

@@ -97,6 +97,8 @@ class TokenRegistry:
 
     A file that became unreadable, empty or wrong changes nothing: the tokens read last stay, and the log says so once.
 
+    `sound` says whether what was read last is what the file holds.
+
     Args:
         tokens: token -> role, valid as long as the service runs.
         file: see `read_token_file`.
@@ -110,6 +112,7 @@ class TokenRegistry:
         self._file = file
         self._version: tuple[int, ...] | None = None
         self._roles: dict[str, Role] = dict(self._fixed)
+        self.sound = True
         if file is not None:
             self._version = _version(file)
             self._roles |= self._read(file)
@@ -127,8 +130,10 @@ class TokenRegistry:
             self._version = version
             try:
                 self._roles = {**self._fixed, **self._read(self._file)}
+                self.sound = True
                 log.info("%s was read again: %d tokens", self._file, len(self._roles))
             except DataError as error:
+                self.sound = False
                 log.error("the tokens stay as they were: %s", error)
         return self._roles.get(token_digest(token))
 

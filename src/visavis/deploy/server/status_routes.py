@@ -65,5 +65,6 @@ class StatusRoutes:
             "embedded_crops": float(self._handlers.embedder.crops),
             "embedded_batches": float(self._handlers.embedder.batches),
             "resident_bytes": resident_bytes(),
+            "token_file_sound": float(self._service.gate.tokens.sound),
         }
         return Response(self._service.metrics.text(gauges), media_type=CONTENT_TYPE)
