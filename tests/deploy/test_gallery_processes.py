@@ -388,3 +388,55 @@ def test_a_copy_without_its_log_says_so(tmp_path, caplog):
     with Gallery(path, MODEL) as gallery:  # a log that is there is replayed
         assert not gallery.store.lacks_log
     assert names(path) == ["Ada", "Bob", "Cy"]
+
+
+_UNTIL_FULL = """
+import resource, signal
+from visavis.deploy.gallery.records import StorageError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+kept = []
+for i in range(10000):
+    try:
+        gallery.enroll(f"person-number-{i}", unit(i), crops=[np.random.default_rng(i).bytes(2000)])
+        kept.append(i)
+    except StorageError as error:
+        print("refused", str(error).split(": ", 1)[1].split(";")[0].replace(" ", "_"))
+        break
+print("found", gallery.search(unit(kept[-1]), top=1)[0][0].name)
+try:
+    receipt = gallery.forget("person-number-0")
+    print("forgotten", receipt.complete, receipt.note.replace(" ", "_") or "-")
+except StorageError as error:
+    print("not", "forgotten", str(error).replace(" ", "_"))
+print(len(kept), *kept, flush=True)
+import os, signal
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("size", [500_000, 1_200_000])
+def test_on_a_full_disk_what_was_acknowledged_stays_and_an_erasure_says_what_it_could_not_do(tmp_path, size):
+    """A limit on the size of files stands for the disk: a write beyond it fails as there."""
+    path = tmp_path / "people.db"
+    run("", path)
+    child = start(_UNTIL_FULL, path, size)
+    said, wrong = child.communicate(timeout=120)
+    assert child.returncode == -signal.SIGKILL, wrong
+    refused, found, forgotten, counted = (line.split() for line in said.splitlines())
+    assert refused[0] == "refused"
+    kept = [int(number) for number in counted[1:]]
+    assert found == ["found", f"person-number-{kept[-1]}"]
+    with Gallery(path, MODEL) as gallery:  # there is room again
+        gallery.verify()
+        names = {s.name for s in gallery.subjects()}
+        if forgotten[0] == "forgotten":
+            assert names == {f"person-number-{i}" for i in kept[1:]}
+            assert forgotten[1] == "True" or len(forgotten[2]) > 20
+        else:
+            assert names == {f"person-number-{i}" for i in kept}
+            assert gallery.forget("person-number-0").complete
+        gallery.enroll("Ada", unit(1))
+        assert gallery.forget("Ada").complete
+    raw = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert np.random.default_rng(0).bytes(2000)[500:600] not in raw

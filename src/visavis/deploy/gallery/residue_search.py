@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 _BLOCK = 1 << 23
@@ -28,6 +29,8 @@ def search_file(path: str, pieces: Sequence[bytes]) -> tuple[dict[str, Any], set
     read = 0
     with open(path, "rb", buffering=0) as file:
         status = os.fstat(file.fileno())
+        with suppress(OSError):  # SQLite shortens its log without it: a power cut would bring back what was there
+            os.fsync(file.fileno())
         rest = b""
         while block := file.read(_BLOCK):
             read += len(block)
