@@ -87,21 +87,6 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Templates:
-    """Sets of pictures fused into one vector each (IJB): row i says image `image[i]` is in `template[i]` as `media[i]`.
-
-    `subject` gives the identity of each template id of `template_ids`, -1 where unknown.
-    """
-
-    images: tuple[str, ...]
-    image: IntArray
-    template: IntArray
-    media: IntArray
-    template_ids: IntArray
-    subject: IntArray
-
-
-@dataclass(frozen=True)
 class Triplets:
     """Indices of anchors, positives and negatives, each (T,); T may be 0."""
 

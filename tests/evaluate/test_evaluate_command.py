@@ -6,7 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from visavis.cli import evaluate as evaluate_verb
 from visavis.cli import main
+from visavis.evaluate.presets import PRESETS
+from visavis.evaluate.protocols.registry import PROTOCOLS
 from visavis.models.card import read_card
 from visavis.vision import images
 
@@ -172,3 +175,12 @@ def test_scores_of_nameless_pairs_say_who_is_genuine(tmp_path):
     assert rows == [["image0", "a", "image0", "b", "0.5"], ["image2", "c", "image3", "d", "nan"]]
     with pytest.raises(ProtocolError, match="has no names"):
         write_score_csv(tmp_path / "s.csv", {k: v for k, v in scores.items() if k != "names"})
+
+
+def test_help_names_every_protocol_and_preset(capsys):
+    assert evaluate_verb.PROTOCOLS.replace("\n", " ").split(", ") == list(PROTOCOLS)
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--help"])
+    assert stopped.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f" {name}" in said for name in [*PROTOCOLS, *PRESETS])

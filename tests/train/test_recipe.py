@@ -1,3 +1,4 @@
+import jsonargparse
 import pytest
 import yaml
 
@@ -76,3 +77,16 @@ def test_every_recipe_that_ships_loads(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.loop.steps or recipe.loop.epochs
+
+
+def test_a_recipe_is_built_once(monkeypatch):
+    built = []
+    build = jsonargparse.ArgumentParser.instantiate
+
+    def counted(self, *args, **given):
+        built.append(self)
+        return build(self, *args, **given)
+
+    monkeypatch.setattr(jsonargparse.ArgumentParser, "instantiate", counted)
+    parse_recipe(MINIMAL)
+    assert len(built) == 1

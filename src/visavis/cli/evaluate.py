@@ -10,12 +10,18 @@ from typing import Any
 from visavis.cli.pair_options import add_pair_options, dialect_of
 from visavis.runtimes import REPORT, require
 
+# Names of visavis.evaluate.protocols, typed again: that room takes longer to import than help may.
+PROTOCOLS = (
+    "pairs, lfw, cfp-ff, cfp-fp, agedb-30, calfw, cplfw, xqlfw, youtube-faces, closed-set,\n"
+    "ijb, ijb-search, rfw, groups, identification, tinyface, megaface"
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a model folder, a run folder (its best model) or an .onnx file")
-    add("--protocol", metavar="NAME", default="pairs", help="what to run (default: pairs)")
+    add("--protocol", metavar="NAME", default="pairs", help=f"what to run (default: pairs), of:\n{PROTOCOLS}")
     add("--data", metavar="SRC", required=True, help="the pictures: a folder per identity, or any format of visavis")
     add("--pairs", metavar="FILE", help="the pair list (default: SRC/pairs.txt)")
     add("--preset", metavar="NAME", help="judge as a published system does: deepid, sphereface, massface, arcface")

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from visavis.errors import DataError
 
-MAX_LINE = 100_000
-_UNLISTABLE = re.compile("[\t\n\r]")  # what ends a field or a line
 _DIGITS = re.compile(r"([0-9]+)")
 
 

@@ -58,11 +58,3 @@ def describe_model(embedder: object) -> dict[str, Any]:
     if card is not None and is_dataclass(card) and not isinstance(card, type):
         about["card"] = {k: v for k, v in asdict(card).items() if k not in ("evaluations", "exports")}
     return about
-
-
-def model_key(embedder: object) -> str | None:
-    """What an embedding cache may know a model by: weights digest, preprocessing and flip; None if unknown."""
-    card, spec = getattr(embedder, "card", None), getattr(embedder, "spec", None)
-    digest = getattr(embedder, "digest", None) or getattr(card, "weights_digest", "")
-    spec = spec or getattr(card, "preprocess", None)
-    return f"{digest}|{type(embedder).__name__}|{spec!r}" if digest and spec is not None else None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from visavis.errors import ProtocolError
 from visavis.metrics.error_rates import allowed_false_matches, between, error_curve, rate_name
@@ -131,11 +128,3 @@ def _threshold_interval(
         if matched[-1] > 0 and 0 < last < len(scores) and np.isfinite(scores[last]):
             found[row] = between(float(scores[last]), float(scores[last - 1]))
     return percentile_interval(found)
-
-
-def set_digest(names: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> str:
-    """A digest of pictures' names and of arrays that say what was compared."""
-    digest = hashlib.blake2b("\n".join(names).encode(), digest_size=16)
-    for values in arrays:
-        digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()

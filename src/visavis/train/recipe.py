@@ -321,15 +321,12 @@ def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "rec
     parser.add_class_arguments(Recipe, fail_untyped=True)
     try:
         parsed = parser.parse_args(list(overrides), namespace=parser.parse_object(dict(values)))
-        recipe = Recipe(**{f.name: v for f in dataclasses.fields(Recipe) for v in [_get(parser, parsed, f.name)]})
+        built = parser.instantiate(parsed)
+        recipe = Recipe(**{f.name: built[f.name] for f in dataclasses.fields(Recipe)})
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise RecipeError(f"{name}: {' '.join(str(error).split())}") from error
     _check_values(recipe, name)
     return recipe
-
-
-def _get(parser: Any, parsed: Any, key: str) -> Any:
-    return parser.instantiate(parsed)[key]
 
 
 def _sections(cls: type) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from visavis.evaluate.embedding import Embeddings
@@ -69,8 +68,3 @@ class EvaluationProtocol(ABC):
     def describe(self) -> dict[str, Any]:
         """What the protocol consists of, for the report."""
         return {"images": len(self.images)}
-
-
-def finite_count(similarities: npt.NDArray[Any]) -> int:
-    """How many comparisons could be made."""
-    return int(np.count_nonzero(np.isfinite(similarities)))
