@@ -81,6 +81,23 @@ def test_the_scheme_is_written_as_one_likes(connect):
         assert client.get("/model", headers={"Authorization": value + "m" * 24}).status_code == 401
 
 
+def test_the_description_says_what_errors_are_and_how_a_token_is_sent(connect):
+    api = connect(tokens=TOKENS).get("/openapi.json").json()
+    assert api["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert "HTTPValidationError" not in api["components"]["schemas"]
+    for methods in api["paths"].values():
+        for route in methods.values():
+            assert route["security"] == ([] if route["x-role"] == "anybody" else [{"token": []}])
+            [content] = route["responses"]["default"]["content"].values()
+            assert content["schema"] == {"$ref": "#/components/schemas/ErrorAnswer"}
+
+
+def test_refused_roles_count_towards_the_rate(connect):
+    client = connect(tokens=TOKENS, rate=3)
+    answers = [client.post("/forget", json={"ids": [1]}, headers=bearer("read")).status_code for _ in range(6)]
+    assert answers == [403] * 3 + [429] * 3
+
+
 def test_match_learns_decisions_only(connect, draw):
     client = connect(tokens=TOKENS)
     for name, colour in (("Rosa", draw.RED), ("Pinka", draw.PINK)):
@@ -105,6 +122,8 @@ def test_match_learns_decisions_only(connect, draw):
     assert not {"probability", "distance"} & set(verified)
     for text in (said.text, json.dumps(verified)):
         assert not any(word in text for word in ("Rosa", "Pinka", "form 7", "embedding"))
+    top = client.post("/identify", files=crowd, data={"top": "9"}, headers=bearer("match"))
+    assert (top.status_code, "top wants 'read'" in top.json()["error"]) == (403, True)
     for field in ("threshold", "fmr"):  # trying thresholds would find the similarity
         answer = client.post("/verify", files=pair, data={field: "0.001"}, headers=bearer("match"))
         assert answer.status_code == 403

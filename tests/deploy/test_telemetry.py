@@ -8,6 +8,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from visavis.deploy.client import Client, ServiceError
+
 
 @pytest.fixture
 def connect(start):
@@ -96,6 +98,8 @@ def test_a_request_has_a_name_in_its_answer_the_log_and_the_audit_log(connect, m
     assert f"request {names[0]}: GET /subjects failed" in caplog.text
     records = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert [r["request"] for r in records if r["event"] == "list"] == names[:1]
+    with Client(str(client.base_url)) as python, pytest.raises(ServiceError, match=r"500: .*request [0-9a-f]{16} in"):
+        python.subjects()
     forged = client.get("/healthz", headers={"X-Request-ID": "forged-by-a-client"})
     assert forged.headers["x-request-id"] != "forged-by-a-client"
 

@@ -107,5 +107,7 @@ class Client:
         except ValueError:
             answer = {"error": f"no JSON, but {response.headers.get('content-type', 'nothing')}"}
         if response.is_error:
-            raise ServiceError(f"{response.status_code}: {answer.get('error', answer)}", response.status_code)
+            named = response.headers.get("x-request-id") if response.status_code >= 500 else None
+            where = f" (request {named} in the service's log)" if named else ""
+            raise ServiceError(f"{response.status_code}: {answer.get('error', answer)}{where}", response.status_code)
         return answer

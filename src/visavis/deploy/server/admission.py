@@ -54,12 +54,12 @@ class Gatekeeper:
             role, client = known, f"token:{token_digest(token)[:8]}"
             request.state.client_name = client
         request.state.role = role
+        if self._settings.rate:
+            self._count(client, self._settings.rate)
         if not may(role, needs):
             raise HTTPException(403, f"this token's role is {role!r}; this wants {needs!r}")
         if needs == "write" and self._settings.read_only:
             raise HTTPException(403, "this service was started with --read-only; it verifies and identifies")
-        if self._settings.rate:
-            self._count(client, self._settings.rate)
 
     def _count(self, client: str, rate: float) -> None:
         """A bucket of `rate` requests that refills over a minute."""
@@ -110,7 +110,7 @@ def _address(text: str, header: str) -> SplitResult:
 
 def needs(role: Role | None) -> dict[str, Any]:
     """What a route's `openapi_extra` says of who may ask; None: anybody."""
-    return {"x-role": role or "anybody"}
+    return {"x-role": role or "anybody", "security": [] if role is None else [{"token": []}]}
 
 
 def route_admitted_by(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -57,6 +58,7 @@ def create_app(recognizer: Recognizer, gallery: GalleryBase, settings: ServiceSe
         redoc_url=None,
     )
     app.state.service = service
+    app.openapi = partial(_openapi, app.openapi)
     for kind in (VisavisError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, partial(_explain, service))
     app.include_router(routes.make_router(service))
@@ -67,6 +69,14 @@ def create_app(recognizer: Recognizer, gallery: GalleryBase, settings: ServiceSe
     app.add_middleware(RequestIds)
     app.add_middleware(ForwardedClient, trusted=settings.trusted_proxies, root_path=settings.root_path)
     return app
+
+
+def _openapi(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The description of the routes, with how a token is sent."""
+    described = describe()
+    schemes = described.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes["token"] = {"type": "http", "scheme": "bearer", "description": "from the operator; see x-role"}
+    return described
 
 
 async def _explain(service: Service, request: Request, error: Exception) -> JSONResponse:

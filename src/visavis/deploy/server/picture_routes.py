@@ -41,10 +41,11 @@ def _decision(request: Request, form: Upload) -> dict[str, float | None]:
     """At which rate or similarity a request wants to be decided.
 
     Raises:
-        HTTPException: 400 both, 403 for a role that would find out similarities by trying thresholds.
+        HTTPException: 400 both, 403 for a role that learns decisions only: trying thresholds finds the similarity.
     """
-    if request.state.role == "match" and (form.text("fmr") or form.text("threshold")):
-        raise HTTPException(403, "the role 'match' takes the service's threshold; fmr and threshold want 'read'")
+    given = [name for name in ("fmr", "threshold", "top") if form.text(name)]
+    if request.state.role == "match" and given:
+        raise HTTPException(403, f"the role 'match' takes the service's threshold; {given[0]} wants 'read'")
     fmr, threshold = form.number("fmr", 0, 1), form.number("threshold", -1, 1)
     if fmr is not None and threshold is not None:
         raise HTTPException(400, "fmr and threshold exclude each other; give one")

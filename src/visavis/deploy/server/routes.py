@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends
+from pydantic import BaseModel
 
 from visavis.deploy.server.admission import route_admitted_by
 from visavis.deploy.server.picture_routes import PictureRoutes
@@ -12,9 +13,19 @@ from visavis.deploy.server.status_routes import StatusRoutes
 from visavis.deploy.server.subject_routes import SubjectRoutes
 
 
+class ErrorAnswer(BaseModel):
+    """Every answer that is no success."""
+
+    error: str
+
+
 def make_router(service: Service) -> APIRouter:
     """The routes over a service."""
-    router = APIRouter(route_class=route_admitted_by(service.admit, service.hold), dependencies=[Depends(check_query)])
+    router = APIRouter(
+        route_class=route_admitted_by(service.admit, service.hold),
+        dependencies=[Depends(check_query)],
+        responses={"default": {"model": ErrorAnswer, "description": "What went wrong, in one line"}},
+    )
     for routes in (PictureRoutes(service), SubjectRoutes(service), StatusRoutes(service)):
         routes.add_to(router)
     return router
