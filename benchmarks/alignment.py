@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import harness
 import numpy as np
 
@@ -23,6 +22,7 @@ from visavis.data.sources import open_source
 from visavis.metrics.error_rates import ErrorCurve
 from visavis.metrics.intervals import subject_difference
 from visavis.models.load import load_embedder
+from visavis.opencv import cv2
 from visavis.vision.alignment import align, estimate_similarity, template_points
 from visavis.vision.detection.detectors import choose, load_detector
 

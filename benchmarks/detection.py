@@ -18,9 +18,9 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from visavis.opencv import cv2
 from visavis.vision import images
 from visavis.vision.detection.detectors import load_detector
 

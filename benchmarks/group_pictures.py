@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from visavis.opencv import cv2
 from visavis.vision import images
 from visavis.vision.detection.detectors import choose, load_detector
 

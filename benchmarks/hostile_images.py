@@ -61,7 +61,7 @@ def black(height: int, width: int, mode: str = "RGB") -> Image.Image:
 
 def progressive(image: Image.Image, quality: int) -> bytes:
     """A progressive JPEG by OpenCV, which has no limit on its size."""
-    import cv2
+    from visavis.opencv import cv2
 
     options = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_QUALITY, quality]
     return cv2.imencode(".jpg", np.asarray(image), options)[1].tobytes()

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -28,6 +27,7 @@ from visavis.data.convert import convert
 from visavis.data.decoded_cache.cache import build_cache, open_cache
 from visavis.data.sources import open_source
 from visavis.data.sources.base import Source
+from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision import images
 

@@ -15,10 +15,10 @@ import subprocess
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from visavis.deploy.recognizer import Recognizer
+from visavis.opencv import cv2
 from visavis.vision import images
 from visavis.vision.detection.turns import detect_turned
 

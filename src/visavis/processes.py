@@ -82,7 +82,7 @@ _work: Callable[[Any], Any] | None = None
 
 def _begin(make: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
     global _work
-    import cv2
+    from visavis.opencv import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)

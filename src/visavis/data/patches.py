@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
+from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.alignment import template_points
 from visavis.vision.images import encode

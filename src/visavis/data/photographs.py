@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 
 from visavis.errors import DataError, ModelFormatError, VisavisError
+from visavis.opencv import cv2
 from visavis.types import ByteArray, Detector
 from visavis.vision.alignment import estimate_similarity
 from visavis.vision.detection.detectors import choose, load_detector

@@ -69,7 +69,7 @@ class _Worker:
     """One process's detector; holds the source and writes crops."""
 
     def __init__(self, source: Source, target: Path, settings: PrepareSettings, listed: Mapping[str, Any]) -> None:
-        import cv2
+        from visavis.opencv import cv2
 
         cv2.setNumThreads(1)
         self.source, self.target, self.settings, self.listed = source, target, settings, listed

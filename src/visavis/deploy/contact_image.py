@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from visavis.deploy.face import Verification
 from visavis.files import write_atomically
+from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.images import encode, resize
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.alignment import TEMPLATES
 from visavis.vision.images import resize

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from visavis.opencv import cv2
 from visavis.synthetic.conditions import Conditions
 from visavis.synthetic.geometry import BOTTOM, TOP, FaceLayout, grid, point
 from visavis.synthetic.identity import Map, between, smoothstep

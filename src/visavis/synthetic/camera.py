@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from visavis.opencv import cv2
 from visavis.synthetic.conditions import Conditions
 from visavis.synthetic.identity import Map
 from visavis.types import ByteArray

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from visavis.opencv import cv2
 from visavis.synthetic.identity import Identity, Map, between, smoothstep
 
 TOP, BOTTOM = -160.0, 200.0  # y of the first and last row

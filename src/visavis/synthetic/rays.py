@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from visavis.opencv import cv2
 from visavis.synthetic.conditions import Conditions
 from visavis.synthetic.geometry import BOTTOM, COLUMNS, ROWS, SIDE, TOP, Map
 from visavis.types import BoolArray, IntArray

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from visavis.errors import DataError
+from visavis.opencv import cv2
 from visavis.synthetic import accessories as worn
 from visavis.synthetic import camera
 from visavis.synthetic import expression as moving

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from visavis.errors import DataError
+from visavis.opencv import cv2
 from visavis.synthetic.identity import Map
 from visavis.synthetic.parallel import Advance, people, picture_name
 from visavis.synthetic.scenes import scene

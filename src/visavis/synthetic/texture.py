@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from visavis.opencv import cv2
 from visavis.synthetic.geometry import BOTTOM, COLUMNS, ROWS, TOP, FaceLayout, bump, grid
 from visavis.synthetic.identity import Identity, Map, between, smoothstep
 from visavis.types import ByteArray

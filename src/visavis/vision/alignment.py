@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError, unknown_name
+from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.images import resize
 

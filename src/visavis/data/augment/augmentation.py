@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 from visavis.data.augment.generic_head import generic_head
 from visavis.errors import RecipeError
+from visavis.opencv import cv2
 from visavis.types import ByteArray, FloatArray
 
 _LIMITS = {"rotate": 180.0, "yaw": 45.0, "pitch": 45.0, "warp": 10.0}  # 1 for the rest

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
+from visavis.opencv import cv2
 from visavis.types import FloatArray
 from visavis.vision.alignment import get_template
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from visavis.data.sources.youtube_split import Clips, Split, SplitSettings, split
 from visavis.data.text import natural_key
 from visavis.errors import DataError
+from visavis.opencv import cv2
 from visavis.processes import process_pool
 from visavis.types import ByteArray
 from visavis.vision import images

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
+from visavis.opencv import cv2
 from visavis.processes import process_pool
 from visavis.types import ByteArray
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
+from visavis.opencv import cv2
 from visavis.processes import process_pool
 from visavis.types import ByteArray
 

@@ -11,11 +11,11 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError, ModelFormatError
+from visavis.opencv import cv2
 from visavis.types import ByteArray, Faces
 from visavis.vision.detection.detectors import Array, UprightScores, no_faces, session, suppress
 from visavis.vision.detection.pyramid import CELL, STRIDE, Tile, levels, smallest_face, tiles

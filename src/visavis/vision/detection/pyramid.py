@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from visavis.opencv import cv2
 from visavis.types import ByteArray
 
 STRIDE, CELL = 2, 12

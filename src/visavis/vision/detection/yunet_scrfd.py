@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 
 from visavis.errors import DataError, ModelFormatError
+from visavis.opencv import cv2
 from visavis.types import ByteArray, Faces
 from visavis.vision.detection.detectors import Array, UprightScores, no_faces, session, suppress
 
