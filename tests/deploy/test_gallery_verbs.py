@@ -175,6 +175,36 @@ def test_every_action_is_a_look_or_is_announced():
     assert not {*_CHANGES} & {*_LOOKS}
 
 
+def test_a_folder_is_followed_and_what_left_it_erased_when_asked(capsys, model, people, tmp_path):
+    file = tmp_path / "g.db"
+    enroll = ("enroll", file, people, "--aligned")
+    run(capsys, *enroll, "--model", model)
+    run(capsys, "enroll", file, people / "Blau/0.png", "--name", "Eve", "--aligned")
+    assert json.loads(run(capsys, *enroll, "--sync", "--json")[1])["left"][0]["name"] == "Eve"
+    run(capsys, "forget", file, "Eve")
+    (people / "Rosa/0.png").rename(people / "Rosa/another name.png")
+    (people / "Blau/1.png").unlink()
+    for name in ("0.png", "1.png"):
+        (people / "Grün" / name).unlink()
+    (people / "Grün").rmdir()
+    status, out, _ = run(capsys, *enroll, "--sync")
+    assert status == 0
+    assert "Blau: not there any more: 1.png" in out
+    assert "Grün: not there any more: 0.png, 1.png, all of theirs" in out
+    assert "Rosa: not there" not in out
+    assert "0 pictures enrolled" in out
+    assert "3 subjects" in run(capsys, "gallery", file, "list")[1]
+    found = json.loads(run(capsys, *enroll, "--sync", "--delete", "--json")[1])
+    assert [(entry["name"], entry["all"]) for entry in found["left"]] == [("Blau", False), ("Grün", True)]
+    assert found["complete"] is True
+    listed = json.loads(run(capsys, "gallery", file, "list", "--json")[1])
+    assert {p["name"]: p["samples"] for p in listed} == {"Rosa": 2, "Blau": 1}
+    assert "not there" not in run(capsys, *enroll, "--sync")[1]
+    status, _, err = run(capsys, *enroll, "--delete")
+    assert status == 2
+    assert "add --sync" in err
+
+
 def test_a_time_limit_stays_until_it_is_changed_by_name(capsys, model, people, tmp_path):
     file = tmp_path / "g.db"
     words = ("enroll", file, people / "Rosa/0.png", "--name", "Rosa", "--aligned", "--model", model)

@@ -31,6 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="erase after N days from now; without it the end of a subject who is there stays",
     )
+    parser.add_argument(
+        "--sync", action="store_true", help="also report samples whose files are not among the pictures any more"
+    )
+    parser.add_argument("--delete", action="store_true", help="with --sync: erase these samples, and who has no others")
     add_audit(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -39,27 +43,40 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from visavis.deploy.gallery.retention import checked_days
+    from visavis.errors import DataError
 
     if args.retention_days is not None:
         checked_days(args.retention_days)
     people, skipped = _people(args.pictures, args.name)
+    if args.delete and not args.sync:
+        raise DataError("--delete erases what has left the folder: add --sync")
     summary: list[dict] = []
+    left: list[dict] = []
     with audited(args, "enroll", changes=True) as about:
-        total = _enroll(args, people, summary)
+        total, complete = _enroll(args, people, summary, left)
         tell_subjects(about, subject_ids([entry["subject"] for entry in summary]))
+        if args.delete:
+            about |= {"erased": [entry["id"] for entry in left], "complete": complete}
     if args.json:
-        print(json.dumps({"enrolled": summary, "subjects": total, "skipped": [list(s) for s in skipped]}, indent=2))
+        values = {"enrolled": summary, "subjects": total, "skipped": [list(s) for s in skipped]}
+        print(json.dumps(values | ({"left": left, "complete": complete} if args.sync else {}), indent=2))
     else:
+        _tell_left(left, erased=args.delete, complete=complete)
         _tell(summary, total, terms=bool(args.consent) or args.retention_days is not None)
         for entry, reason in skipped[:10]:
             print(f"  left out {entry}: {reason}")
         if len(skipped) > 10:
             print(f"  ... {len(skipped)} left out in all; --json lists them")
-    return 0 if any(entry["subject"] for entry in summary) else 1
+    return 0 if complete and any(entry["subject"] for entry in summary) else 1
 
 
-def _enroll(args: argparse.Namespace, people: dict[str, list[str]], summary: list[dict]) -> int:
-    """Enrol everybody; fills the summary, returns how many subjects the gallery then has."""
+def _enroll(
+    args: argparse.Namespace, people: dict[str, list[str]], summary: list[dict], left: list[dict]
+) -> tuple[int, bool]:
+    """Enrol everybody; fills the summary and what has left the folder, returns how many subjects the gallery then has.
+
+    The second value says whether everything that was erased leaves nothing behind.
+    """
     from visavis.cli._gallery import open_gallery, progress
     from visavis.deploy.enrollment import enroll_pictures
     from visavis.deploy.json_views import candidate_json, subject_json
@@ -92,7 +109,40 @@ def _enroll(args: argparse.Namespace, people: dict[str, list[str]], summary: lis
                     "looks": list(done.looks),
                 }
             )
-        return len(gallery)
+        complete = _sync(args, gallery, people, left, None if point is None else point.threshold)
+        return len(gallery), complete
+
+
+def _sync(args: argparse.Namespace, gallery, people: dict[str, list[str]], left: list[dict], threshold) -> bool:
+    """Find, and erase if asked, what has left the folder; fills `left`, returns whether nothing of it remains."""
+    from visavis.deploy.folder_sync import departed, erase_departed
+
+    if not args.sync:
+        return True
+    gone = list(departed(gallery, people, everybody=args.name is None))
+    left += [
+        {
+            "id": one.subject.id,
+            "name": one.subject.name,
+            "samples": {sample.id: sample.source_name for sample in one.samples},
+            "all": one.all,
+        }
+        for one in gone
+    ]
+    receipts = erase_departed(gallery, gone, threshold=threshold) if args.delete else []
+    return all(receipt.complete for receipt in receipts)
+
+
+def _tell_left(left: list[dict], *, erased: bool, complete: bool) -> None:
+    for entry in left:
+        files = ", ".join(name or f"sample {number}" for number, name in list(entry["samples"].items())[:5])
+        more = f" and {len(entry['samples']) - 5} more" if len(entry["samples"]) > 5 else ""
+        whole = ", all of theirs" if entry["all"] else ""
+        print(f"{entry['name']}: {'erased' if erased else 'not there any more'}: {files}{more}{whole}")
+    if left and not erased:
+        print("to erase these samples, and subjects of whom nothing is left: --sync --delete")
+    if not complete:
+        print("something of what was erased may be left; see: visavis forget")
 
 
 def _people(words: list[str], name: str | None) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +129,18 @@ class SampleMethods:
         gone = {row[0] for row in rows if row[1] is not None and row[1] not in kept}
         return [sample for sample in self.samples(who) if sample.id in gone]
 
+    def subjects_with_files(self, *, batch: int = 500) -> Iterator[int]:
+        """Numbers of the subjects who have samples that came from files, a batch at a time."""
+        after = 0
+        query = "SELECT DISTINCT subject FROM samples WHERE source IS NOT NULL AND subject > ? ORDER BY subject LIMIT ?"
+        while True:
+            with self._reading() as db:
+                found = [row[0] for row in db.execute(query, (after, batch)).fetchall()]
+            yield from found
+            if len(found) < batch:
+                return
+            after = found[-1]
+
     def forget_samples(
         self,
         who: str | int,
@@ -144,17 +156,33 @@ class SampleMethods:
         Raises:
             DataError: a sample is not this subject's, or these are all of theirs.
         """
+        return self.forget_samples_of({who: list(samples)}, threshold=threshold, progress=progress)
+
+    def forget_samples_of(
+        self,
+        samples: Mapping[str | int, Sequence[int]] | Mapping[int, Sequence[int]],
+        *,
+        threshold: float | None = None,
+        progress: Progress | None = None,
+    ) -> Forgotten:
+        """`forget_samples` of several subjects, all or none."""
         with self._writing() as db:
-            subject = self._find(db, who)
-            chosen, left = self._chosen(db, subject, samples)
-            if not left:
-                raise DataError(
-                    f"{self.path}: these are all samples of {subject.name!r}; erase the subject instead: "
-                    f"visavis forget {self.path} --id {subject.id}"
-                )
-            traces = self._delete(db, [], chosen, [])
-            self._regroup(db, subject.id, threshold)
-            self._changed(db, subject.id)
+            every: list[int] = []
+            subjects = []
+            for who, numbers in samples.items():
+                subject = self._find(db, who)
+                chosen, left = self._chosen(db, subject, numbers)
+                if not left:
+                    raise DataError(
+                        f"{self.path}: these are all samples of {subject.name!r}; erase the subject instead: "
+                        f"visavis forget {self.path} --id {subject.id}"
+                    )
+                every += chosen
+                subjects.append(subject.id)
+            traces = self._delete(db, [], every, [])
+            for number in subjects:
+                self._regroup(db, number, threshold)
+                self._changed(db, number)
         return self._finish(traces, progress)
 
     def split(
