@@ -28,13 +28,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=10**9)
+    parser.add_argument("--pictures", type=int, default=10**9, help="about so many, evenly over the set")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "turned_pictures.json")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     recognizer = Recognizer.load(args.model, threads=1)
     plain = Recognizer(recognizer.embedder, spec=recognizer.spec, detector=recognizer.detector, turn="never")
-    files = sorted((args.data / "images").glob("*/*"))[: args.pictures]
+    files = sorted((args.data / "images").glob("*/*"))
+    files = files[:: max(1, len(files) // args.pictures)]
     seconds = {"never": 0.0, "auto": 0.0}
     same = {how: dict.fromkeys((90, 180, 270), 0) for how in ("never", "auto")}
     upright_turned, missed = 0, []
