@@ -33,6 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--rate", type=float, default=600, metavar="N", help="requests per minute and client (600; 0: any)"
     )
     parser.add_argument("--max-upload", type=float, default=16, metavar="MB", help="of one request (16)")
+    parser.add_argument(
+        "--max-pixels", type=float, default=40, metavar="MP", help="megapixels of a request, all pictures together (40)"
+    )
     add_audit(parser)
     parser.add_argument(
         "--token-file", metavar="FILE", help="tokens, a line each: ROLE TOKEN; read again when it changes"
@@ -133,14 +136,16 @@ def _settings(args: argparse.Namespace) -> ServiceSettings:
     from visavis.deploy.server.settings import ServiceSettings, check_address
     from visavis.errors import DataError
 
-    if args.max_upload <= 0 or args.rate < 0:
-        raise DataError("--max-upload must be positive and --rate not negative")
+    if args.max_upload <= 0 or args.max_pixels <= 0 or args.rate < 0:
+        raise DataError("--max-upload and --max-pixels must be positive and --rate not negative")
     if not 0 <= args.port <= 65_535:
         raise DataError(f"--port lies between 0 and 65535, got {args.port}")
     settings = ServiceSettings(
         tokens=tokens_from_environment(),
         token_file=Path(args.token_file) if args.token_file else None,
         max_upload=int(args.max_upload * 1e6),
+        max_pixels=int(args.max_pixels * 1e6),
+        max_pixels_in_flight=int(args.max_pixels * 2e6),
         rate=args.rate,
         keep_crops=args.keep_crops,
         audit=Path(audit) if (audit := audit_file(args)) else None,
