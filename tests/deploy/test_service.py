@@ -352,3 +352,22 @@ def test_only_this_machine_without_a_token(monkeypatch):
     monkeypatch.setenv("VISAVIS_TOKEN", "w" * 24)
     monkeypatch.setenv("VISAVIS_READ_TOKEN", "r" * 24 + ", " + "s" * 24)
     assert tokens_from_environment() == {"w" * 24: "write", "r" * 24: "read", "s" * 24: "read"}
+
+
+def test_a_service_whose_gallery_was_replaced_acknowledges_nothing_and_says_to_restart(service, draw, tmp_path):
+    assert enroll(service, draw, "Rosa", draw.RED).status_code == 200
+    path = service.gallery.path
+    service.gallery.store.backup(tmp_path / "copy.db")
+    assert enroll(service, draw, "Blau", draw.BLUE).status_code == 200
+    (tmp_path / "copy.db").replace(path)
+    answers = [
+        enroll(service, draw, "Grün", draw.GREEN),
+        service.post("/forget", json={"names": ["Rosa"]}),
+        service.post("/identify", files={"picture": draw.jpeg(draw.RED)}),
+        service.get("/subjects"),
+    ]
+    for answer in answers:
+        assert answer.status_code == 503
+        assert "the gallery was replaced" in answer.json()["error"]
+        assert "restart" in answer.json()["error"]
+    assert service.get("/readyz").status_code == 503

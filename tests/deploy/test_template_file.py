@@ -318,3 +318,17 @@ def test_check_reads_every_block_and_the_next_opening_makes_a_damaged_file_anew(
     with Gallery(path, MODEL) as gallery:
         assert_finds(gallery, [N - 1])
         assert len(computed) == 1  # the one that was found
+
+
+def test_an_erasure_whose_templates_cannot_be_overwritten_is_not_complete(path, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    with Gallery(path, MODEL) as gallery:
+        with monkeypatch.context() as patch:
+            patch.setattr(template_keeper.VectorFile, "erase", refuse)
+            receipt = gallery.forget("s9")
+            assert not receipt.complete
+            assert "could not be overwritten" in receipt.note
+        assert gallery.forget("s10").complete  # and with it what was left
+        assert PEOPLE[9].tobytes() not in data_of(path).read_bytes()

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,13 @@ def finish(
     """Scrub the files and search them; a `note` says what else is to be done, and makes the receipt incomplete."""
     scrubbed, left, undone = False, "", note
     say = progress or (lambda _: None)
-    say(f"rewriting {store.path.name} ({sum(path.stat().st_size for path in store.files()) / 1e6:,.0f} MB)")
+    say(f"rewriting {store.path.name} ({size_of(store.files()) / 1e6:,.0f} MB)")
     try:
         scrubbed = store.scrub()
         left = "" if scrubbed else "another process holds the old state open; the log is emptied when it lets go"
     except DataError as error:  # the rows are deleted and zeroed; only the rewriting did not happen
         left = f"deleted, but the file could not be rewritten: {error}"
-    size = sum(path.stat().st_size for path in store.files())
+    size = size_of(store.files())
     pieces = traces.pieces[: max(4, int(_SEARCH_BUDGET // max(size, 1)))]
     say(f"searching {size / 1e6:,.0f} MB for {len(pieces)} pieces of what was erased")
     search = search_files(store.files(), pieces)
@@ -110,6 +111,15 @@ def finish(
             subjects=len(traces.subjects), samples=traces.samples, unknown_faces=traces.unknown_faces
         ),
     )  # fmt: skip
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    """Bytes of files, of which some may go meanwhile."""
+    size = 0
+    for path in paths:
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,11 @@ class Gallery(GalleryBase):
         if traces.samples and not traces.subjects:
             self._load()  # the templates they were part of
         if self._keeper is not None:
-            traces = erasure.with_templates(traces, self._keeper.erase(self._index))
+            try:
+                traces = erasure.with_templates(traces, self._keeper.erase(self._index))
+            except (DataError, OSError) as error:  # the rows are deleted
+                kept = f"the templates kept beside the gallery could not be overwritten: {error}"
+                note = f"{note}; {kept}" if note else kept
         return erasure.finish(self._store, traces, index_rows=rows, progress=progress, note=note)
 
     def _load(self) -> None:
@@ -170,6 +174,11 @@ class Gallery(GalleryBase):
             fresh = self._new_index()
             fresh.load(db, self._store.generation(db))
             self._index = fresh
+
+    @property
+    def unverified(self) -> bool:
+        """Whether checksums of the templates it was opened from are still being read; answers are checked meanwhile."""
+        return self._index.unverified
 
     def verify(self) -> None:
         """Read everything, the templates kept beside it too; where these are damaged they are made anew."""
