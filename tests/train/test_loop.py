@@ -26,7 +26,7 @@ def tiny(folder, *, steps=12, **sections):
         "name": "tiny",
         "data": {"source": str(folder), "workers": 2},
         "preprocess": {"size": [32, 32]},
-        "augment": {"flip": 0.5, "shift": 0.05, "brightness": 0.2, "erase": 0.3},
+        "augment": {"flip": 0.5, "shift": 0.05, "brightness": 0.2, "random_erasing": 0.3},
         "backbone": {"name": "small", "dim": 16, "args": {"width": 8}},
         "head": {"name": "arcface", "args": {"scale": 16.0, "margin": 0.2}},
         "optimizer": {"lr": 0.05, "clip_norm": 5.0},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -15,6 +15,7 @@ from visavis.data.decoded_cache.policy import cached
 from visavis.data.photographs import warn_of_photographs
 from visavis.data.sources import open_source, read_identities
 from visavis.data.sources.base import Source
+from visavis.data.sources.tolerant import TolerantSource
 from visavis.errors import DataError
 from visavis.machine import cache_home
 from visavis.train.generated_faces import generated_faces
@@ -33,6 +34,11 @@ class ImageDataset(ABC):
     num_classes: int
     size: tuple[int, int]
     identities: Sequence[str]  # names of the classes, in the order of the labels
+
+    @property
+    def damaged(self) -> Mapping[str, str]:
+        """Names of pictures found damaged and replaced so far, with the reasons."""
+        return {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,6 +73,12 @@ class FromSource(ImageDataset):
         self.identities = source.identities
         self.num_classes = len(source.identities)
 
+    @property
+    def damaged(self) -> Mapping[str, str]:
+        """Names of pictures found damaged and replaced so far, with the reasons."""
+        base = self.source.base if isinstance(self.source, CachedSource) else self.source
+        return base.damaged if isinstance(base, TolerantSource) else {}
+
     def take(self, indices: IntArray) -> ByteArray:
         """The pictures (B, H, W, 3) at `indices`."""
         if isinstance(self.source, CachedSource):
@@ -100,6 +112,8 @@ def open_dataset(
         if not len(source):
             raise DataError(f"{recipe.source}: no identity has {recipe.min_images} pictures; lower data.min_images")
         warn_of_photographs(lambda name: source.image(source.index_of(name)), source.names, spec)
+        if recipe.skip_damaged:
+            source = TolerantSource(source, recipe.skip_damaged)
         parts.append(_load(source, recipe, advance))
     synthetic = recipe.synthetic
     if synthetic.identities:
@@ -161,7 +175,7 @@ def _load(source: Source, recipe: DataRecipe, advance: Advance | None) -> ImageD
     size = (int(height), int(width))
     found = cached(
         source,
-        decoded_folder(recipe),
+        None if recipe.skip_damaged else decoded_folder(recipe),  # kept on disk, replacements would go uncounted
         size=size,
         budget=recipe.cache_gb * 1e9,
         workers=max(1, recipe.workers),
@@ -181,6 +195,11 @@ class _Joined(ImageDataset):
         self.num_classes = int(firsts[-1])
         self.identities = [name for part in parts for name in part.identities]
         self.starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    @property
+    def damaged(self) -> Mapping[str, str]:
+        """Names of pictures found damaged and replaced so far, with the reasons."""
+        return {name: reason for part in self.parts for name, reason in part.damaged.items()}
 
     def take(self, indices: IntArray) -> ByteArray:
         """The pictures (B, H, W, 3) at `indices`, each from its part."""

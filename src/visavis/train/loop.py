@@ -16,10 +16,12 @@ from visavis import __version__
 from visavis.distributed import launch as distributed
 from visavis.distributed.device import describe_device
 from visavis.distributed.launch import World
+from visavis.errors import DataError
 from visavis.metrics.verification import VerificationMetrics
 from visavis.train.build import Training, build_training, check_recipe
 from visavis.train.checkpoint import open_checkpoint
 from visavis.train.identities import Identities
+from visavis.train.learning import LearningWatch, check_can_learn
 from visavis.train.recipe import Recipe
 from visavis.train.run_folder import check_belongings, check_changes, claim, ended_early, locked, recipe_of
 from visavis.train.run_logger import Observer, RunLogger
@@ -87,6 +89,7 @@ def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer
         log.info("visavis %s, torch %s on %s, %s", __version__, torch.__version__, describe_device(world.device),
                  recipe.loop.precision)  # fmt: skip
         training, state = build_training(recipe, world, observer, resumes=kept is not None)
+        check_can_learn(recipe, training.pictures)
         if kept:
             check_belongings(kept, training, Identities.of(training.pictures), run=out)
             state.load_state_dict(kept)
@@ -100,12 +103,16 @@ def _run(training: Training, state: TrainState, out: Path, book: RunLogger) -> R
     training.tuning.train()
     observer.started(state.step, training.total)
     batches = training.batches(state)
-    clock, verification, overdue = Clock(training, state), None, False
+    clock, watch, verification, overdue = Clock(training, state), LearningWatch(training), None, False
     with _interruptible() as interrupted:
         while state.step < training.total:
-            result = train_step(training, state, batches, stop=interrupted())
+            try:
+                result = train_step(training, state, batches, stop=interrupted())
+            except DataError as error:  # an image that cannot be read: nothing of the step has happened
+                raise _saved_first(training, state, out, error) from error
             if state.in_a_row >= loop.max_skipped_steps:
                 raise give_up(training, state, out, f"{state.in_a_row} steps in a row had no finite loss")
+            watch.look(state, result)
             observer.stepped(state.step)
             is_last = state.step == training.total
             if state.step % loop.log_every == 0 or is_last:
@@ -125,6 +132,20 @@ def _run(training: Training, state: TrainState, out: Path, book: RunLogger) -> R
                 raise KeyboardInterrupt
     batches.close()  # type: ignore[attr-defined]
     return Run(out, out / "best", state.step, state.skipped, clock.speed(), training.judge, verification)
+
+
+def _saved_first(training: Training, state: TrainState, out: Path, error: DataError) -> DataError:
+    """The error that ends a run at a damaged image, after what was learnt is on disk.
+
+    With several ranks the others wait in a collective, so nothing can be saved together: the last checkpoint stands.
+    """
+    state.optimizer.zero_grad(set_to_none=True)
+    if training.world.size == 1 and state.step and state.good_step != state.step:
+        save(training, state, out)
+    return DataError(
+        f"{error}; {say_good(state, out)}. List what is damaged with: visavis validate SRC; replace up to N images "
+        f"with --data.skip_damaged N; continue with: visavis train --resume {out}"
+    )
 
 
 class Clock:

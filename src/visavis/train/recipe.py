@@ -48,7 +48,9 @@ class DataRecipe:
     `identities` is a file naming the identities to use, one a line (a path, or a file in the source); `min_images`
     drops rarer ones (they are counted). Decoded pictures are kept, memory-mapped, in the folder `cache` (auto: the
     user's cache folder; memory: nowhere) when they take at most `cache_gb`; larger sets are decoded as they are needed.
-    `expected_identities` and `expected_pictures` say what the published set holds, for `--dry-run` without it.
+    `skip_damaged` pictures that cannot be read are replaced by others of their identity, logged and counted in the
+    card; decoded pictures then stay in memory. `expected_identities` and `expected_pictures` say what the published set
+    holds, for `--dry-run` without it.
     """
 
     source: str = ""
@@ -60,6 +62,7 @@ class DataRecipe:
     workers: int = 2
     cache: str = "auto"
     cache_gb: float = 2.0
+    skip_damaged: int = 0
     expected_identities: int = 0
     expected_pictures: int = 0
 
@@ -393,6 +396,7 @@ def _check_values(recipe: Recipe, name: str) -> None:
     loop, optimizer = recipe.loop, recipe.optimizer
     wrong = [
         ("loop.batch_size must be at least 2 (batch norm)", loop.batch_size < 2),
+        ("data.skip_damaged must not be negative", recipe.data.skip_damaged < 0),
         ("loop.steps and loop.epochs must not be negative", loop.steps < 0 or loop.epochs < 0),
         ("one of loop.steps and loop.epochs must be set", loop.steps == 0 and loop.epochs == 0),
         ("loop.device_batch must be 0 (all at once) or at least 2", loop.device_batch < 0 or loop.device_batch == 1),

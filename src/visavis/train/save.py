@@ -77,6 +77,8 @@ def write_model(training: Training, state: TrainState, folder: Path, network: nn
         "images_seen": state.step * training.plan.batch_size,
         "machine": versions()["machine"],
     }
+    if training.pictures.damaged:
+        notes["damaged_pictures_replaced"] = len(training.pictures.damaged)
     save_model(folder, network, training.card.with_changes(notes=notes))
 
 
