@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from visavis.deploy.server.admission import route_admitted_by
-from visavis.deploy.server.picture_routes import PictureRoutes
+from visavis.deploy.server.image_routes import ImageRoutes
 from visavis.deploy.server.request_fields import check_query
 from visavis.deploy.server.service import Service
 from visavis.deploy.server.status_routes import StatusRoutes
@@ -26,6 +26,6 @@ def make_router(service: Service) -> APIRouter:
         dependencies=[Depends(check_query)],
         responses={"default": {"model": ErrorAnswer, "description": "What went wrong, in one line"}},
     )
-    for routes in (PictureRoutes(service), SubjectRoutes(service), StatusRoutes(service)):
+    for routes in (ImageRoutes(service), SubjectRoutes(service), StatusRoutes(service)):
         routes.add_to(router)
     return router

@@ -53,7 +53,7 @@ def _decision(request: Request, form: Upload) -> dict[str, float | None]:
 
 
 @final
-class PictureRoutes:
+class ImageRoutes:
     """Each reads its upload, hands over to the handlers, and answers what the role may know."""
 
     def __init__(self, service: Service) -> None:
