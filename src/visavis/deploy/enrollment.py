@@ -212,8 +212,10 @@ def _compare_with_own(gallery: GalleryBase, subject: str, found: _Found, thresho
         )
         (found.refused if strict else found.doubts).append((found.names[i], reason))
     if strict:
-        for values in (found.faces, found.names, found.sources):
-            values[:] = [value for i, value in enumerate(values) if i not in unlike]
+        kept = [i for i in range(len(fresh)) if i not in unlike]
+        found.faces = [found.faces[i] for i in kept]
+        found.names = [found.names[i] for i in kept]
+        found.sources = [found.sources[i] for i in kept]
 
 
 def _others_like(

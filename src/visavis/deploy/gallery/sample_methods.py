@@ -51,8 +51,11 @@ class SampleMethods:
                 "WHERE subject = ? ORDER BY id",
                 (self._find(db, who).id,),
             ).fetchall()
-        name = lambda row: self._rows.text(row[2], "samples", "source_name", row[0])  # noqa: E731
-        return [Sample(row[0], row[1], name(row), *row[3:7], bool(row[7])) for row in rows]
+        samples = []
+        for number, subject, source, quality, weight, template, created, crop in rows:
+            name = self._rows.text(source, "samples", "source_name", number)
+            samples.append(Sample(number, subject, name, quality, weight, template, created, bool(crop)))
+        return samples
 
     def sample_vectors(self, who: str | int) -> tuple[list[int], Vector, npt.NDArray[np.float64]]:
         """Numbers, embeddings (n, D) and weights (n,) of a subject's samples."""
@@ -93,7 +96,7 @@ class SampleMethods:
             if known == -1:
                 new.append(i)
                 vectors, numbers = np.concatenate([vectors, vector[None]]), [*numbers, None]
-            elif known in without_file and source is not None:
+            elif known is not None and known in without_file and source is not None:
                 set_source(db, self._rows, known, source)
                 without_file.discard(known)
         return new
@@ -120,7 +123,7 @@ class SampleMethods:
         there = {row[0] for row in rows}
         return [source is not None and self._rows.digest(source.digest) in there for source in sources]
 
-    def samples_without(self, who: str, sources: Sequence[SourceFile]) -> list[Sample]:
+    def samples_without(self, who: str | int, sources: Sequence[SourceFile]) -> list[Sample]:
         """The samples of a subject that came from a file, but from none of these."""
         kept = {self._rows.digest(source.digest) for source in sources}
         with self._reading() as db:

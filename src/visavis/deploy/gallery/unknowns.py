@@ -172,11 +172,11 @@ def adopt(
     where = {unknown: i for i, unknown in enumerate(ids)}
     if not chosen:
         raise DataError(f"{gallery.path}: which unknown faces? give numbers; see: visavis gallery ... unknowns")
-    rated = all(face.quality is not None for face in faces)
+    qualities = [face.quality for face in faces if face.quality is not None]
     enrolment = gallery.enroll(
         name,
         vectors[[where[unknown] for unknown in chosen]],
-        weights=[face.quality for face in faces] if rated else None,
+        weights=qualities if len(qualities) == len(faces) else None,
         pictures=[face.picture for face in faces],
         crops=[face.crop for face in faces],
         sources=[face.source for face in faces],
