@@ -253,3 +253,26 @@ def test_faces_of_a_request_are_shared_among_its_pictures(make, draw):
     assert [len(faces) for faces in answer["pictures"]] == [2, 2]
     assert answer["notes"] == ["2 smaller faces were not embedded; at most 2 a picture are"]
     assert client.post("/embed", files=[("pictures", crowd)]).json()["notes"] == []
+
+
+def test_a_client_that_does_not_read_is_hung_up_on(make, monkeypatch):
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.5)
+    client = make()
+    monkeypatch.setattr(client.service.gallery, "subjects", lambda *_, **__: [])
+    monkeypatch.setattr(
+        "visavis.deploy.server.subject_routes.subject_json", lambda _: {"name": "x" * 20_000_000}, raising=True
+    )
+    monkeypatch.setattr(client.service.gallery, "subject", lambda _: None)
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect((client.base_url.host, client.base_url.port))
+        raw.sendall(b"GET /subjects/1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        state = client.service.server.server_state
+        deadline = time.monotonic() + 20
+        while not state.connections and time.monotonic() < deadline:
+            time.sleep(0.01)
+        begun = time.monotonic()
+        while state.connections and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not state.connections
+        assert time.monotonic() - begun > 0.3

@@ -16,6 +16,7 @@ from visavis.deploy.server.guard import SAFE_HEADERS
 
 log = logging.getLogger(__name__)
 HEAD_SECONDS = 10.0
+READ_SECONDS = 60.0  # for a client to take what it asked for
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _SAY_AGAIN = 10.0
 
@@ -31,6 +32,7 @@ class BoundedConnection(H11Protocol):
         super().__init__(*args, **options)
         self._most = most
         self._head_timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
         self.waits_since = self.loop.time()
 
     @property
@@ -53,9 +55,20 @@ class BoundedConnection(H11Protocol):
         super().data_received(data)
         self._watch_head()
 
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is answered; it has a minute to go on."""
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It went on."""
+        self._stop_reading()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         self._stop_timer()
+        self._stop_reading()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -77,6 +90,11 @@ class BoundedConnection(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_reading(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def _give_up(self) -> None:
         self._head_timer = None
