@@ -1,1 +1,1 @@
-"""deploy"""
+"""Using a model without torch: recognizer, gallery, service."""

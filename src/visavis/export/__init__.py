@@ -1,1 +1,1 @@
-"""export"""
+"""Models for other runtimes, each behind a parity gate."""

@@ -1,1 +1,1 @@
-"""Recipes, the training loop and what it stands on: data loading, optimisers, devices, checkpoints, the logbook."""
+"""Recipes and the training loop: data loading, objective, optimizers, schedules, checkpoints, fine-tuning."""

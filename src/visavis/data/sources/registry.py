@@ -38,7 +38,7 @@ def read_identities(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 # kind: (module, opener). A module is imported when its kind is opened.
-_OPENERS: dict[str, tuple[str, str]] = {
+SOURCES: dict[str, tuple[str, str]] = {
     "folder": ("visavis.data.sources.folder", "open_folder"),
     "flat": ("visavis.data.sources.folder", "open_flat"),
     "record": ("visavis.data.sources.rec", "open_records"),
@@ -84,9 +84,9 @@ def open_source(
         DataError: nothing readable is there, or too few identities.
     """
     kind = kind or kind_of(path)
-    if kind not in get_args(Kind) or kind not in _OPENERS:
-        raise DataError(unknown_name("kind of source", kind, _OPENERS))
-    module, name = _OPENERS[kind]
+    if kind not in get_args(Kind) or kind not in SOURCES:
+        raise DataError(unknown_name("kind of source", kind, SOURCES))
+    module, name = SOURCES[kind]
     opener: Callable[..., Source] = getattr(import_module(module), name)
     source = opener(Path(path), skip_damaged=True) if skip_damaged and kind == "record" else opener(Path(path))
     if len(source.identities) < min_identities:
