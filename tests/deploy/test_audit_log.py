@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -139,6 +138,17 @@ def test_a_log_of_an_earlier_release_is_continued(path):
     assert (done.records, len(done.notes), done.findings) == (1, 2, [])
 
 
+def test_a_log_that_others_can_read_is_warned_of(path, caplog):
+    path.touch(0o644)
+    path.chmod(0o644)
+    AuditLog(path).close()
+    assert f"chmod 600 {path}" in caplog.text
+    path.chmod(0o600)
+    caplog.clear()
+    AuditLog(path).close()
+    assert caplog.text == ""
+
+
 def test_a_torn_line_is_reported_and_the_next_one_is_whole(path, ten):
     path.write_bytes(b"".join(ten)[:-30])
     log = AuditLog(path)
@@ -194,10 +204,10 @@ def test_several_processes_make_one_chain_and_kills_do_not_break_it(path):
 
     steady = [start(400, f"steady{i}") for i in range(3)]
     doomed = [start(1_000_000, f"doomed{i}") for i in range(2)]
-    time.sleep(0.5)
+    seen = [[process.stdout.readline() for _ in range(30)] for process in doomed]
     for process in doomed:
-        process.kill()
-    written = {f"doomed{i}": len(p.communicate()[0].splitlines()) for i, p in enumerate(doomed)}
+        process.kill()  # while it writes
+    written = {f"doomed{i}": len(seen[i]) + len(p.communicate()[0].splitlines()) for i, p in enumerate(doomed)}
     for process in steady:
         process.communicate()
         assert process.returncode == 0

@@ -4,6 +4,8 @@ import json
 import os
 import resource
 import signal
+import threading
+import time
 from contextlib import contextmanager
 
 import httpx
@@ -198,3 +200,32 @@ def test_a_log_deleted_under_the_service_is_made_again_and_the_gap_shows(client,
     client.get("/subjects", headers=READER)
     assert [r["number"] for r in records(path)] == [3]
     assert check_audit([path]).findings == [f"records 1 to 2 are missing before {path}:1"]
+
+
+def test_what_the_end_of_the_service_cuts_off_is_written(start, path, draw, monkeypatch, caplog):
+    service = start(audit=path)
+    service.server.config.timeout_graceful_shutdown = 1
+    begun = threading.Event()
+
+    def slow(*_, **__):
+        begun.set()
+        time.sleep(2.5)
+        return {}
+
+    monkeypatch.setattr(service.app.state.service.handlers, "verify", slow)
+    answers = []
+
+    def ask():
+        pair = {"reference": draw.jpeg(draw.RED), "probe": draw.jpeg(draw.RED)}
+        answers.append(httpx.post(f"{service.url}/verify", files=pair, timeout=30, trust_env=False).status_code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    begun.wait(10)
+    service.server.should_exit = True
+    service.thread.join(20)
+    asking.join()
+    assert answers == [503]
+    assert [(r["event"], r.get("status")) for r in records(path)] == [("start", None), ("verify", 503), ("stop", None)]
+    assert not [r for r in caplog.records if r.exc_info]
+    assert check_audit([path]).findings == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import threading
@@ -17,6 +18,8 @@ from typing import Any, final
 from visavis.deploy.server.audit_chain import Link, chained_line, last_link, read_head, remember_link, split_line
 from visavis.errors import VisavisError
 from visavis.files import exclusive, open_private
+
+log = logging.getLogger(__name__)
 
 HEAD = ".head"
 _PATIENCE = 5.0  # seconds to wait for another process
@@ -142,9 +145,12 @@ class AuditLog:
 
 def _open(path: Path, flags: int = 0) -> int:
     handle = open_private(path, os.O_RDWR | flags)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
         os.close(handle)
         raise OSError(0, "it is no regular file")
+    if os.name == "posix" and mode & 0o077:
+        log.warning("others than its owner can read or write %s; type: chmod 600 %s", path, path)
     return handle
 
 
