@@ -44,12 +44,12 @@ def open_gallery(
     recognizer = Recognizer.load(named, detector=detector, min_face=min_face, turn=turn)
     gallery = opening.open_gallery(path, recognizer.identity, create=create, read_only=read_only, **options)
     if not read_only:
-        remember_model(gallery, model, named)
+        remember_model(gallery, model if create else None, named)
     return recognizer, gallery
 
 
 def remember_model(gallery: AnyGallery, typed: str | None, used: str) -> None:
-    """Note which model a gallery was opened with: beside a file, in PostgreSQL only where it was typed."""
+    """Note which model a gallery was opened with: beside a file, in PostgreSQL where it was typed to enrol or serve."""
     if isinstance(gallery, PgGallery):
         if typed is not None:
             gallery.remember_model(str(Path(typed).resolve()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from visavis.deploy.gallery.vectors import Precision, Vectors, with_room
 from visavis.errors import DataError, unknown_name
 
 _BATCH = 8192
+_SUBJECTS = 500  # asked for at a time
 Approximation = Literal["cells", "graph"]
 _KINDS = {"exact": Vectors, "cells": InvertedVectors, "graph": GraphVectors}
 _STALE = "SELECT subject FROM forgotten WHERE changed > ? UNION SELECT id FROM subjects WHERE changed > ?"
@@ -126,11 +128,15 @@ class TemplateIndex:
     def exact(self, db: Any, ids: Iterable[int]) -> dict[int, Vector]:
         """Templates (T, D) of subjects as the store has them, for rescoring what a lossy index found."""
         found: dict[int, Vector] = {}
-        for subject in ids:
-            query = f"SELECT {columns('samples')}, 0 FROM samples WHERE subject = ? ORDER BY template, id"
-            rows = db.execute(query, (subject,)).fetchall()
+        wanted = sorted(set(ids))
+        for start in range(0, len(wanted), _SUBJECTS):
+            part = wanted[start : start + _SUBJECTS]
+            where = f"subject IN ({','.join('?' * len(part))}) ORDER BY subject, template, id"
+            rows = db.execute(f"SELECT {columns('samples')}, 0 FROM samples WHERE {where}", part).fetchall()
             if rows:
-                found[subject] = self._fuse_rows(rows)[1]
+                subjects, templates, _ = self._fuse_rows(rows)
+                bounds = np.flatnonzero(np.diff(subjects, prepend=-1, append=-1))
+                found |= {subjects[a]: templates[a:b] for a, b in itertools.pairwise(bounds.tolist())}
         return found
 
     def remove(self, subjects: Iterable[int]) -> int:

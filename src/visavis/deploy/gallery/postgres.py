@@ -86,12 +86,19 @@ class PgGallery(GalleryBase):
             self.model, _ = open_binding(self._store, model, NoCipher())
             self._rows = PostgresRows(NoCipher(), b"")
             self._store.use(self._rows)
+            days = self._store.settings().get("retention_days")
+            self._retention_days = float(days) if days else None
         except BaseException:
             pool.close()
             raise
         self._index = TemplateIndex(self.model.dim, "float32", self._rows)
         self._lock = SharedLock()
         self._counted = _Counted(-1, 0, 0.0, 1)
+
+    @property
+    def retention_days(self) -> float | None:
+        """How long new subjects are kept unless said otherwise."""
+        return self._retention_days
 
     def refresh(self) -> int:
         """How many subjects can be found; the server's index needs no refreshing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, final
@@ -18,6 +19,8 @@ _NETWORK = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval":
 _VECTOR = (
     "SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'"
 )
+_AT_A_TIME = 500  # rows a reader fetches
+_NUMBERS = itertools.count()
 _UNDECIDED = (
     "the server was lost while it kept a change, and whether it did cannot be told; look, and repeat the change where "
     "it is missing"
@@ -116,7 +119,11 @@ class PostgresPool:
             with self._explained(), self._pool.connection() as db:
                 db.isolation_level = level.REPEATABLE_READ if read_only else level.READ_COMMITTED
                 db.read_only = read_only
-                yield Connection(db)
+                connection = Connection(db, read_only=read_only)
+                try:
+                    yield connection
+                finally:
+                    connection.close()
                 committing = not read_only
                 db.commit()
                 committing = False
@@ -167,12 +174,22 @@ class PostgresPool:
 class Connection:
     """A connection that takes `?` for a value, as SQLite does, so that both galleries share their SQL."""
 
-    def __init__(self, db: Any) -> None:
+    def __init__(self, db: Any, *, read_only: bool = False) -> None:
         self._db = db
+        self._read_only = read_only
+        self._opened: list[Any] = []
 
     def execute(self, query: str | Any, values: Sequence[Any] = ()) -> Any:
-        """Run one statement."""
-        return self._db.execute(query.replace("?", "%s") if isinstance(query, str) else query, values or None)
+        """Run one statement; a SELECT of a reader when its rows are asked for, since only then it shows how many."""
+        text = query.replace("?", "%s") if isinstance(query, str) else query
+        if self._read_only and isinstance(text, str) and text.startswith("SELECT"):
+            return _Selection(self._db, text, values or None, self._opened)
+        return self._db.execute(text, values or None)
+
+    def close(self) -> None:
+        """Let the server forget the cursors it keeps."""
+        for cursor in self._opened:
+            cursor.close()
 
     def make_schema(self, name: str) -> None:
         """Make a schema unless it is there."""
@@ -198,3 +215,43 @@ class Connection:
         """Run one statement for many rows, in one round trip."""
         with self._db.cursor() as cursor:
             cursor.executemany(query.replace("?", "%s"), rows)
+
+
+class _Selection:
+    """Rows of a SELECT: all at once when they are asked for at once, else through a cursor the server keeps.
+
+    A query of a whole table, gone through row by row, holds a few hundred of them, as SQLite's does. The transaction's
+    view stands still, so that it does not matter when the query runs.
+    """
+
+    def __init__(self, db: Any, query: str, values: Any, opened: list[Any]) -> None:
+        self._db, self._query, self._values, self._opened = db, query, values, opened
+        self._cursor: Any = None
+
+    def fetchone(self) -> Any:
+        """The first row, or the next where rows were fetched before."""
+        return self._run().fetchone()
+
+    def fetchall(self) -> list[Any]:
+        """Every row, or the rest."""
+        return self._run().fetchall()
+
+    def fetchmany(self, size: int) -> list[Any]:
+        """The next rows."""
+        return self._open().fetchmany(size)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._run() if self._values else self._open())  # what is named by a value is little
+
+    def _run(self) -> Any:
+        if self._cursor is None:
+            self._cursor = self._db.execute(self._query, self._values)
+        return self._cursor
+
+    def _open(self) -> Any:
+        if self._cursor is None:
+            self._cursor = self._db.cursor(name=f"visavis_{next(_NUMBERS)}")
+            self._opened.append(self._cursor)
+            self._cursor.itersize = _AT_A_TIME
+            self._cursor.execute(self._query, self._values)
+        return self._cursor
