@@ -165,7 +165,7 @@ def full_disk(path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_nothing_is_answered_that_cannot_be_written(client, path, draw):
+def test_nothing_is_answered_that_cannot_be_written(client, path, draw, caplog):
     [ann] = enroll(client, draw, "Ann")
     with path.open("ab") as file:  # larger than the gallery's files, which must not be the ones that fail
         file.write(b'{"padding": "' + b"x" * 4_000_000 + b'"}\n')
@@ -183,6 +183,7 @@ def test_nothing_is_answered_that_cannot_be_written(client, path, draw):
         assert answer.status_code == 503
         assert answer.json()["error"].startswith("the audit log cannot be written")
         assert answer.headers["x-content-type-options"] == "nosniff"
+    assert sum("cannot be written" in record.message for record in caplog.records) <= 2  # not a line a request
     assert client.get(f"/subjects/{ann}", headers=READER).status_code == 200  # was not forgotten
     assert client.get("/readyz").status_code == 200
     assert [r["status"] for r in records(path, "forget") if "status" in r] == [503]

@@ -19,6 +19,7 @@ from visavis.deploy.server.guard import CLIENT_CLOSED_REQUEST
 from visavis.deploy.server.service import Service
 
 log = logging.getLogger(__name__)
+_SAY_AGAIN = 10.0  # seconds
 
 
 class Audited:
@@ -27,6 +28,7 @@ class Audited:
     def __init__(self, app: ASGIApp, *, service: Service) -> None:
         self._app = app
         self._service = service
+        self._quiet_until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -38,7 +40,7 @@ class Audited:
             try:
                 await self._service.write_audit(trail.flush)
             except AuditError as error:
-                await _unavailable(send, error)
+                await self._refuse(send, error)
                 return
         start, started, silenced = time.perf_counter(), False, False
 
@@ -52,7 +54,7 @@ class Audited:
                     await self._record(scope, message["status"], time.perf_counter() - start)
                 except AuditError as error:
                     silenced = True
-                    await _unavailable(send, error)
+                    await self._refuse(send, error)
                     return
             await send(message)
 
@@ -63,6 +65,19 @@ class Audited:
                 with suppress(AuditError):  # kept, and written first as soon as it can be
                     await self._record(scope, _status(error), time.perf_counter() - start)
             raise
+
+    async def _refuse(self, send: Send, error: AuditError) -> None:
+        if time.monotonic() > self._quiet_until:  # one line for many requests
+            self._quiet_until = time.monotonic() + _SAY_AGAIN
+            log.error("%s", error)
+        body = json.dumps({"error": "the audit log cannot be written; nothing is answered until it can"}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", b"10"),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _record(self, scope: Scope, status: int, seconds: float) -> None:
         trail = self._service.audit
@@ -98,15 +113,3 @@ def _status(error: BaseException) -> int:
     if isinstance(error, ClientDisconnect):
         return CLIENT_CLOSED_REQUEST
     return error.status_code if isinstance(error, HTTPException) else 500
-
-
-async def _unavailable(send: Send, error: AuditError) -> None:
-    log.error("%s", error)
-    body = json.dumps({"error": "the audit log cannot be written; nothing is answered until it can"}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"retry-after", b"10"),
-    ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
