@@ -188,6 +188,21 @@ def place(request, tmp_path):
 
 
 @pytest.fixture
+def kept_bytes(request):
+    """Gives every byte that a gallery's file, or the tables of its server, hold."""
+
+    def read(gallery):
+        if isinstance(gallery, Gallery):
+            return b"".join(path.read_bytes() for path in gallery.store.files())
+        server = request.getfixturevalue("postgres")
+        with psycopg.connect(server.dsn, autocommit=True) as admin:
+            admin.execute("CHECKPOINT")
+        return server.table_bytes()
+
+    return read
+
+
+@pytest.fixture
 def schema(postgres):
     """The name of a schema nobody has; removed afterwards, so that nothing of it is among the next test's bytes."""
     name = f"t{uuid.uuid4().hex[:12]}"

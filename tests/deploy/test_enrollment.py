@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from visavis.deploy.enrollment import SAME_PICTURE, enroll_pictures, source_file
-from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
 from visavis.models.card import ModelCard
 from visavis.vision.images import encode
@@ -35,8 +34,8 @@ def recognizer():
 
 
 @pytest.fixture
-def gallery(tmp_path, recognizer):
-    with Gallery(tmp_path / "people.db", recognizer.identity, create=True) as made:
+def gallery(place, recognizer):
+    with place.open(recognizer.identity, create=True) as made:
         yield made
 
 

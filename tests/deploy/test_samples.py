@@ -3,7 +3,6 @@
 import time
 
 import numpy as np
-import psycopg
 import pytest
 
 from visavis.deploy.gallery.encryption import AesGcm, NoCipher
@@ -39,16 +38,6 @@ def gallery(request, tmp_path):
         yield made
 
 
-def kept_bytes(gallery, request):
-    """Every byte of the file, or of the server's tables."""
-    if isinstance(gallery, Gallery):
-        return b"".join(path.read_bytes() for path in gallery.store.files())
-    server = request.getfixturevalue("postgres")
-    with psycopg.connect(server.dsn, autocommit=True) as admin:
-        admin.execute("CHECKPOINT")
-    return server.table_bytes()
-
-
 def test_samples_are_listed_with_their_file_quality_and_time(gallery):
     gallery.enroll("Ada", unit(1, 2), weights=[0.5, 0.8], sources=[source(1), source(2)], crops=[None, b"crop"])
     gallery.enroll("Ada", unit(2))
@@ -68,7 +57,7 @@ def test_files_that_are_there_are_known_by_their_digest(gallery):
     assert [s.id for s in gallery.samples_without("Ada", [source(1), source(9)])] == [2]
 
 
-def test_one_sample_is_erased_without_a_trace_and_the_template_fused_anew(gallery, request):
+def test_one_sample_is_erased_without_a_trace_and_the_template_fused_anew(gallery, kept_bytes):
     rows = unit(1, 3)
     gallery.enroll("Ada", rows, sources=[source(1), source(2), source(3)], crops=[None, bytes(range(256)) * 40, None])
     with gallery.store.read() as db:
@@ -77,7 +66,7 @@ def test_one_sample_is_erased_without_a_trace_and_the_template_fused_anew(galler
     receipt = gallery.forget_samples("Ada", [2])
     assert (receipt.subjects, receipt.samples, receipt.crops, receipt.tables) == (0, 1, 1, ("samples",))
     assert receipt.complete
-    everything = kept_bytes(gallery, request)
+    everything = kept_bytes(gallery)
     assert stored[1] not in everything
     assert b"holiday picture 2" not in everything
     assert stored[0] in everything
@@ -143,7 +132,7 @@ def test_a_merge_that_was_built_upon_is_not_undone(gallery):
     assert [s.name for s in gallery.subjects()] == ["Ada"]
 
 
-def test_forgetting_takes_the_unknown_faces_of_the_same_person_along(gallery, request):
+def test_forgetting_takes_the_unknown_faces_of_the_same_person_along(gallery, kept_bytes):
     ada, bob = unit(1), unit(2)
     gallery.enroll("Ada", ada)
     near = ada + 0.1 * unit(3)
@@ -154,7 +143,7 @@ def test_forgetting_takes_the_unknown_faces_of_the_same_person_along(gallery, re
     assert (receipt.unknown_faces, receipt.tables) == (1, ("subjects", "samples", "unknown_faces"))
     assert receipt.complete
     assert read_unknowns(gallery)[0] == [2]
-    assert stored not in kept_bytes(gallery, request)
+    assert stored not in kept_bytes(gallery)
 
 
 def test_unknown_faces_that_nobody_compared_make_the_receipt_incomplete(gallery):

@@ -6,6 +6,7 @@ import pytest
 from visavis.deploy.gallery.index import fuse
 from visavis.deploy.gallery.maintenance import duplicates, measure_fpir
 from visavis.deploy.gallery.model_identity import ModelIdentity
+from visavis.deploy.gallery.postgres import PgGallery
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.gallery.templates import MAX_TEMPLATES, similarity_to_rest, template_numbers
 
@@ -21,9 +22,14 @@ def looks(seed, *counts, noise=0.35):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.fixture(params=["float32", "int8"])
+@pytest.fixture(params=["float32", "int8", "postgres"])
 def gallery(request, tmp_path):
-    with Gallery(tmp_path / "people.db", MODEL, create=True, precision=request.param) as made:
+    if request.param == "postgres":
+        server, schema = request.getfixturevalue("postgres"), request.getfixturevalue("schema")
+        made = PgGallery(server.dsn, MODEL, schema=schema, create=True)
+    else:
+        made = Gallery(tmp_path / "people.db", MODEL, create=True, precision=request.param)
+    with made:
         yield made
 
 
