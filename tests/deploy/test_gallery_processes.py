@@ -440,3 +440,21 @@ def test_on_a_full_disk_what_was_acknowledged_stays_and_an_erasure_says_what_it_
         assert gallery.forget("Ada").complete
     raw = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert np.random.default_rng(0).bytes(2000)[500:600] not in raw
+
+
+def test_a_gallery_opened_by_a_link_keeps_its_log_where_the_file_is_and_notices_where_the_link_leads(tmp_path):
+    disk, link = tmp_path / "disk", tmp_path / "people.db"
+    disk.mkdir()
+    link.symlink_to(disk / "a.db")
+    with Gallery(link, MODEL, create=True) as gallery:
+        gallery.enroll("Ada-of-the-disk", unit(1))
+        assert {path.parent for path in gallery.store.files()} == {disk}
+        assert gallery.forget("Ada-of-the-disk").complete
+        with Gallery(disk / "b.db", MODEL, create=True) as other:
+            other.enroll("Bob", unit(2))
+        link.unlink()
+        link.symlink_to(disk / "b.db")
+        with pytest.raises(GalleryReplaced):
+            gallery.enroll("Cy", unit(3))
+    assert names(link) == ["Bob"]
+    assert names(disk / "a.db") == []

@@ -16,10 +16,14 @@ class FileIdentity:
 
     SQLite replays a log by its name alone. The inode of the file a log belongs to is therefore kept beside it, in
     GALLERY-inode; the device is not, which may get another number when the machine starts anew.
+
+    Args:
+        path: the file.
+        name: what it was opened by: the same, or a link, which may come to lead elsewhere.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, name: Path) -> None:
+        self.path, self._name = path, name
         self._marker = path.with_name(path.name + _MARKER)
         self._opened: tuple[int, int] | None = None
 
@@ -61,7 +65,7 @@ class FileIdentity:
 
     def _now(self) -> tuple[int, int] | None:
         try:
-            status = os.stat(self.path)
+            status = os.stat(self._name)
         except FileNotFoundError:
             return None
         return status.st_dev, status.st_ino

@@ -53,7 +53,7 @@ class Store:
         self.lacks_log = False
         self._gallery = ""  # its own id, once known
         self._generation = self._next = 0  # the last seen; the one being written
-        self.identity = FileIdentity(self.real)
+        self.identity = FileIdentity(self.real, path)
         self.identity.refuse_foreign_log()
         absent = not self.real.is_file()
         if create is None and absent:
