@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "reference-systems.md"
-PLACES = [ROOT / name for name in ("src", "docs", "tests", "benchmarks", "README.md")]
+PLACES = [ROOT / name for name in ("src", "docs", "tests", "benchmarks", "examples", "README.md")]
 _ROW = r"(?:rows?\s+)?[DSMA]\d+"
 CITATION = re.compile(rf"\b[Rr]ows?\s+[DSMA]\d+(?:\s*(?:,|–|-|\bto\b|\band\b|\bor\b)\s*{_ROW})*")
 LAST = {"D": 19, "S": 21, "M": 22, "A": 19}
@@ -62,3 +62,12 @@ def test_citations_are_read_as_people_write_them():
     assert sorted(set(cited(re.sub(r"\n\s*#?\s*", " ", said)))) == sorted(
         ["D11", "S13", "M12", "A6", "S7", "M1", "M2", "M3", "S5", "S6", "A18"]
     )
+
+
+def test_what_only_we_have_is_named_in_tests_and_benchmarks_alone():
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path, text in texts()
+        if path.relative_to(ROOT).parts[0] not in ("tests", "benchmarks") and "../shared" in text
+    ]
+    assert found == []

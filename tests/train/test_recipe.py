@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jsonargparse
 import pytest
 import yaml
@@ -5,6 +7,7 @@ import yaml
 from visavis.errors import RecipeError
 from visavis.train.recipe import load_recipe, parse_recipe, recipe_names
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "recipes"
 MINIMAL = {"data": {"source": "faces"}, "loop": {"steps": 5}}
 
 
@@ -70,6 +73,12 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1")
     with pytest.raises(RecipeError, match="not YAML"):
         load_recipe(str(tmp_path / "bad.yaml"))
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_of_the_benchmarks_loads(path):
+    recipe = load_recipe(str(path))
+    assert recipe.name == path.stem
 
 
 @pytest.mark.parametrize("name", recipe_names())

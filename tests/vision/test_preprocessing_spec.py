@@ -172,3 +172,9 @@ def test_a_face_at_the_edge_is_averaged_to_the_edge():
     points = (template_points("arcface", (112, 112)) + 0.5) * 3 - 0.5
     inside = align(image, points, antialias="box")[:110, :110]
     assert (inside == 200).all()
+
+
+def test_a_template_of_model_folders_that_is_no_longer_offered_still_reads():
+    assert PreprocessSpec((112, 96), "sphereface-left").frame.column == 0
+    with pytest.raises(DataError, match=r"valid: arcface, sphereface\b(?!-)"):
+        PreprocessSpec((112, 96), "spherface")

@@ -41,9 +41,10 @@ def _arcface_columns(name: str, width: int, *, column: int | None = None) -> Tem
 TEMPLATES = {
     "arcface": _arcface_columns("arcface", 112),
     "sphereface": _arcface_columns("sphereface", 96),  # reference-systems row S2: the same points, x − 8
-    # Crops made by warping those 96-wide points into a 112-wide picture: the face lies 8 pixels left of the centre.
-    "sphereface-left": _arcface_columns("sphereface-left", 96, column=0),
 }
+# Named by model folders and one recipe of the benchmarks, not offered: crops made by warping those 96-wide points
+# into a 112-wide picture, so that the face lies 8 pixels left of the centre.
+FORMER_TEMPLATES = {"sphereface-left": _arcface_columns("sphereface-left", 96, column=0)}
 
 
 def get_template(template: str | Sequence[Sequence[float]], size: tuple[int, int] = (112, 112)) -> Template:
@@ -53,9 +54,10 @@ def get_template(template: str | Sequence[Sequence[float]], size: tuple[int, int
         DataError: unknown name, or not five finite points that differ.
     """
     if isinstance(template, str):
-        if template not in TEMPLATES:
+        known = TEMPLATES | FORMER_TEMPLATES
+        if template not in known:
             raise DataError(unknown_name("template", template, TEMPLATES))
-        return TEMPLATES[template]
+        return known[template]
     return Template("five points", size, np.array(five_points(template)), None)
 
 
