@@ -36,7 +36,7 @@ class Mtcnn:
     most 256 of those that R-Net accepts.
     """
 
-    upright_scores: ClassVar[UprightScores] = UprightScores(sure=0.998, better=1.0, least=3.5)
+    upright_scores: ClassVar[UprightScores] = UprightScores(sure=0.997, better=1.0, least=3.5)
 
     def __init__(
         self,
