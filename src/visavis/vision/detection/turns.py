@@ -1,9 +1,9 @@
 """Pictures that lie on their side or stand on their head: which way up a face is, and where in the picture as given.
 
 A detector trained on upright faces finds some of those that are not, and puts their eyes where the mouth is: the crop
-is then a stranger's, and nothing says so. Its score tells. Of 813 photographs of LFW the large and central face has 0.997
-and more upright in 97.7 %, and in 0.7 % of the other three turns; of YuNet's, 0.919 and more upright and 0.913 and less
-otherwise (every sixth of them).
+is then a stranger's, and nothing says so. Its score tells. Of 813 photographs of LFW the large and central face has
+0.997 and more upright in 97.7 %, and in 0.7 % of the other three turns; YuNet gives 0.919 and more upright and 0.913
+and less otherwise (every sixth of them).
 """
 
 from __future__ import annotations
