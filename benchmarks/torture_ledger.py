@@ -27,15 +27,12 @@ State = dict[str, frozenset[int]]  # the subjects of a thread and the numbers of
 
 def face(number: int) -> npt.NDArray[np.float32]:
     """The embedding (DIM,) with a number: one that storing does not change, so that its bytes can be searched for."""
-    for attempt in range(100):
-        seed = int.from_bytes(hashlib.sha256(b"%d %d" % (number, attempt)).digest()[:8], "big")
-        row = np.random.default_rng(seed).standard_normal((1, DIM)).astype(np.float32)
-        for _ in range(20):
-            fresh = unit_vectors(row, DIM)
-            if np.array_equal(fresh, row):
-                return row[0]
-            row = fresh  # of one row in a thousand the lengths alternate for ever: then another
-    raise AssertionError(f"no row of {DIM} numbers stays as it is")
+    seed = int.from_bytes(hashlib.sha256(b"%d" % number).digest()[:8], "big")
+    rng = np.random.default_rng(seed)
+    while True:
+        row = unit_vectors(rng.standard_normal((1, DIM)).astype(np.float32), DIM)
+        if np.array_equal(unit_vectors(row, DIM), row):  # some are never done: their last bits go round in a circle
+            return row[0]
 
 
 class Ledger:
