@@ -51,8 +51,8 @@ def test_a_clear_gain_is_told_from_no_change():
 
 
 def test_old_pairs_need_their_pictures():
-    values = {"data": {"source": "x"}, "loop": {"steps": 1}, "evaluate": {"old_pairs": "old.txt"}}
-    with pytest.raises(RecipeError, match=r"evaluate\.old_source"):
+    values = {"data": {"source": "x"}, "loop": {"steps": 1}, "evaluate": {"retention_pairs": "old.txt"}}
+    with pytest.raises(RecipeError, match=r"evaluate\.retention_source"):
         open_old_validation_set(parse_recipe(values), PreprocessSpec())
     del values["evaluate"]
     assert open_old_validation_set(parse_recipe(values), PreprocessSpec()) is None
@@ -69,7 +69,7 @@ def test_a_fine_tuning_reports_before_and_after_and_what_was_forgotten(blob_fold
     assert main(["train", str(tiny), "--out", first, *common]) == 0
     capsys.readouterr()
     words = ["train", "finetune", "--init", first, "--data", str(blob_folder), "--out", str(second), *common]
-    old = ["--evaluate.source", str(blob_folder), "--evaluate.old_source", str(blob_folder)]
+    old = ["--evaluate.source", str(blob_folder), "--evaluate.retention_source", str(blob_folder)]
     assert main([*words, *old, "--loop.steps", "12"]) == 0
     out = capsys.readouterr().out
     assert "Before and after fine-tuning" in out

@@ -70,7 +70,7 @@ SECTIONS = {
     "lora": {"finetune": {"lora": {"rank": 2}, "imprint": True}, "loop": {"ema": 0.9}},
     "layer decay": {"optimizer": {"layer_decay": 0.7}},
     "norms": {"finetune": {"freeze_norms": "all"}},
-    "blend": {"finetune": {"blend": 0.5}, "loop": {"ema": 0.9}},
+    "blend": {"finetune": {"wise_ft_alpha": 0.5}, "loop": {"ema": 0.9}},
     "class means": {"head": {"center_loss": 0.01, "norm_weight_power": 1.0, "label_smoothing": 0.1}},
 }
 
@@ -95,7 +95,7 @@ def test_resuming_a_fine_tuning_ends_in_the_same_bits(blob_folder, trained, tmp_
 def test_a_blend_lies_between_the_start_and_what_was_learnt(blob_folder, trained, tmp_path, kind):
     runs = {}
     for blend in (1.0, 0.25):
-        plan = {"blend": blend, "lora": {"rank": 2 if kind == "lora" else 0}}
+        plan = {"wise_ft_alpha": blend, "lora": {"rank": 2 if kind == "lora" else 0}}
         recipe = tiny(blob_folder, init=str(trained), finetune=plan)
         runs[blend] = load_file(train(recipe, tmp_path / str(blend)).model / "weights.safetensors")
     start, moved = load_file(trained / "weights.safetensors"), 0.0

@@ -73,7 +73,7 @@ def test_massface_trains_as_rows_m3_to_m9_say() -> None:
 def test_arcface_trains_as_rows_a1_to_a4_say() -> None:
     r = load_recipe("arcface")
     assert r.head.args == {"scale": 64.0, "margin": 0.5}
-    assert (r.optimizer.lr, r.optimizer.lr_per, r.optimizer.momentum, r.optimizer.weight_decay) == (
+    assert (r.optimizer.lr, r.optimizer.lr_reference_batch, r.optimizer.momentum, r.optimizer.weight_decay) == (
         0.08,
         512,
         0.9,

@@ -29,7 +29,7 @@ def recipe(folder, **optimizer):
             "backbone": {"name": "linear_network:Linear", "dim": 6},
             "head": {"name": "softmax"},
             "optimizer": {
-                "lr": LR, "lr_per": LR_PER, "weight_decay": DECAY, "decay_norms_and_biases": False,
+                "lr": LR, "lr_reference_batch": LR_PER, "weight_decay": DECAY, "decay_norms_and_biases": False,
                 "head_lr_scale": HEAD_SCALE, "clip_norm": CLIP, **optimizer,
             },
             "schedule": {"name": "cosine", "warmup_steps": WARMUP, "warmup_start": START, "args": {"final": FINAL}},

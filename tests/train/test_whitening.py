@@ -87,9 +87,9 @@ def test_a_network_that_cannot_be_whitened_is_refused_before_it_is_trained(blob_
         "data": {"source": str(blob_folder)},
         "preprocess": {"size": [55, 47]},
         "backbone": {"name": "deepid", "dim": 16},
-        "loop": {"batch_size": 8, "steps": 3, "whiten": 1.0},
+        "loop": {"batch_size": 8, "steps": 3, "wccn_ridge": 1.0},
     }
-    with pytest.raises(RecipeError, match=r"DeepID ends otherwise: set loop\.whiten to 0"):
+    with pytest.raises(RecipeError, match=r"DeepID ends otherwise: set loop\.wccn_ridge to 0"):
         train(parse_recipe(values), tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").read_text()
     check_can_whiten(build_backbone("mobilefacenet", size=(112, 96), dim=128), PreprocessSpec(size=(112, 96)), 128)
@@ -101,10 +101,10 @@ def test_a_run_saves_its_whitened_network_and_trains_on_the_plain_one(blob_folde
         "data": {"source": str(blob_folder)},
         "preprocess": {"size": [32, 32]},
         "backbone": {"name": "small", "dim": 16, "args": {"width": 8}},
-        "loop": {"batch_size": 8, "steps": 3, "whiten": 1.0, "ema": 0.9},
+        "loop": {"batch_size": 8, "steps": 3, "wccn_ridge": 1.0, "ema": 0.9},
     }
     train(parse_recipe(values), tmp_path / "white")
-    values["loop"]["whiten"] = 0.0
+    values["loop"]["wccn_ridge"] = 0.0
     train(parse_recipe(values), tmp_path / "plain")
     white, last, plain = (load_model(tmp_path / run)[0] for run in ("white/best", "white/last", "plain/best"))
     x = torch.randn(2, 3, 32, 32)

@@ -36,5 +36,7 @@ def write_before_after(recipe: Any, run: Any) -> list[Any]:
     values = {"before": str(recipe.init), "after": str(run.model), **{c.name.split()[0]: c.to_dict() for c in found}}
     write_atomically(run.folder / "before_after.json", json.dumps(plain(values), indent=2, allow_nan=False).encode())
     if not old:
-        print("no forgetting check: name pairs the model should keep its accuracy on with --evaluate.old_source SRC")
+        print(
+            "no forgetting check: name pairs the model should keep its accuracy on with --evaluate.retention_source SRC"
+        )
     return [comparison_table(found)]

@@ -73,11 +73,11 @@ class Training:
 
     def model(self, state: TrainState) -> nn.Module:
         """The network as it is judged and saved; whitened, if at all, when the run is over. All ranks must call it."""
-        if state.step < self.total or not self.recipe.loop.whiten:
+        if state.step < self.total or not self.recipe.loop.wccn_ridge:
             return self.tuning.plain()
         if self._whitened is None:
             self._whitened = whiten(
-                self.tuning.plain(), self.spec, self.pictures, self.recipe.augment, ridge=self.recipe.loop.whiten,
+                self.tuning.plain(), self.spec, self.pictures, self.recipe.augment, ridge=self.recipe.loop.wccn_ridge,
                 seed=self.recipe.seed, device=self.world.device, advance=self.observer.preparing,
             )  # fmt: skip
         return self._whitened
@@ -112,7 +112,7 @@ def build_training(
     plan = plan_batch(recipe, world.size)
     network, spec, card = build_network(recipe)
     check_network(network, spec, card.embedding_dim, name=card.backbone)
-    if loop.whiten:
+    if loop.wccn_ridge:
         check_can_whiten(network, spec, card.embedding_dim)
     pictures, about = open_dataset(recipe.data, spec, advance=observer.preparing)
     judge = open_validation_set(recipe, spec, advance=observer.preparing)
@@ -133,7 +133,8 @@ def build_training(
     normalise = Normaliser(spec, device, channels_last=loop.channels_last)
     per_epoch = max(1, loader.sampler.batches_per_epoch // plan.accumulate)
     total = loop.steps or max(1, round(loop.epochs * per_epoch))
-    lr = recipe.optimizer.lr * (plan.batch_size / recipe.optimizer.lr_per if recipe.optimizer.lr_per else 1.0)
+    reference = recipe.optimizer.lr_reference_batch
+    lr = recipe.optimizer.lr * (plan.batch_size / reference if reference else 1.0)
     state = TrainState(
         network, objective,
         optimizer=build_optimizer(network, [objective], recipe.optimizer, lr=lr),

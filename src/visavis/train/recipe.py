@@ -147,14 +147,14 @@ class FinetuneRecipe:
     `init_head` takes the class centers of the run `init` names where identities have the same name; the others start
     anew. `imprint` sets the class centers to the mean embeddings of at most `imprint_images` pictures a class. `freeze`
     holds names or prefixes, `all`, `all but last N children` or `all but last N layers`; `freeze_norms` says which
-    batch norms keep their statistics: those whose parameters are `frozen`, `all` or `none`. `blend` b < 1 saves and
-    judges w₀ + b·(w − w₀), weights part of the way from those of `init` to the learnt ones.
+    batch norms keep their statistics: those whose parameters are `frozen`, `all` or `none`. `wise_ft_alpha` b < 1
+    saves and judges w₀ + b·(w − w₀), weights part of the way from those of `init` to the learnt ones.
     """
 
     init_head: bool = False
     imprint: bool = False
     imprint_images: int = 20
-    blend: float = 1.0
+    wise_ft_alpha: float = 1.0
     freeze: list[str] = field(default_factory=list)
     freeze_norms: Literal["frozen", "all", "none"] = "frozen"
     lora: LoraRecipe = field(default_factory=LoraRecipe)
@@ -174,11 +174,11 @@ class DistillRecipe:
 
 @dataclass
 class OptimizerRecipe:
-    """The optimiser. `lr` is used as it is unless `lr_per` is set: then it is scaled by global batch / `lr_per`."""
+    """The optimizer. `lr` is used as it is, or scaled by global batch / `lr_reference_batch` where that is set."""
 
     name: str = "sgd"
     lr: float = 0.1
-    lr_per: int = 0
+    lr_reference_batch: int = 0
     momentum: float = 0.9
     nesterov: bool = False
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
@@ -208,9 +208,9 @@ class LoopRecipe:
     `batch_size` is the global batch, the images of one step on all devices together; a device that cannot take its
     equal part at once takes `device_batch` images at a time and accumulates their gradients (0: all at once).
 
-    `shard_backbone` splits weights, gradients and optimiser state over the processes (FSDP2); `whiten`, a ridge above
-    0, folds a within-class whitening into the finished network. `keep` is how many checkpoints stay as model folders in
-    `models/`.
+    `shard_backbone` splits weights, gradients and optimiser state over the processes (FSDP2); `wccn_ridge`, a ridge
+    above 0, folds a within-class whitening into the finished network. `keep` is how many checkpoints stay as model
+    folders in `models/`.
     """
 
     batch_size: int = 64
@@ -219,7 +219,7 @@ class LoopRecipe:
     device_batch: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     ema: float = 0.0
-    whiten: float = 0.0
+    wccn_ridge: float = 0.0
     channels_last: bool = True
     compile: bool = False
     shard_backbone: bool = False
@@ -238,15 +238,16 @@ class EvaluateRecipe:
 
     With no source, `synthetic_identities` generated people the training never saw are compared; 0: no evaluation.
     `dialect` says how the lists are written, where they differ from LFW's.
-    `old_pairs` of `old_source` are pairs the model given as `init` should not get worse on: the forgetting check.
+    `retention_pairs` of `retention_source` are pairs the model given as `init` should not get worse on: the forgetting
+    check.
     """
 
     source: str = ""
     pairs: str = ""
     every: int = 0
     dialect: Dialect = field(default_factory=Dialect)
-    old_source: str = ""
-    old_pairs: str = ""
+    retention_source: str = ""
+    retention_pairs: str = ""
     synthetic_identities: int = 0
     synthetic_images: int = 8
     synthetic_pairs: int = 3000
@@ -405,10 +406,10 @@ def _check_values(recipe: Recipe, name: str) -> None:
             "loop.shard_backbone goes with fp32 or bf16 and without loop.ema",
             loop.shard_backbone and bool(loop.ema or loop.precision == "fp16"),
         ),
-        ("loop.whiten must not be negative", loop.whiten < 0),
+        ("loop.wccn_ridge must not be negative", loop.wccn_ridge < 0),
         ("loop.keep must not be negative", loop.keep < 0),
         ("loop.checkpoint_every and loop.log_every must be at least 1", min(loop.checkpoint_every, loop.log_every) < 1),
-        ("loop.whiten goes without loop.shard_backbone", bool(loop.whiten) and loop.shard_backbone),
+        ("loop.wccn_ridge goes without loop.shard_backbone", bool(loop.wccn_ridge) and loop.shard_backbone),
         ("optimizer.lr must be positive", not optimizer.lr > 0),
         ("optimizer.weight_decay must not be negative", optimizer.weight_decay < 0),
         ("head.sample_rate must lie in (0, 1]", not 0 < recipe.head.sample_rate <= 1),
@@ -431,8 +432,11 @@ def _check_values(recipe: Recipe, name: str) -> None:
         ),
         ("finetune.imprint_images must be at least 1", recipe.finetune.imprint_images < 1),
         ("finetune.lora.rank must not be negative", recipe.finetune.lora.rank < 0),
-        ("finetune.blend must lie in (0, 1]", not 0 < recipe.finetune.blend <= 1),
-        ("finetune.blend needs a model to blend with: --init MODEL", recipe.finetune.blend < 1 and not recipe.init),
+        ("finetune.wise_ft_alpha must lie in (0, 1]", not 0 < recipe.finetune.wise_ft_alpha <= 1),
+        (
+            "finetune.wise_ft_alpha needs a model to blend with: --init MODEL",
+            recipe.finetune.wise_ft_alpha < 1 and not recipe.init,
+        ),
         (
             "data.source or data.synthetic.identities is needed",
             not recipe.data.source and recipe.data.synthetic.identities < 1,

@@ -109,14 +109,16 @@ def _interval(moved: np.ndarray, pairs: Pairs, replicates: int, seed: int) -> tu
 def open_old_validation_set(
     recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None = None
 ) -> ValidationSet | None:
-    """The pairs of the forgetting check, `evaluate.old_pairs` of `evaluate.old_source`; None where none are named."""
+    """The pairs of the forgetting check (`evaluate.retention_pairs`, `retention_source`); None where none are named."""
     wanted = recipe.evaluate
-    if not (wanted.old_source or wanted.old_pairs):
+    if not (wanted.retention_source or wanted.retention_pairs):
         return None
-    if not wanted.old_source:
-        raise RecipeError("evaluate.old_pairs needs the folder of their pictures: --evaluate.old_source SRC")
+    if not wanted.retention_source:
+        raise RecipeError(
+            "evaluate.retention_pairs needs the folder of their pictures: --evaluate.retention_source SRC"
+        )
     return open_validation_set(
-        replace(recipe, evaluate=replace(wanted, source=wanted.old_source, pairs=wanted.old_pairs)),
+        replace(recipe, evaluate=replace(wanted, source=wanted.retention_source, pairs=wanted.retention_pairs)),
         spec,
         advance=advance,
     )

@@ -39,9 +39,9 @@ class FineTuning:
     With `lora.rank` above 0 only the adapters learn (and, with `lora.train_norms`, all vectors: norms, biases, PReLU);
     frozen layers get no adapter.
 
-    With `blend` b < 1 the network that is saved and judged has the weights w₀ + b·(w − w₀), w₀ those it had here: part
-    of the way to what was learnt, where most of the gain is had for less of the loss on other pictures (Wortsman et
-    al., arXiv 2109.01903v3, section 2; their α).
+    With `wise_ft_alpha` b < 1 the network that is saved and judged has the weights w₀ + b·(w − w₀), w₀ those it had
+    here: part of the way to what was learnt, where most of the gain is had for less of the loss on other pictures
+    (Wortsman et al., arXiv 2109.01903v3, section 2; their α).
 
     Raises:
         RecipeError: a name that is no part of the network, or nothing to adapt.
@@ -51,7 +51,7 @@ class FineTuning:
         self.network, self.recipe = network, recipe
         self._blank: nn.Module | None = None
         self._start: dict[str, torch.Tensor] = {}
-        if recipe.blend < 1:
+        if recipe.wise_ft_alpha < 1:
             self._start = {name: value.clone() for name, value in network.state_dict().items()}
         frozen = frozen_names(network, recipe.freeze)
         for name, parameter in network.named_parameters():
@@ -98,7 +98,7 @@ class FineTuning:
             network = copy.deepcopy(network) if network is self.network else network
             for name, value in network.state_dict().items():
                 if value.is_floating_point():
-                    value.copy_(torch.lerp(self._start[name].to(value.device), value, self.recipe.blend))
+                    value.copy_(torch.lerp(self._start[name].to(value.device), value, self.recipe.wise_ft_alpha))
         return network
 
     def _adapt(self, frozen: set[str]) -> None:

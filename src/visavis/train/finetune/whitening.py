@@ -161,6 +161,6 @@ def _fold(network: nn.Module, matrix: Tensor, mean: Tensor) -> None:
 
 def _no_place(network: nn.Module) -> RecipeError:
     return RecipeError(
-        f"loop.whiten wants a network that ends in a linear layer, with or without a batch norm; "
-        f"{type(network).__name__} ends otherwise: set loop.whiten to 0"
+        f"loop.wccn_ridge wants a network that ends in a linear layer, with or without a batch norm; "
+        f"{type(network).__name__} ends otherwise: set loop.wccn_ridge to 0"
     )
