@@ -125,12 +125,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavis.models.trust import trust_code
 
         trust_code()
-    if args.verb in COMPUTING:
-        from visavis.machine import limit_threads
+    from visavis.machine import limit_threads
 
-        if args.threads is not None and args.threads < 1:
-            return _complain(f"--threads must be 1 or more, got {args.threads}")
-        limit_threads(args.threads)
+    threads = args.threads if args.verb in COMPUTING else None
+    if threads is not None and threads < 1:
+        return _complain(f"--threads must be 1 or more, got {threads}")
+    limit_threads(threads)
     if args.verb in READ_ONLY:
         return _run(module, args)
     with lasting_output():
