@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from visavis.deploy.enrollment import source_file
-from visavis.deploy.gallery.base import GalleryBase, Progress
+from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.names import name_key
 from visavis.deploy.gallery.records import Forgotten, Sample, Subject, UnknownSubject
+from visavis.deploy.gallery.table_access import Progress
 
 
 @dataclass(frozen=True)

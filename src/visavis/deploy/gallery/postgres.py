@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.deploy.gallery import postgres_erasure
-from visavis.deploy.gallery.base import LIVE, GalleryBase, Progress
+from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.encryption import NoCipher
 from visavis.deploy.gallery.index import TemplateIndex, unit_vectors
 from visavis.deploy.gallery.locks import SharedLock
@@ -22,6 +22,7 @@ from visavis.deploy.gallery.postgres_schema import exists, write_derived
 from visavis.deploy.gallery.postgres_store import PostgresRows, PostgresStore
 from visavis.deploy.gallery.records import Candidate, Forgotten
 from visavis.deploy.gallery.retention import checked_days
+from visavis.deploy.gallery.table_access import LIVE, Progress
 from visavis.errors import DataError
 
 _MODEL_PATH = "model_path"

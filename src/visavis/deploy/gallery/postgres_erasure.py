@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from visavis.deploy.gallery.base import Progress
 from visavis.deploy.gallery.postgres_pool import Connection, PostgresPool
 from visavis.deploy.gallery.postgres_store import PostgresStore
 from visavis.deploy.gallery.postgres_vacuum import rewrite
 from visavis.deploy.gallery.records import Forgotten, StorageError, UnknownSubject, tables_of
+from visavis.deploy.gallery.table_access import Progress
 
 _NOTE = "the rows are gone and the tables rewritten; the server's log and its backups are its administrator's to erase"
 _HELD = (

@@ -4,44 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.deploy.gallery.index import Vector
-from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.names import clean_name
 from visavis.deploy.gallery.records import Forgotten, Merge, Sample, SourceFile, Subject
-from visavis.deploy.gallery.rows import Rows
 from visavis.deploy.gallery.samples import Samples
 from visavis.deploy.gallery.subject_rows import set_source, set_templates, touch_subject
+from visavis.deploy.gallery.table_access import Progress, TableAccess
 from visavis.deploy.gallery.templates import template_numbers
 from visavis.errors import DataError
 
-if TYPE_CHECKING:
-    from visavis.deploy.gallery.base import Progress
 
-
-class SampleMethods:
+class SampleMethods(TableAccess):
     """The part of a gallery that knows samples one by one."""
-
-    path: Any
-    model: ModelIdentity
-    _store: Any
-    _rows: Rows
-    if TYPE_CHECKING:
-
-        def _reading(self) -> AbstractContextManager[Any]: ...
-        def _writing(self) -> AbstractContextManager[Any]: ...
-        def _find(self, db: Any, who: str | int, *, expired: bool = False) -> Subject: ...
-        def _label(self, name: str) -> str: ...
-        def _stored(self, name: str | None, consent: str | None, subject: int) -> dict[str, Any]: ...
-        def _move(self, db: Any, samples: Sequence[int], subject: int) -> None: ...
-        def _changed(self, db: Any, subject: int) -> None: ...
-        def _delete(self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]) -> Any: ...
-        def _finish(self, traces: Any, progress: Progress | None, note: str = "") -> Forgotten: ...
 
     def samples(self, who: str | int) -> list[Sample]:
         """The samples of a subject, in the order they were enrolled."""

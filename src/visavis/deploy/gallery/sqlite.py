@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.deploy.gallery import erasure
-from visavis.deploy.gallery.base import GalleryBase, Progress
+from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.encryption import Cipher, cipher_from_environment
 from visavis.deploy.gallery.index import Approximation, TemplateIndex, unit_vectors
 from visavis.deploy.gallery.locks import SharedLock
@@ -21,6 +21,7 @@ from visavis.deploy.gallery.model_identity import ModelIdentity, creator, open_b
 from visavis.deploy.gallery.records import Candidate, Forgotten, Identification, decide
 from visavis.deploy.gallery.retention import checked_days
 from visavis.deploy.gallery.sqlite_file import Store
+from visavis.deploy.gallery.table_access import Progress
 from visavis.deploy.gallery.template_keeper import TemplateKeeper
 from visavis.deploy.gallery.vectors import Precision
 from visavis.errors import DataError

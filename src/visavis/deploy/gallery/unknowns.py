@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visavis.deploy.gallery.base import GalleryBase, Progress
+from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.clustering import cluster
 from visavis.deploy.gallery.index import Vector, unit_vectors
 from visavis.deploy.gallery.records import Cluster, Enrolment, Forgotten, SourceFile, UnknownFace
 from visavis.deploy.gallery.retention import DAY, checked_days
 from visavis.deploy.gallery.samples import SAME_PICTURE, Samples
+from visavis.deploy.gallery.table_access import Progress
 from visavis.errors import DataError
 
 _TABLE = "unknown_faces"
