@@ -9,17 +9,15 @@ in the paper (section 4). Prints a table and writes JSON; every figure has a 95 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 import torch
 
@@ -200,19 +198,15 @@ def main() -> None:
         print(f"{name:44} {row['accuracy']:8.2%}   {low:.2%} – {high:.2%}   {row['eer']:6.2%}")
     for row in rows.values():
         del row["right"], row["replicates"]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     report = {
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
         "training": {"people": len(training.identities), "pictures": len(training)},
         "pairs": len(pairs),
         "systems": rows,
         "seconds": time.perf_counter() - begun,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
-        "commit": commit.stdout.strip(),
+        **harness.about(threads=torch.get_num_threads()),
     }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    harness.write(report, args.json, show=False)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ counted as false ones.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
 import time
 from collections import defaultdict
 from pathlib import Path
 
+import harness
 import numpy as np
 
 from visavis.opencv import cv2
@@ -84,18 +82,15 @@ def main() -> None:
                 eyes = float(np.linalg.norm(points[1] - points[0]))
                 errors.append(float(np.linalg.norm(found.landmarks[best] - points, axis=1).mean()) / max(eyes, 1.0))
         false += int((~taken).sum())
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     large = [hit for side, hit in sizes if side >= 60]
     result = {
         "detector": args.detector, "pictures": len(scenes), "faces": faces, "recall": hits / faces, "false": false,
         "recall_of_60_pixels": sum(large) / max(1, len(large)), "faces_of_60_pixels": len(large),
         "landmark_error": {"median": float(np.median(errors)), "mean": float(np.mean(errors)),
                            "p95": float(np.percentile(errors, 95))} if errors else None,
-        "seconds_per_picture": seconds / len(scenes), "machine": platform.machine(), "commit": commit,
+        "seconds_per_picture": seconds / len(scenes), **harness.about(threads=1),
     }  # fmt: skip
-    print(json.dumps(result, indent=1))
-    args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    harness.write(result, args.out)
 
 
 if __name__ == "__main__":

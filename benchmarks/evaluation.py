@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 
-from visavis.evaluate.environment import environment
 from visavis.evaluate.presets import PRESETS, pair_measure, run_preset
 from visavis.evaluate.protocols.integer_lists import read_integers
 from visavis.metrics.error_rates import error_curve
@@ -214,18 +212,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="PART", help="run these parts, keep the others of --out")
     args = parser.parse_args()
     scale = 0.01 if args.small else 1.0
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    where = environment()
-    body: dict[str, Any] = {
-        "machine": where["machine"],
-        "versions": where["versions"],
-        "time": where["time"],
-        "commit": commit.stdout.strip(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
-        "load_average": os.getloadavg()[0],
-        "scale": scale,
-        "repeats": args.repeats,
-    }
+    body = harness.about(scale=scale, repeats=args.repeats)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "pairs_6000": lambda: small_pairs(max(args.repeats, 5)),
         "pairs_600000": lambda: large_pairs(scale, args.repeats),
@@ -239,8 +226,7 @@ def main() -> None:
         body[name] = parts[name]()
         print(name, json.dumps(body[name], indent=2), flush=True)
         if args.out:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(body, indent=2) + "\n")
+            harness.write(body, args.out, show=False)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,14 @@ eager PyTorch: on a machine that does other work too, wall time says more about 
 
 import argparse
 import json
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-import onnx
+import harness
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import visavis
 from visavis.backbones import build_backbone
 from visavis.export.bench import candidates_of, machine, measure, sized
 from visavis.export.gates.parity import crops_of
@@ -28,7 +26,6 @@ from visavis.export.model import open_model
 from visavis.export.pipeline import export_model
 from visavis.models.card import ModelCard, read_card
 from visavis.models.torch import load_model, save_model
-from visavis.runtimes import import_runtime
 from visavis.vision.preprocessing import PreprocessSpec
 
 SIZES = {"deepid": ((55, 47), 160), "small": ((56, 56), 128), "sphere20": ((112, 96), 512)}
@@ -134,21 +131,12 @@ def main():
     out = Path(args.json)
     stored = json.loads(out.read_text()) if out.is_file() else {"models": []}
     measured = {model["model"] for model in found}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     stored = {
-        "commit": commit.strip(),
+        **harness.about(threads=1, packages=["onnx"]),
         "machine": machine(),
-        "versions": {
-            "visavis": visavis.__version__,
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": import_runtime("onnxruntime").__version__,
-            "openvino": import_runtime("openvino").__version__.split("-")[0],
-        },
         "models": [m for m in stored["models"] if m["model"] not in measured] + found,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(stored, indent=1) + "\n")
+    harness.write(stored, out, show=False)
     for model in found:
         for c in model["cells"]:
             accuracy = "" if c["accuracy"] is None else f"{100 * c['accuracy']:.2f} %"

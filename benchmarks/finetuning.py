@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 import torch
 from four_systems_table import embedded
 
 from visavis.data.sources import open_source
 from visavis.metrics.error_rates import error_curve, rate_name
-from visavis.metrics.paired_tests import Decided, paired_bootstrap
+from visavis.metrics.paired_tests import PairedDecisions, paired_bootstrap
 from visavis.models.load import load_embedder
 
 FMRS = (1e-3, 1e-4)
@@ -61,15 +58,15 @@ def main() -> None:
         row |= {f"tmr_at_{rate_name(fmr)}": curve.at_fmr(fmr).tmr for fmr in FMRS}
         if model != args.before:
             # Accuracy is not asked for: every comparison counts as right.
-            pair = Decided(scores[args.before], np.ones_like(genuine)), Decided(s, np.ones_like(genuine))
+            pair = (
+                PairedDecisions(scores[args.before], np.ones_like(genuine)),
+                PairedDecisions(s, np.ones_like(genuine)),
+            )
             subjects = labels[first], labels[second]
             found = paired_bootstrap(pair, genuine, subjects, fmrs=FMRS, replicates=args.replicates)
             row |= {f"difference_at_{rate_name(f)}": list(found[rate_name(f)].interval) for f in FMRS}
         rows[Path(model).name] = row
         print(Path(model).name, json.dumps(row), flush=True)
-    head = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
     result = {
         "benchmark": "finetuning",
         "pictures": len(labels),
@@ -77,12 +74,10 @@ def main() -> None:
         "genuine": int(genuine.sum()),
         "impostor": int((~genuine).sum()),
         "replicates": args.replicates,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1},
-        "versions": {n: version(n) for n in ("torch", "numpy")} | {"python": platform.python_version()},
-        "commit": head.stdout.strip(),
+        **harness.about(threads=1),
         "models": rows,
     }
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    harness.write(result, args.out, show=False)
 
 
 if __name__ == "__main__":

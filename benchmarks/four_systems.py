@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import four_systems_table as table
+import harness
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -177,20 +175,13 @@ def main() -> None:
                 print(f"{data} {name}, seed {seed}: {made['seconds']:.0f} s", flush=True)
     if args.train_only:
         return
-    head = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     result: dict[str, Any] = {
         "benchmark": "four_systems",
-        "command": "python benchmarks/four_systems.py",
         "seeds": args.seeds,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1},
-        "versions": {n: version(n) for n in ("torch", "numpy")} | {"python": platform.python_version()},
-        "commit": head.stdout.strip(),
+        **harness.about(threads=1),
         "data": {data: judged(data, args.only, args.seeds, work) for data in args.data},
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    harness.write(result, args.out, show=False)
     args.out.with_suffix(".md").write_text(table.markdown(result) + "\n")
     print(table.markdown(result))
 

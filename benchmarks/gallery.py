@@ -13,20 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 
 from visavis.deploy.gallery.model_identity import ModelIdentity
@@ -52,7 +50,7 @@ def main() -> None:
         result["search"] = search(people)
     if args.only != "search":
         result["store"] = store(people, args.folder)
-    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    harness.write(result, args.out, show=False)
     print(f"written: {args.out}")
 
 
@@ -227,16 +225,8 @@ def resident() -> int:
 
 def about(args: argparse.Namespace) -> dict[str, Any]:
     """Machine, versions, commit."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "what": "gallery",
-        "arguments": {"subjects": args.subjects, "dim": args.dim},
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "load_average": os.getloadavg()[0],
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "faiss": version("faiss-cpu")},
-        "commit": git.stdout.strip(),
-    }
+    arguments = {"subjects": args.subjects, "dim": args.dim}
+    return harness.about(packages=["faiss-cpu"], what="gallery", arguments=arguments)
 
 
 def show(title: str, rows: dict[str, str]) -> None:

@@ -12,12 +12,11 @@ results/group_pictures.json and prints its table.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 
 from visavis.opencv import cv2
@@ -48,10 +47,8 @@ def main() -> None:
             for least in (None, 20):
                 rows.append(measure(name, load_detector(name, model, min_face=least), scenes, label, least))
                 print(line(rows[-1]), flush=True)
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text(
-        json.dumps({"faces_of_a_size": EACH * args.scenes, "rows": rows, "commit": git.stdout.strip()}, indent=1) + "\n"
+    harness.write(
+        {**harness.about(threads=1), "faces_of_a_size": EACH * args.scenes, "rows": rows}, args.out, show=False
     )
 
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from visavis.evaluate.environment import environment
+from visavis.files import write_atomically
+from visavis.machine import load_average
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 
 
-def about(*, threads: int | None = None, **settings: Any) -> dict[str, Any]:
-    """Machine, versions, time, command and commit, with what else the benchmark was set to."""
+def about(*, threads: int | str | None = None, packages: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
+    """Machine, its load, versions (also of `packages`), time, command and commit, with what else was set."""
     found = environment()
-    if threads is not None:
-        found["machine"]["threads"] = threads
+    found["machine"] |= {"load_average": load_average(), "threads": threads or os.environ.get("OMP_NUM_THREADS", "all")}
+    found["versions"] |= {package: version(package) for package in packages}
     return {**found, "commit": commit(), **settings}
 
 
@@ -74,9 +78,9 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": median, "min": min(values), "max": max(values), "spread": spread}
 
 
-def write(result: Mapping[str, Any], path: Path) -> None:
-    """Print a result and store it."""
-    text = json.dumps(result, indent=1)
-    print(text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
+def write(result: Mapping[str, Any], path: str | os.PathLike[str], *, show: bool = True) -> None:
+    """Store a result, and print it where `show`."""
+    text = json.dumps(result, indent=1, ensure_ascii=False)
+    if show:
+        print(text)
+    write_atomically(path, text.encode() + b"\n")

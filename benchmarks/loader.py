@@ -11,15 +11,13 @@ training step of the quickstart's backbone says how far each is from being the b
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import harness
 import numpy as np
 from PIL import Image
 
@@ -116,26 +114,6 @@ def training_step() -> float | None:
     return float(np.median(times[1:]))
 
 
-def measure(ways: dict[str, Callable[[], None]], runs: int, count: int) -> dict[str, dict[str, float]]:
-    """Median and spread of seconds per picture, the ways taken in turn so that a busy machine slows all alike."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for run in range(runs + 1):
-        for name, way in ways.items():
-            started = time.process_time()
-            way()
-            if run:
-                times[name].append((time.process_time() - started) / count)
-    return {
-        name: {
-            "median": float(np.median(t)),
-            "min": min(t),
-            "max": max(t),
-            "images_per_second": 1 / float(np.median(t)),
-        }
-        for name, t in times.items()
-    }
-
-
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,27 +143,24 @@ def main() -> None:
             "decoded cache": lambda: Batches(cache, shape).run(order, flip),
             "decoded cache, uint8": lambda: Batches(cache, shape).run(order, flip, floating=False),
         }
-        result = measure(ways, args.runs, len(folder))
+        result = harness.take_turns(ways, args.runs, count=len(folder))
     finally:
         shutil.rmtree(work, ignore_errors=True)
     reference = result["folder + Pillow"]["median"]
     step = training_step()
     for name, figures in result.items():
+        figures["images_per_second"] = 1 / figures["median"]
         figures["ratio"] = reference / figures["median"]
         if step:
             figures["share_of_training_step"] = figures["median"] / step
         line = f"{name:22} {figures['median'] * 1e6:7.1f} µs/picture  {figures['images_per_second']:8.0f} pictures/s"
         share = f"  {figures['median'] / step:6.2%} of a training step" if step else ""
         print(f"{line}  {figures['ratio']:5.1f}×{share}")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    about = {
-        "machine": platform.machine(), "python": platform.python_version(), "opencv": cv2.__version__,
-        "numpy": np.__version__, "commit": commit, "pictures": len(folder), "shape": list(shape), "batch": BATCH,
-        "data": "generated" if args.data is None else args.data.name, "runs": args.runs,
-        "clock": "process time, 1 thread", "training_step_per_picture": step,
-    }  # fmt: skip
-    args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text(json.dumps({**about, "seconds_per_picture": result}, indent=1) + "\n")
+    about = harness.about(
+        threads=1, pictures=len(folder), shape=list(shape), batch=BATCH, runs=args.runs, clock="process time",
+        data="generated" if args.data is None else args.data.name, training_step_per_picture=step,
+    )  # fmt: skip
+    harness.write({**about, "seconds_per_picture": result}, args.out, show=False)
 
 
 if __name__ == "__main__":

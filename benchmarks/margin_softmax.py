@@ -11,19 +11,16 @@ included. Gradients are compared with autograd in float64, and in float32 both a
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import harness
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
@@ -146,22 +143,6 @@ def _status(field: str) -> int:
     return int(next(line for line in lines if line.startswith(field + ":")).split()[1]) * 1024
 
 
-def environment() -> dict[str, Any]:
-    """Machine, versions and commit."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return {
-        "machine": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit,
-    }
-
-
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,11 +171,9 @@ def main() -> None:
             }
         )
     measured = "CPU time of one thread" if args.threads == 1 else f"wall time of {args.threads} threads"
-    about = {"runs": args.runs, "times": measured, "load": os.getloadavg()[0], **environment()}
+    about = harness.about(threads=args.threads, runs=args.runs, times=measured)
     report = {"benchmark": "margin_softmax", **about, "results": results}
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+    harness.write(report, args.json)
 
 
 if __name__ == "__main__":

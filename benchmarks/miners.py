@@ -9,17 +9,14 @@ runs on one core in one process; only the ratios matter.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 import torch
 
@@ -188,12 +185,6 @@ def measure(identities: int, pictures: int, kind: str, dim: int, runs: int) -> d
     }
 
 
-def commit() -> str:
-    """The commit this ran at."""
-    run = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return run.stdout.strip()
-
-
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,20 +193,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     scenes = [measure(p, k, kind, dim, args.runs) for p, k in SHAPES for kind in NOISE for dim in DIMS]
-    from importlib.metadata import version
-
     result = {
         "benchmark": "miners",
-        "command": "python benchmarks/miners.py",
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1},
-        "versions": {n: version(n) for n in ("torch", "numpy", "pytorch-metric-learning")}
-        | {"python": platform.python_version()},
-        "commit": commit(),
+        **harness.about(threads=1, packages=["pytorch-metric-learning"]),
         "margin": MARGIN,
         "scenes": scenes,
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    harness.write(result, args.out, show=False)
     for s in scenes:
         print(
             f"\n{s['identities']} x {s['pictures']}, {s['scene']}, {s['dim']}-d: distances "

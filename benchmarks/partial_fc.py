@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import harness
 import torch
 
 from visavis.losses.heads.cosface import CosFaceHead
@@ -73,21 +72,6 @@ def _status(field: str) -> int:
     return int(next(line for line in lines if line.startswith(field + ":")).split()[1]) * 1024
 
 
-def environment() -> dict[str, Any]:
-    """Machine, versions and commit."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    return {
-        "machine": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit,
-    }
-
-
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,15 +82,13 @@ def main() -> None:
     if args.case:
         print(json.dumps(measure(int(args.case[0]), args.case[1], args.runs)))
         return
-    about, results = environment(), []
+    about, results = harness.about(threads=1), []
     for classes in CLASSES:
         for rate in RATES:
             command = [sys.executable, __file__, "--runs", str(args.runs), "--case", str(classes), str(rate)]
             results.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     report = {"benchmark": "partial_fc", "batch": BATCH, "dim": DIM, "runs": args.runs, **about, "results": results}
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+    harness.write(report, args.json)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,17 @@ results/serve.json.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import harness
 import httpx
 import numpy as np
 
@@ -61,7 +59,7 @@ def main() -> None:
         finally:
             process.terminate()
             process.wait(60)
-    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    harness.write(result, args.out, show=False)
     print(f"written: {args.out}")
 
 
@@ -185,19 +183,11 @@ def resident(process: int) -> int:
 
 def about(args: argparse.Namespace) -> dict[str, Any]:
     """Machine, versions, commit."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "what": "service on the loopback, /identify with an aligned crop; clients on the same cores",
-        "arguments": {"requests": args.requests, "soak": args.soak},
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "load_average": os.getloadavg()[0],
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "versions": {
-            "python": platform.python_version(),
-            **{p: version(p) for p in ("numpy", *installed_packages(), "fastapi", "uvicorn")},
-        },
-        "commit": git.stdout.strip(),
-    }
+    return harness.about(
+        packages=[*installed_packages(), "fastapi", "uvicorn"],
+        what="service on the loopback, /identify with an aligned crop; clients on the same cores",
+        arguments={"requests": args.requests, "soak": args.soak},
+    )
 
 
 if __name__ == "__main__":

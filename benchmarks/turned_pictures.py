@@ -10,11 +10,10 @@ results/turned_pictures.json.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import time
 from pathlib import Path
 
+import harness
 import numpy as np
 
 from visavis.deploy.recognizer import Recognizer
@@ -56,7 +55,6 @@ def main() -> None:
                 if how == "auto" and not hit:
                     missed.append(f"{path.parent.name}/{path.name} by {90 * quarters}")
     count = len(files)
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {
         "what": "cosine of at least 0.99 between a turned photograph's embedding and the upright one's",
         "pictures": count,
@@ -66,11 +64,9 @@ def main() -> None:
         "upright_cpu": {how: value / count for how, value in seconds.items()},
         "upright_cost": seconds["auto"] / seconds["never"],
         "missed": missed,
-        "commit": git.stdout.strip(),
+        **harness.about(threads=1),
     }
-    print(json.dumps(result, indent=1))
-    args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    harness.write(result, args.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import harness
 import httpx
 from hostile_images import BOMBS, black, noise, png, saved
 
@@ -210,13 +210,7 @@ def flood(url: str, client: httpx.Client, process: int, count: int) -> dict[str,
 
 def about() -> dict[str, Any]:
     """Machine and commit."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "what": "service on the loopback; CPU and peak memory of its process, read around each request",
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "load_average": os.getloadavg()[0],
-        "commit": git.stdout.strip(),
-    }
+    return harness.about(what="service on the loopback; CPU and peak memory of its process, read around each request")
 
 
 if __name__ == "__main__":
