@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from visavis.errors import DataError
 from visavis.train.run_logger import LOG, RunLogger, read_metrics
 
 
@@ -24,3 +25,28 @@ def test_the_level_is_the_callers_again_at_the_end(tmp_path, silent, level):
     if not silent:
         assert "one line" in (tmp_path / LOG).read_text()
         assert read_metrics(tmp_path) == [{"step": 1}]
+
+
+class Full:
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+    def close(self):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_costs_a_line_and_not_the_run(tmp_path, caplog):
+    with RunLogger(tmp_path) as book:
+        book.write({"step": 1})
+        book._file.close()
+        book._file = Full()
+        book.write({"step": 2})
+        book.write({"step": 3})
+    assert caplog.text.count("metrics.jsonl cannot be written (No space left on device)") == 1
+    assert read_metrics(tmp_path) == [{"step": 1}]
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
+    (tmp_path / "log.txt").mkdir()
+    with pytest.raises(DataError, match="cannot write into the run folder"):
+        RunLogger(tmp_path)

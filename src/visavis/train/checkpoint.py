@@ -27,8 +27,8 @@ from torch import Tensor
 
 from visavis.distributed.launch import ALONE, World, from_all, from_first
 from visavis.errors import DataError, ModelFormatError
+from visavis.files import sync_folder, write_atomically
 from visavis.losses.partial_fc.sharded_checkpoint import Rows
-from visavis.models.card import write_atomically
 from visavis.train import checkpoint_format_1
 
 log = logging.getLogger(__name__)
@@ -60,11 +60,10 @@ def save_checkpoint(run: Path, state: Mapping[str, Any], *, step: int, world: Wo
     if world.is_first and not problem:
         try:
             index = {"format": FORMAT, "folder": folder, "tensors": _join_descriptions(shards), "values": values}
-            _sync(run / LAST / folder)
+            sync_folder(run / LAST / folder)
             write_atomically(run / LAST / INDEX, json.dumps(index, ensure_ascii=False).encode())
-            _sync(run / LAST)
         except (DataError, OSError) as error:
-            problem = str(error)
+            problem = say_os_error(error.__cause__ or error)
     problem = from_first(problem, world)
     if world.is_first:
         remove_others(run, keep=None if problem else folder, drop=folder)
@@ -184,7 +183,10 @@ def _write_shard(path: Path, tensors: Mapping[str, Tensor | Rows]) -> str:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        mode = path.stat().st_mode  # as the umask says; safetensors' own is for its owner alone
         save_file(plain, path)
+        path.chmod(mode)
         with path.open("rb+") as file:
             os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
@@ -244,11 +246,3 @@ def _inside(folder: Path, name: Any) -> Path:
     if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
         raise ValueError(f"expected a plain file name, got {name!r}")
     return folder / name
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from visavis.errors import ModelFormatError
-from visavis.models.card import write_atomically
+from visavis.files import write_atomically
 from visavis.train.dataset import ImageDataset
 
 FILE = Path("last") / "identities.json"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from visavis.errors import DataError
 from visavis.evaluate.report.training_curves import METRICS, read_metrics
+from visavis.files import write_atomically
 
 LOG = "log.txt"
 
@@ -39,15 +42,20 @@ class RunLogger:
         self._logger = logging.getLogger("visavis")
         self._level = self._logger.level
         self._file = self._board = self._handler = None
+        self._failed = False
         if silent:
             self._logger.setLevel(logging.WARNING)
             return
         path = run / METRICS
         if resume_from is not None and path.is_file():
             kept = [line for line in read_metrics(run, missing_ok=True) if line.get("step", 0) <= resume_from]
-            path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        self._file = path.open("a" if resume_from is not None else "w", encoding="utf-8")
-        self._handler = logging.FileHandler(run / LOG, encoding="utf-8")
+            write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        try:
+            self._file = path.open("a" if resume_from is not None else "w", encoding="utf-8")
+            self._handler = logging.FileHandler(run / LOG, encoding="utf-8")
+        except OSError as error:
+            self.close()
+            raise DataError(f"{run}: cannot write into the run folder ({error.strerror})") from error
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         if self._logger.getEffectiveLevel() > logging.INFO:
             self._logger.setLevel(logging.INFO)
@@ -64,11 +72,16 @@ class RunLogger:
         self.close()
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record (it has a `step`) and flush it."""
+        """Append one record (it has a `step`) and flush it; where the disk is full, say so once and go on."""
         if self._file is None:
             return
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            if not self._failed:
+                self._logger.warning("%s cannot be written (%s): training goes on", METRICS, error.strerror)
+            self._failed = True
         if self._board is not None:
             for name, value in record.items():
                 if name != "step" and isinstance(value, int | float):
@@ -77,7 +90,8 @@ class RunLogger:
     def close(self) -> None:
         """Close the files."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what a full disk did not take was told of
+                self._file.close()
         if self._board is not None:
             self._board.close()
         if self._handler is not None:
