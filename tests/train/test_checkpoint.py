@@ -5,13 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
 import yaml
 
-from visavis import seeding
 from visavis.errors import DataError, ModelFormatError
 from visavis.losses.partial_fc.sharded_checkpoint import Rows
 from visavis.train import checkpoint
@@ -142,27 +140,39 @@ def test_a_newer_format_is_refused_by_name(tmp_path):
         load_checkpoint(tmp_path)
 
 
-def former_streams(seed, purpose, *counters):
-    """How the first release drew the order of the images and their augmentation."""
-    return np.random.default_rng((seed, *counters, 0xA46) if purpose == "augmentation" else (seed, *counters))
-
-
-def test_a_run_of_format_1_goes_on_as_it_would_have(tmp_path, caplog, monkeypatch):
-    """A run that the first release left at step 4 of 8 gives the losses it gave there, and leaves format 2.
-
-    With the images drawn as that release drew them; without, it goes on with others.
-    """
-    monkeypatch.setattr(seeding, "generator", former_streams)
+def test_a_run_of_format_1_goes_on_as_it_would_have(tmp_path, caplog):
+    """A run that the first release left at step 4 of 8 gives the losses it gave there, and leaves format 2."""
     run = tmp_path / "old"
     shutil.copytree(OLD, run)
     recipe = resume_recipe(run)
-    assert (recipe.loop.batch_size, recipe.loop.device_batch, recipe.preprocess.antialias) == (8, 4, "area")
+    assert (recipe.loop.batch_size, recipe.loop.device_batch, recipe.preprocess.antialias) == (16, 0, "area")
     result = train(recipe, run, resume=True)
     assert "names no identities" in caplog.text
     expected = {int(step): loss for step, loss in json.loads((OLD / "continued.json").read_text()).items()}
     found = {line["step"]: line["loss"] for line in read_metrics(run) if "loss" in line}
+    assert len(expected) == 4
     assert {step: found[step] for step in expected} == pytest.approx(expected, rel=1e-5)
     assert result.steps == 8
     assert load_checkpoint(run)["step"] == 8
     assert not (run / "last" / "checkpoint.pt").exists()
     assert "accumulate" not in yaml.safe_load((run / "recipe.yaml").read_text())["loop"]
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "accumulate", "expected"),
+    [(4 * 64, 8, 4, (64, 8)), (4 * 64, 8, 1, (64, 8)), (4 * 8, 8, 1, (8, 0)), (None, 8, 2, (16, 8))],
+)
+def test_the_batch_of_format_1_becomes_the_global_one(tmp_path, images, batch, accumulate, expected):
+    """The model card knows how many images were seen in 4 steps: so many devices there were."""
+    run = tmp_path / "old"
+    shutil.copytree(OLD, run)
+    state = torch.load(run / "last" / "checkpoint.pt", weights_only=True)
+    recipe = yaml.safe_load(state["recipe"])
+    recipe["loop"] |= {"batch_size": batch, "accumulate": accumulate}
+    torch.save({**state, "recipe": yaml.safe_dump(recipe)}, run / "last" / "checkpoint.pt")
+    card = json.loads((run / "last" / "card.json").read_text())
+    card["notes"] = {"images_seen": images} if images else {}
+    (run / "last" / "card.json").write_text(json.dumps(card))
+    loop = resume_recipe(run).loop
+    assert (loop.batch_size, loop.device_batch) == expected
+    assert open_checkpoint(run)["images"] == 4 * expected[0]

@@ -18,7 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a recipe's name or a .yaml file")
     parser.add_argument("--data", metavar="SRC", help="pictures to train on, in place of the recipe's data.source")
-    parser.add_argument("--out", metavar="RUN", help="the run folder (default: runs/NAME-TIME)")
+    parser.add_argument(
+        "--out",
+        metavar="RUN",
+        help="the run folder (default: runs/NAME-TIME);\nan unfinished run of the same recipe there goes on",
+    )
     parser.add_argument("--init", metavar="MODEL", help="start from this model's backbone")
     parser.add_argument(
         "--init-head", action="store_true", help="with --init RUN: also its class centers, of identities named the same"
@@ -63,11 +67,12 @@ def run(args: argparse.Namespace) -> int:
     launch = find_launch()
     if launch and launch.size > 1 and not (args.out or args.resume):
         raise RecipeError("several processes must agree on the run folder; name it with --out RUN")
+    resume = True if args.resume else None
     if launch and launch.rank > 0:
-        train(recipe, out, resume=bool(args.resume))
+        train(recipe, out, resume=resume)
         return 0
     with training_progress() as progress:
-        result = train(recipe, out, resume=bool(args.resume), observer=progress)
+        result = train(recipe, out, resume=resume, observer=progress)
     print(f"{result.steps} steps at {result.images_per_second:.0f} images/s, {result.skipped_steps} skipped")
     tables = write_before_after(recipe, result) if recipe.init else []
     if result.judge:

@@ -6,11 +6,12 @@ import datetime
 import logging
 import os
 import re
+import secrets
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from visavis.types import Embedder
 
 log = logging.getLogger(__name__)
 BACKENDS = {"cuda": "nccl", "npu": "hccl", "cpu": "gloo"}
+_POLL = 0.05  # seconds
 _FAILED, _ALIVE = "visavis/failed", "visavis/alive/"
 
 
@@ -119,12 +121,15 @@ def setup(device: str = "auto", *, timeout_minutes: float = 10.0) -> World:
     if chosen.type not in BACKENDS:
         raise RecipeError(f"{chosen.type} cannot train in several processes; use loop.device cpu, or one process")
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launch.address, str(launch.port)
+    timeout = datetime.timedelta(minutes=timeout_minutes)
     try:
+        store, _, _ = next(iter(dist.rendezvous("env://", launch.rank, launch.size, timeout=timeout)))
         dist.init_process_group(
             BACKENDS[chosen.type],
+            store=meet(store, launch.rank, launch.size, seconds=timeout.total_seconds()),
             rank=launch.rank,
             world_size=launch.size,
-            timeout=datetime.timedelta(minutes=timeout_minutes),
+            timeout=timeout,
         )
     except (RuntimeError, ValueError) as error:  # dist.DistError is a RuntimeError
         raise RecipeError(
@@ -133,6 +138,40 @@ def setup(device: str = "auto", *, timeout_minutes: float = 10.0) -> World:
     world = World(launch.rank, launch.size, launch.local_rank, chosen)
     log.info("%s joined over %s", world, BACKENDS[chosen.type])
     return world
+
+
+def meet(store: Any, rank: int, size: int, *, seconds: float = 600.0) -> Any:
+    """A part of the store that belongs to this start of all ranks alone.
+
+    A launcher that starts everybody again (`torchrun --max-restarts`) may keep its store, with the addresses of those
+    who are dead: whoever read them would knock at closed doors. So each rank says hello with a word of its own, and the
+    first rank answers each such word with one name for all, until every rank has said that it knows the name.
+
+    Raises:
+        RuntimeError: some ranks did not come within `seconds`; they are named.
+    """
+    word, until = secrets.token_hex(8), time.monotonic() + seconds
+    if rank:
+        store.set(f"visavis/hello/{rank}", word)
+        while not store.check([f"visavis/name/{word}"]):
+            if time.monotonic() > until:
+                raise RuntimeError("rank 0 did not answer")
+            time.sleep(_POLL)
+        name = store.get(f"visavis/name/{word}").decode()
+        store.set(f"visavis/{name}/{rank}", "")
+        return dist.PrefixStore(f"visavis/{name}", store)
+    answered: set[bytes] = set()
+    missing = set(range(1, size))
+    while missing:
+        for other in missing:
+            if store.check([hello := f"visavis/hello/{other}"]) and (asked := store.get(hello)) not in answered:
+                store.set(f"visavis/name/{asked.decode()}", word)
+                answered.add(asked)
+        missing = {other for other in missing if not store.check([f"visavis/{word}/{other}"])}
+        if missing and time.monotonic() > until:
+            raise RuntimeError(f"rank {', '.join(map(str, sorted(missing)))} did not come")
+        time.sleep(_POLL if missing else 0)
+    return dist.PrefixStore(f"visavis/{word}", store)
 
 
 def shutdown(world: World) -> None:
@@ -240,6 +279,20 @@ def from_first(value: Any, world: World) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0, device=world.device)
     return box[0]
+
+
+def on_first(work: Callable[[], Any], world: World) -> Any:
+    """What `work` gives on the first rank, on every rank; what it refuses, every rank refuses."""
+    result = error = None
+    if world.is_first:
+        try:
+            result = work()
+        except VisavisError as caught:
+            error = caught
+    result, error = from_first((result, error), world)
+    if error is not None:
+        raise error
+    return result
 
 
 def from_all(value: Any, world: World) -> list[Any]:

@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from visavis import __version__
 from visavis.distributed import launch as distributed
 from visavis.distributed.device import describe_device
-from visavis.distributed.launch import World
+from visavis.distributed.launch import World, on_first
 from visavis.errors import DataError
 from visavis.metrics.verification import VerificationMetrics
 from visavis.train.build import Training, build_training, check_recipe
@@ -23,7 +23,7 @@ from visavis.train.checkpoint import open_checkpoint
 from visavis.train.identities import Identities
 from visavis.train.learning import LearningWatch, check_can_learn
 from visavis.train.recipe import Recipe
-from visavis.train.run_folder import check_belongings, check_changes, claim, ended_early, locked, recipe_of
+from visavis.train.run_folder import check_belongings, check_changes, claim, ended_early, goes_on, locked, recipe_of
 from visavis.train.run_logger import Observer, RunLogger
 from visavis.train.save import give_up, save, say_good
 from visavis.train.state import TrainState
@@ -48,13 +48,14 @@ class Run:
     verification: VerificationMetrics | None
 
 
-def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Observer | None = None) -> Run:
+def train(recipe: Recipe, out: str | Path, *, resume: bool | None = False, observer: Observer | None = None) -> Run:
     """Train `recipe` into the run folder `out`.
 
     Written there: `recipe.yaml`, `metrics.jsonl`, `log.txt`, and the model folders `best/` and `last/`, the latter with
     a checkpoint. With `resume` the run continues from that checkpoint and, on the same machine and as many processes,
-    ends in the same bits as an uninterrupted one; where it ended before its first checkpoint, it starts over. Ctrl-C
-    and SIGTERM stop after the current step, with a checkpoint.
+    ends in the same bits as an uninterrupted one; where it ended before its first checkpoint, it starts over. With
+    None it starts, or goes on where the folder holds an unfinished run of the same recipe. Ctrl-C and SIGTERM stop
+    after the current step, with a checkpoint.
 
     Raises:
         RecipeError: an impossible setting, or a run that lost its way (no finite loss for many steps).
@@ -67,19 +68,20 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, observer: Ob
     try:
         with distributed.report_failed_ranks(world, run=out):
             check_recipe(recipe, world.size)
-            with _holding(out, world):
+            with ExitStack() as held:
+                on_first(lambda: held.enter_context(locked(out)), world)
                 return _prepare_and_run(recipe, out, world, observer, resume=resume)
     finally:
         distributed.shutdown(world)
 
 
-def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer, *, resume: bool) -> Run:
+def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer, *, resume: bool | None) -> Run:
+    if resume is None:
+        resume = on_first(lambda: goes_on(out, recipe), world)
     kept = open_checkpoint(out) if resume and not ended_early(out) else None
     if kept:
         check_changes(recipe_of(out, kept), recipe, run=out)
-    if world.is_first:
-        claim(out, recipe, resume=resume)
-    distributed.barrier(world)
+    on_first(lambda: claim(out, recipe, resume=resume), world)
     with RunLogger(out, resume_from=int(kept["step"]) if kept else None, silent=not world.is_first) as book:
         if resume and not kept:
             log.info("%s has no checkpoint yet: from the start", out)
@@ -183,18 +185,6 @@ def _log(training: Training, state: TrainState, result: StepResult, clock: Clock
     }
     book.write(record)
     training.observer.logged(record)
-
-
-@contextmanager
-def _holding(out: Path, world: World) -> Iterator[None]:
-    """The first rank locks the run folder for all."""
-    if not world.is_first:
-        distributed.from_first("", world)
-        yield
-        return
-    with locked(out):
-        distributed.from_first("", world)
-        yield
 
 
 @contextmanager

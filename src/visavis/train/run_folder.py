@@ -87,6 +87,31 @@ def claim(run: Path, recipe: Recipe, *, resume: bool) -> None:
         raise DataError(f"{run}: cannot write the run folder ({error.strerror})") from error
 
 
+def goes_on(run: Path, recipe: Recipe) -> bool:
+    """Whether a folder holds an unfinished run of this very recipe; False where there is nothing to lose.
+
+    Raises:
+        DataError: it holds another run, or a finished one.
+    """
+    if not has_checkpoint(run) and not read_metrics(run, missing_ok=True):
+        return False
+    kept = open_checkpoint(run) if has_checkpoint(run) else None
+    old = recipe_of(run, kept) if kept else load_recipe(str(run / RECIPE))
+    if differing := changes(old, recipe):
+        key, (was, now) = next(iter(differing.items()))
+        raise DataError(
+            f"{run} already holds a run, with {key} {was!r} and not {now!r}; give another --out, or go on with it: "
+            f"visavis train --resume {run}"
+        )
+    if kept and kept["step"] == kept.get("total_steps"):
+        raise DataError(
+            f"{run} already holds this run, finished at step {kept['step']}; give another --out, or make it longer: "
+            f"visavis train --resume {run} --loop.steps N"
+        )
+    log.info("%s holds this run already: going on with it", run)
+    return True
+
+
 def ended_early(run: Path) -> bool:
     """Whether there is a run here that never came to write a checkpoint."""
     return (run / RECIPE).is_file() and not has_checkpoint(run)
