@@ -112,8 +112,8 @@ def test_who_was_forgotten_by_another_meanwhile_is_said(place, gallery, monkeypa
 def test_a_sweep_beside_another_one_fails_neither(place, gallery, monkeypatch):
     gallery.enroll_many(["Ada", "Bob"], unit(1, 2))
     for name in ("Ada", "Bob"):
-        gallery.update(name, retention_days=0.05 / 86_400)
-    time.sleep(0.1)
+        gallery.update(name, retention_days=0.5 / 86_400)
+    time.sleep(0.6)
     erase = gallery._erase
     with place.open(MODEL) as other:
 

@@ -103,6 +103,31 @@ def test_a_connection_lost_while_a_change_is_kept_is_said_to_be_undecided(galler
         change()
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("53100", "disk is full; nothing"),
+        ("25006", "accepts no writes"),
+        ("55P03", "try again"),
+        ("42501", "not allow"),
+    ],
+)
+def test_what_the_server_refuses_in_the_middle_is_explained_and_nothing_is_kept(gallery, code, said):
+    gallery.enroll("Ada", unit(1))
+    with gallery._writing() as db:
+        db.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no more' "
+            f"USING ERRCODE = '{code}'; END $$"
+        )
+        db.execute("CREATE TRIGGER refuse BEFORE INSERT ON samples FOR EACH ROW EXECUTE FUNCTION refuse()")
+    for change in (lambda: gallery.enroll("Bob", unit(2)), lambda: gallery.enroll("Ada", unit(3))):
+        with pytest.raises(StorageError, match=said) as caught:
+            change()
+        assert "\n" not in str(caught.value)
+    assert [(s.name, s.samples) for s in gallery.subjects()] == [("Ada", 1)]
+    gallery.store.verify()
+
+
 def test_a_server_that_goes_and_comes_is_found_again(schema):
     """While it is away each call says so in one line; after a crash everything acknowledged is there."""
     server = PostgresServer()
