@@ -18,7 +18,7 @@ _CURVES = (("loss", "Loss"), ("lr", "Learning rate"), ("images_per_second", "Pic
 
 
 def read_metrics(run: str | os.PathLike[str], *, missing_ok: bool = False) -> list[dict[str, Any]]:
-    """The lines of RUN/metrics.jsonl; a last line cut off by a crash is left out. None where the file may be missing.
+    """The lines of RUN/metrics.jsonl; a last line cut off by a crash is left out. Empty where the file may be missing.
 
     Raises:
         DataError: the file is missing, or a line before the last is not a JSON object.
