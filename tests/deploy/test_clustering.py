@@ -61,6 +61,7 @@ def test_the_threshold_itself_joins():
     rows = np.array([[1, 0], [0.6, 0.8], [-1, 0]], np.float32)
     assert [g.members for g in cluster(rows, 0.6)] == [(0, 1)]
     assert cluster(rows, 0.601) == []
+    assert [g.members for g in cluster(rows.astype(float)[::-1][::-1], 0.6)] == [(0, 1)]  # whatever the type
 
 
 def test_more_faces_of_one_person_than_neighbors_are_one_group():

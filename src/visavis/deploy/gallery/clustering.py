@@ -15,6 +15,7 @@ from visavis.errors import DataError
 
 NEIGHBORS = 64
 _BLOCK = 512
+_FEW = 8192  # rows up to which a block's similarities are selected from at once
 _ROUNDING = 1e-6  # float32 products of unit vectors differ by so much between one order of summing and another
 Vectors = npt.NDArray[np.float32]
 Search = Callable[[Vectors, int], Found]
@@ -75,7 +76,8 @@ def neighbor_graph(
             f"grouping wants rows (N, D), a threshold in (-1, 1) and at least 1 neighbor, got shape {vectors.shape}, "
             f"{threshold} and {neighbors}"
         )
-    find = search or (lambda probes, k: top_k(probes, lambda a, b: vectors[a:b], len(vectors), k))
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    find = search or (lambda probes, k: _most_similar(vectors, probes, k))
     parts = [np.empty((3, 0))]
     for start in range(0, len(vectors), _BLOCK):
         similarity, row = find(vectors[start : start + _BLOCK], neighbors + 1)
@@ -87,6 +89,16 @@ def neighbor_graph(
     key = first * max(len(vectors), 1) + second
     _, once = np.unique(key, return_index=True)
     return Edges(first[once].astype(np.int64), second[once].astype(np.int64), similarity[once].astype(np.float32))
+
+
+def _most_similar(vectors: Vectors, probes: Vectors, k: int) -> Found:
+    """The k rows most similar to each probe, in any order."""
+    n = len(vectors)
+    if n > _FEW:
+        return top_k(probes, lambda a, b: vectors[a:b], n, k)
+    similarity = probes @ vectors.T
+    row = np.argpartition(-similarity, min(k, n) - 1, axis=1)[:, :k]
+    return np.take_along_axis(similarity, row, 1), row
 
 
 def average_linkage(vectors: Vectors, edges: Edges, threshold: float) -> npt.NDArray[np.int64]:
