@@ -296,6 +296,9 @@ def test_unknown_faces_are_grouped_and_become_subjects(capsys, model, people, tm
     assert "unknown (number 1)" in out
     again = json.loads(run(capsys, "identify", file, strangers[3], strangers[0], *keep, "--json")[1])
     assert [a["faces"][0]["unknown"] for a in again] == [4, 1]  # kept once
+    seen = json.loads(run(capsys, "identify", file, strangers[7], "--aligned", "--json")[1])[0]["faces"][0]
+    assert seen["like_unknown"] == {"unknown": 8, "similarity": pytest.approx(1, abs=1e-5)}
+    assert "unknown, like unknown 8" in run(capsys, "identify", file, strangers[7], "--aligned")[1]
     found = json.loads(run(capsys, "gallery", file, "unknowns", "--min-size", "4", "--json")[1])
     assert found["unknown"] == 12
     groups = sorted(sorted(c["unknowns"]) for c in found["clusters"])

@@ -17,6 +17,7 @@ from visavis.deploy.gallery.unknowns import (
     drop_unknowns,
     forget_unknowns,
     keep_unknowns,
+    known_unknowns,
     read_unknowns,
     unknown_faces,
 )
@@ -50,6 +51,15 @@ def test_a_face_is_kept_once_whatever_way_it_comes_again(gallery):
     assert ids == [1, 2, 3]
     np.testing.assert_allclose(vectors, [a, b, c], atol=1e-6)
     assert keep_unknowns(gallery, []) == []
+
+
+def test_a_stranger_who_comes_again_is_told_by_number_from_the_threshold_on(gallery):
+    a, b = np.eye(32)[:2]
+    keep_unknowns(gallery, [a, b])
+    probes = [0.6 * a + 0.8 * b, 0.8 * a + 0.6 * b, np.eye(32)[2]]
+    assert known_unknowns(gallery, probes, 0.79) == [(2, pytest.approx(0.8)), (1, pytest.approx(0.8)), None]
+    assert known_unknowns(gallery, probes, 0.81) == [None] * 3
+    assert known_unknowns(gallery, [], 0.5) == []
 
 
 def test_numbers_of_erased_faces_are_not_given_again(gallery):

@@ -8,7 +8,7 @@ from visavis.cli._audit import add_audit, audited, tell_subjects
 from visavis.cli._detection import add_detection, detection_options, turned_note
 from visavis.cli.gallery_actions import GALLERY
 
-_KEPT_AT_ONCE = 64  # unknown faces of one transaction; each is compared with all that are kept
+_AT_ONCE = 64  # unknown faces that are compared with all kept ones, and kept in one transaction
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,26 +85,32 @@ def _identify(args: argparse.Namespace) -> tuple[list[dict], int]:
                 continue
             faces = [identification_json(f, a) for f, a in found]
             answers.append({"picture": picture, "faces": faces})
-            if args.keep_unknown:
-                strangers += [
-                    (picture, face, entry)
-                    for (face, answer), entry in zip(found, faces, strict=True)
-                    if answer.decided and not answer.match
-                ]
-            if len(strangers) >= _KEPT_AT_ONCE:
-                _keep(gallery, strangers, args.keep_crops)
-        _keep(gallery, strangers, args.keep_crops)
+            strangers += [
+                (picture, face, entry)
+                for (face, answer), entry in zip(found, faces, strict=True)
+                if answer.decided and not answer.match
+            ]
+            if len(strangers) >= _AT_ONCE:
+                _know_again(gallery, strangers, args)
+        _know_again(gallery, strangers, args)
     return answers, failed
 
 
-def _keep(gallery, strangers: list[tuple], keep_crops: bool) -> None:
-    """Keep unknown faces, write their numbers into the answers, and empty the list."""
+def _know_again(gallery, strangers: list[tuple], args: argparse.Namespace) -> None:
+    """Say of unknown faces which kept one each is like, keep them if asked, and empty the list."""
     from visavis.deploy.enrollment import keep_unknown_faces, source_file
+    from visavis.deploy.gallery.unknowns import known_unknowns
 
-    faces, files = [face for _, face, _ in strangers], [source_file(picture) for picture, _, _ in strangers]
-    numbers = keep_unknown_faces(gallery, faces, files, keep_crops=keep_crops)
-    for number, (_, _, entry) in zip(numbers, strangers, strict=True):
-        entry["unknown"] = number
+    faces = [face for _, face, _ in strangers]
+    threshold = strangers[0][2]["threshold"] if strangers else 0.0
+    like = known_unknowns(gallery, [face.embedding for face in faces], threshold)
+    for found, (_, _, entry) in zip(like, strangers, strict=True):
+        entry["like_unknown"] = None if found is None else {"unknown": found[0], "similarity": found[1]}
+    if args.keep_unknown:
+        files = [source_file(picture) for picture, _, _ in strangers]
+        numbers = keep_unknown_faces(gallery, faces, files, keep_crops=args.keep_crops)
+        for number, (_, _, entry) in zip(numbers, strangers, strict=True):
+            entry["unknown"] = number
     strangers.clear()
 
 
@@ -122,6 +128,9 @@ def _tell(answers: list[dict]) -> None:
             match, best = face["match"], face["candidates"][:1]
             who = match["name"] if match else "unknown" if face["decided"] else "undecided"
             who += f" (number {face['unknown']})" if "unknown" in face else ""
+            like = face.get("like_unknown")
+            if like and like["unknown"] != face.get("unknown"):
+                who += f", like unknown {like['unknown']} with similarity {like['similarity']:.4f}"
             near = f", similarity {match['similarity']:.4f}" if match else ""
             near = near or (f", nearest {best[0]['name']} with similarity {best[0]['similarity']:.4f}" if best else "")
             at = "" if face["threshold"] is None else f" (threshold {face['threshold']:.4f}"

@@ -67,6 +67,18 @@ def keep_unknowns(
     return numbers
 
 
+def known_unknowns(
+    gallery: GalleryBase, embeddings: Sequence[npt.ArrayLike], threshold: float
+) -> list[tuple[int, float] | None]:
+    """Of the faces kept the number of the one most like each embedding (D,), and its similarity; None below it."""
+    if not len(embeddings):
+        return []
+    vectors = unit_vectors(np.stack([np.asarray(e) for e in embeddings]), gallery.model.dim)
+    with gallery.store.read() as db:
+        numbers, best = _most_alike(gallery, db, vectors)
+    return [(n, float(s)) if s >= threshold else None for n, s in zip(numbers, best.tolist(), strict=True)]
+
+
 def _most_alike(gallery: GalleryBase, db: Any, vectors: Vector) -> tuple[list[int], npt.NDArray[np.float32]]:
     """Of the faces kept the number of the one most like each of these, and its similarity."""
     numbers, best = np.zeros(len(vectors), np.int64), np.full(len(vectors), -2, np.float32)
