@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from visavis.data.decoded_cache.policy import has_room, prune
 from visavis.files import lock_file
+from visavis.opencv import cv2
 from visavis.synthetic import generate
 from visavis.types import ByteArray
 
