@@ -200,10 +200,12 @@ def test_a_service_left_alone_for_a_while(child, material, tmp_path):
     ("format", "precision"),
     [
         ("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "int8"),
-        ("openvino", "fp32"), ("openvino", "int8"), ("torch", "fp32"),
+        ("openvino", "fp32"), ("openvino", "int8"), ("torch", "fp32"), ("mindir", "fp32"),
     ],
 )  # fmt: skip
 def test_export(child, material, tmp_path, format, precision):
+    if format == "mindir":
+        pytest.importorskip("mindspore")
     model = _copy(material, tmp_path)
     words = ["export", model, "--format", format, "--precision", precision, "--crops", "4", "--data", material.data]
     if precision == "int8":

@@ -244,6 +244,7 @@ def test_a_tensor_that_claims_more_than_is_stored_is_refused(tmp_path):
         ),
         (lambda text: text + "\nx: " + "y" * 1_000_001, "at most 1,000,000 characters"),
         (lambda text: text + "\0", "not YAML"),
+        (lambda text: text.replace("name: quickstart", "name: ../../../tmp/evil"), "name becomes a folder's"),
         (lambda text: text + "\n? [a, b]\n: 3\n", "not YAML|unknown key|expected"),
         (lambda text: text.replace("name: ", "name: !!python/object/apply:os.system ['true'] #", 1), "not YAML"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -396,6 +397,10 @@ def _check_values(recipe: Recipe, name: str) -> None:
             raise RecipeError(f"{name}: {key} must lie within 64 bits, got a number of {len(str(abs(value)))} digits")
     loop, optimizer = recipe.loop, recipe.optimizer
     wrong = [
+        (
+            f"name becomes a folder's, so it holds no / or \\ and no leading dot, got {recipe.name!r:.60}",
+            not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,120}", recipe.name),
+        ),
         ("loop.batch_size must be at least 2 (batch norm)", loop.batch_size < 2),
         ("data.skip_damaged must not be negative", recipe.data.skip_damaged < 0),
         ("loop.steps and loop.epochs must not be negative", loop.steps < 0 or loop.epochs < 0),
