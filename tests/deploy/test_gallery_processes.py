@@ -458,3 +458,25 @@ def test_a_gallery_opened_by_a_link_keeps_its_log_where_the_file_is_and_notices_
             gallery.enroll("Cy", unit(3))
     assert names(link) == ["Bob"]
     assert names(disk / "a.db") == []
+
+
+def test_a_program_that_ends_without_closing_its_gallery_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "people.db"
+    run("gallery.enroll('Ada', unit(1))", path)
+    assert not path.with_name("people.db-wal").exists()
+    with Gallery(path, MODEL) as gallery:
+        assert not gallery.store.lacks_log
+        assert [s.name for s in gallery.subjects()] == ["Ada"]
+
+
+def test_a_receipt_is_not_complete_for_a_file_that_took_the_gallery_s_place(tmp_path, monkeypatch):
+    path, other = tmp_path / "people.db", tmp_path / "other.db"
+    with Gallery(other, MODEL, create=True):
+        pass
+    with Gallery(path, MODEL, create=True) as gallery:
+        gallery.enroll("Ada Lovelace", unit(1))
+        scrub = gallery.store.scrub
+        monkeypatch.setattr(gallery.store, "scrub", lambda: scrub() and bool(other.replace(path)))
+        receipt = gallery.forget("Ada Lovelace")
+        assert not receipt.complete
+        assert "it was replaced meanwhile" in receipt.note

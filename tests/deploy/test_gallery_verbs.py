@@ -442,3 +442,4 @@ def test_backup_export_and_import_make_the_same_gallery_and_check_tells_a_copy_t
     status, out, _ = run(capsys, "gallery", tmp_path / "alone.db", "check")
     assert status == 1
     assert "copied while in use, without its log" in out
+    assert run(capsys, "gallery", tmp_path / "alone.db", "check")[0] == 0

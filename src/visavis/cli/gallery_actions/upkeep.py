@@ -89,8 +89,9 @@ def _check(gallery, args) -> Answer:
     if lacking:
         lines.append(
             "but it was copied while in use, without its log: what was written last may be missing; copy by: visavis "
-            "gallery GALLERY backup FILE"
+            "gallery GALLERY backup FILE (this is said once)"
         )
+        gallery.store.said_of_missing_log()
     return {"subjects": count, "ok": not lacking, "lacks_log": lacking}, lines
 
 

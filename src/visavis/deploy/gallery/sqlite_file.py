@@ -68,7 +68,8 @@ class Store:
                 self._db.close()
                 raise
         self._had_log = logged or absent
-        self._let_go = weakref.finalize(self, _let_go, self._db, self.identity)
+        self._last = _LastThings(self._db, self.identity)
+        self._let_go = weakref.finalize(self, self._last.do)
 
     def _beside(self, end: str) -> Path:
         return self.real.with_name(self.real.name + end)
@@ -172,6 +173,13 @@ class Store:
                 "gallery GALLERY backup FILE",
                 self.path, self._beside("-wal").name,
             )  # fmt: skip
+        else:
+            self.said_of_missing_log()
+
+    def said_of_missing_log(self) -> None:
+        """From now on the file is taken for whole: it was when it was opened, or its user knows that it is not."""
+        if not self.read_only:
+            self._last.rows = self.rows
 
     def _rows(self) -> Rows:
         assert self.rows is not None, "Store.use comes first"
@@ -320,18 +328,7 @@ class Store:
     def close(self) -> None:
         """Empty the log into the file and let go of it."""
         with self.lock:
-            if self._let_go.alive and self._gallery and not self.read_only and not self.identity.replaced():
-                self._mark_unused()
             self._let_go()
-
-    def _mark_unused(self) -> None:
-        """Say in the file that no log belongs to it; who still uses it says the contrary with the next write."""
-        with contextlib.suppress(sqlite3.Error, StorageError):  # a full disk keeps nobody from closing
-            row = self._db.execute("SELECT value FROM settings WHERE key = ?", (_IN_USE,)).fetchone()
-            if row is not None and row[0] and not self.lacks_log:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._rows().put_setting(self._db, _IN_USE, "")
-                self._db.execute("COMMIT")
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -352,16 +349,34 @@ def _folder_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def _let_go(db: sqlite3.Connection, identity: FileIdentity) -> None:
-    """Close a connection, unless its file was replaced.
+class _LastThings:
+    """What is done with a connection when its store is closed or the program ends."""
 
-    Closing deletes the log by its name, which is that of the other file's log by then: this connection is left to end
-    with the process.
-    """
-    if identity.replaced():
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
-    else:
-        db.close()
+    def __init__(self, db: sqlite3.Connection, identity: FileIdentity) -> None:
+        self._db, self._identity = db, identity
+        self.rows: Rows | None = None  # once the gallery is known and may be written
+
+    def do(self) -> None:
+        """Close the connection, unless its file was replaced.
+
+        Closing deletes the log by its name, which is that of the other file's log by then: this connection is left to
+        end with the process.
+        """
+        if self._identity.replaced():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
+            return
+        if self.rows is not None:
+            with contextlib.suppress(sqlite3.Error):  # a full disk keeps nobody from closing
+                self._mark_unused(self.rows)
+        self._db.close()
+
+    def _mark_unused(self, rows: Rows) -> None:
+        """Say in the file that no log belongs to it; who still uses it says the contrary with the next write."""
+        row = self._db.execute("SELECT value FROM settings WHERE key = ?", (_IN_USE,)).fetchone()
+        if row is not None and row[0]:
+            self._db.execute("BEGIN IMMEDIATE")
+            rows.put_setting(self._db, _IN_USE, "")
+            self._db.execute("COMMIT")
 
 
 def _explain(error: sqlite3.DatabaseError) -> str:
