@@ -154,6 +154,13 @@ def test_a_gallery_with_a_graph_is_made_and_searched(address):
         assert gallery.approximate
         assert [found[0].name for found in gallery.search(rows(1, 200), top=3)] == [f"s{i}" for i in range(200)]
         assert len(gallery.search(rows(2), top=150)[0]) == 150
+        near = rows(3)[0]
+        gallery.enroll_many([f"over {i}" for i in range(300)], near + 0.01 * rows(4, 300))
+        with gallery.store.write() as db:  # their time is over, and nobody has erased them yet
+            db.execute("UPDATE subjects SET expires = 1.0 WHERE name LIKE 'over %'")
+            gallery.rows.resum(db, "subjects", "name LIKE 'over %'")
+            gallery.store.next_generation(db)
+        assert len(gallery.search(near, top=5)[0]) == 5
 
 
 def test_an_old_gallery_is_backed_up_and_migrated_by_one_command(capsys, postgres, monkeypatch, tmp_path):

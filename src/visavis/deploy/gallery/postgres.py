@@ -18,7 +18,7 @@ from visavis.deploy.gallery.locks import SharedLock
 from visavis.deploy.gallery.model_identity import ModelIdentity, new_settings, open_binding
 from visavis.deploy.gallery.postgres_address import is_postgres, split_schema, without_password
 from visavis.deploy.gallery.postgres_pool import FORMAT, PostgresPool
-from visavis.deploy.gallery.postgres_schema import exists, write_derived
+from visavis.deploy.gallery.postgres_schema import exists, graph_of, write_derived
 from visavis.deploy.gallery.postgres_store import PostgresRows, PostgresStore
 from visavis.deploy.gallery.records import Candidate, Forgotten
 from visavis.deploy.gallery.retention import checked_days
@@ -55,6 +55,9 @@ class PgGallery(GalleryBase):
         approximate: keep an HNSW index in a new gallery; faster, and may miss a subject.
         retention_days: default for new subjects; stored when the gallery is made.
 
+    Attributes:
+        approximate: whether the server keeps an HNSW index, and may miss a subject.
+
     Raises:
         DataError: psycopg is not installed, no such gallery, or another model's.
         StorageError: the server cannot be reached or refuses.
@@ -87,6 +90,7 @@ class PgGallery(GalleryBase):
             self.model, _ = open_binding(self._store, model, NoCipher())
             self._rows = PostgresRows(NoCipher(), b"")
             self._store.use(self._rows)
+            self.approximate, self._goes_on = graph_of(pool)
             days = self._store.settings().get("retention_days")
             self._retention_days = float(days) if days else None
         except BaseException:
@@ -126,7 +130,10 @@ class PgGallery(GalleryBase):
         with self._store.read() as db:
             counted = self._count(db)
             wanted = counted.most_templates * min(top, max(counted.subjects, 1))
-            db.execute(f"SET LOCAL hnsw.ef_search = {min(1000, max(40, 2 * wanted))}")
+            if self.approximate:
+                db.execute(f"SET LOCAL hnsw.ef_search = {min(1000, max(40, 2 * wanted))}")
+            if self.approximate and self._goes_on:
+                db.execute("SET LOCAL hnsw.iterative_scan = strict_order")  # past those whose time is over
             found = [self._nearest(db, probe, wanted, top) for probe in probes]
             names = self._names(db, {subject for best in found for subject, _ in best})
         return [tuple(Candidate(subject, names[subject], float(value)) for subject, value in best) for best in found]
@@ -153,13 +160,6 @@ class PgGallery(GalleryBase):
         with self._lock.exclusive():
             self._index.remove(traces.subjects)
         return postgres_erasure.finish(self._store.pool, traces, wait=self._store.wait, progress=progress, note=note)
-
-    @property
-    def approximate(self) -> bool:
-        """Whether the server keeps an HNSW index, and may miss a subject."""
-        with self._store.read() as db:
-            query = "SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexdef LIKE ?"
-            return db.execute(query, ("%USING hnsw%",)).fetchone() is not None
 
     @property
     def model_path(self) -> str | None:

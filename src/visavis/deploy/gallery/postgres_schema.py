@@ -92,6 +92,15 @@ def lock_creation(db: Connection) -> None:
     db.execute("SELECT pg_advisory_xact_lock(?)", (_CREATION,))
 
 
+def graph_of(pool: PostgresPool) -> tuple[bool, bool]:
+    """Whether the gallery has an HNSW index, and the server's pgvector (0.8) goes on where rows are left out."""
+    with pool.transaction(read_only=True) as db:
+        query = "SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexdef LIKE ?"
+        graph = db.execute(query, ("%USING hnsw%",)).fetchone() is not None
+        version = db.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()[0]
+    return graph, tuple(int(part) for part in version.split(".")[:2]) >= (0, 8)
+
+
 def exists(pool: PostgresPool, schema: str) -> bool:
     """Whether a schema holds a gallery, of whatever format."""
     with pool.transaction(read_only=True) as db:
