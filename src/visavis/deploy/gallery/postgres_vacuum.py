@@ -8,10 +8,11 @@ import time
 from visavis.deploy.gallery.postgres_pool import Connection, PostgresPool
 
 TABLES = ("samples", "templates", "folded_names", "subjects", "unknown_faces")
-# Whoever holds a snapshot as old as transaction `?`: its rows outlive VACUUM FULL. Sessions of other roles show nothing
-# to a role without pg_read_all_stats, and count as holders of the unknown (`query` says so).
+# Whoever holds a snapshot as old as transaction `?`, a standby by its feedback too: its rows outlive VACUUM FULL.
+# Sessions of other roles show nothing to a role without pg_read_all_stats: as `query` says so, they are counted apart.
 _HOLDERS = """
-SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
+SELECT (SELECT count(*) FROM pg_stat_activity WHERE coalesce(datname, current_database()) = current_database()
+          AND pid <> pg_backend_pid() AND (
             age(backend_xmin) >= age(?::xid) OR age(backend_xid) >= age(?::xid)))
      + (SELECT count(*) FROM pg_prepared_xacts WHERE age(transaction) >= age(?::xid))
      + (SELECT count(*) FROM pg_replication_slots WHERE age(xmin) >= age(?::xid)),
