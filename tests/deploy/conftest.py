@@ -15,9 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
-import psycopg
 import pytest
 from onnx import TensorProto, helper
+
+try:
+    import psycopg
+except ImportError:  # the lowest versions are tested without it
+    psycopg = None
 
 from visavis.deploy.gallery.opening import open_gallery
 from visavis.deploy.gallery.postgres_address import split_schema
