@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ from visavis.errors import ModelFormatError, RecipeError
 from visavis.export.formats.base import Options
 from visavis.export.formats.float_graph import float_onnx
 from visavis.export.formats.onnx_int8 import calibrate
-from visavis.export.gates.parity import crops_of
+from visavis.export.gates.parity import compare, crops_of, require_steady_scores
 from visavis.export.gates.sensitivity import hold_budget, layers_of, rank_layers
 from visavis.export.model import open_model
 from visavis.export.pipeline import export_model
+from visavis.metrics.similarity import unit_rows
 from visavis.models.card import ModelCard, read_card
 from visavis.models.onnx import OnnxEmbedder
 from visavis.models.torch import save_model
@@ -151,3 +154,42 @@ def test_int8_runs_at_any_batch(folder, faces, tmp_path):
     together = OnnxEmbedder(done.path, batch_size=8).embed(faces.pictures[:8])
     alone = OnnxEmbedder(done.path, batch_size=1).embed(faces.pictures[:8])
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_broken_int8_is_refused_without_pairs_too(folder, faces, tmp_path):
+    """Ranges learnt on black pictures cut what faces need; the old bound, 1 − cos of 0.2, is not what finds it."""
+    black = replace(faces, pictures=np.zeros_like(faces.pictures[:10]), names=faces.names[:10])
+    with pytest.raises(ModelFormatError) as refused:
+        export_model(
+            open_model(folder), "onnx", faces, out=tmp_path / "m.onnx",
+            options=Options(precision="int8", calibration=black),
+        )  # fmt: skip
+    assert "no file was written" in str(refused.value)
+    assert not (tmp_path / "m.onnx").exists()
+    few = replace(faces, pictures=faces.pictures[:2], names=faces.names[:2])
+    with pytest.raises(ModelFormatError, match="pairs of 2 crops"):
+        export_model(
+            open_model(folder), "onnx", few, out=tmp_path / "m.onnx", options=Options("int8", calibration=faces)
+        )
+
+
+def test_score_noise_is_the_shift_of_pairs_in_parts_of_their_spread(faces):
+    rng = np.random.default_rng(0)
+    a = unit_rows(rng.normal(size=(24, 8)))
+    b = unit_rows(a + 0.1 * rng.normal(size=(24, 8)))
+
+    class Given:
+        def __init__(self, rows):
+            self.rows, self.dim = rows, 8
+
+        def embed(self, crops):
+            return self.rows
+
+    s, t = (np.array([x[i] @ x[j] for i in range(24) for j in range(i)]) for x in (a, b))
+    found = compare(Given(a), Given(b), faces, tolerance=1.0)
+    assert found.score_noise == pytest.approx(np.sqrt(((t - s) ** 2).mean()) / s.std())
+    require_steady_scores(found, what="it")
+    apart = compare(Given(a), Given(a[::-1]), faces, tolerance=1.0)
+    with pytest.raises(ModelFormatError, match="--pairs FILE"):
+        require_steady_scores(apart, what="it")
+    assert compare(Given(a), Given(a), faces, tolerance=1.0).score_noise == 0

@@ -13,7 +13,7 @@ from visavis.errors import DataError, ModelFormatError, RecipeError
 from visavis.export.formats.base import Format, Options, Precision, ProgressCallback
 from visavis.export.formats.registry import load_format
 from visavis.export.gates.accuracy import difference, judge
-from visavis.export.gates.parity import TOLERANCES, Crops, Parity, compare, require
+from visavis.export.gates.parity import TOLERANCES, Crops, Parity, compare, require, require_steady_scores
 from visavis.export.model import ExportModel
 from visavis.files import digest_of
 from visavis.models.card import ONNX, ModelCard, read_card, write_card
@@ -93,7 +93,10 @@ def _export(
     candidate = kind.load(part)
     say(f"comparing on {len(crops.pictures)} crops of {crops.origin}")
     parity = compare(model.reference, candidate, crops, tolerance=TOLERANCES[options.precision], runtime=kind.runtime())
-    require(parity, what=f"{kind.name} {options.precision}", picture=target.with_name(target.stem + ".worst.png"))
+    what = f"{kind.name} {options.precision}"
+    require(parity, what=what, picture=target.with_name(target.stem + ".worst.png"))
+    if options.precision == "int8" and options.pairs is None:
+        require_steady_scores(parity, what=what)
     record: dict[str, Any] = {
         "format": kind.name,
         "precision": options.precision,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ from visavis.types import ByteArray, Embedder
 from visavis.vision.images import write
 from visavis.vision.preprocessing import PreprocessSpec, fit_crop
 
-# max 1 − cos an export may show: float32 rounding, half-precision rounding; int8 is judged by accuracy.
+# max 1 − cos an export may show: float32 rounding, half-precision rounding; int8 is judged by pairs.
 TOLERANCES = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.2}
+# How far int8 may move pairs' similarities, in parts of their spread, where no list says which pairs are genuine. The
+# published MobileFaceNet at 0.26–0.35 lost nothing on 600 real pairs; at 0.99 (ranges of dark images) 8 points.
+SCORE_NOISE = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,17 @@ class Parity:
     """How far an export is from its reference over some crops: 1 − cos per crop, in float64 from unit rows.
 
     1 − cos(a, b) = ½·‖a − b‖²
+
+    `score_noise` is how far the similarities of all pairs of crops are moved, in parts of their own spread:
+
+        √(mean over pairs of (s′ − s)²) / std of s;  NaN of fewer than 3 crops
     """
 
     distances: npt.NDArray[np.float64]
     crops: Crops
     tolerance: float
     runtime: str
+    score_noise: float = math.nan
 
     @property
     def maximum(self) -> float:
@@ -62,6 +71,7 @@ class Parity:
             "max_1_minus_cos": self.maximum,
             "mean_1_minus_cos": float(self.distances.mean()),
             "tolerance": self.tolerance,
+            "score_noise": self.score_noise if math.isfinite(self.score_noise) else None,
             "crops": len(self.distances),
             "crops_from": self.crops.origin,
             "worst": self.crops.names[self.worst],
@@ -80,7 +90,29 @@ def compare(reference: Embedder, candidate: Embedder, crops: Crops, *, tolerance
     if a.shape != b.shape:
         raise ModelFormatError(f"the export gives embeddings {b.shape}, its reference {a.shape}")
     distances = 0.5 * ((a - b) ** 2).sum(1)
-    return Parity(np.where(np.isfinite(distances), distances, np.inf), crops, tolerance, runtime)
+    return Parity(np.where(np.isfinite(distances), distances, np.inf), crops, tolerance, runtime, _score_noise(a, b))
+
+
+def _score_noise(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    if len(a) < 3:
+        return math.nan
+    first, second = np.triu_indices(len(a), 1)
+    before, after = ((x @ x.T)[first, second] for x in (a, b))
+    return float(np.sqrt(np.mean((after - before) ** 2)) / max(float(before.std()), 1e-12))
+
+
+def require_steady_scores(parity: Parity, *, what: str) -> None:
+    """Refuse an export that moves the similarities of pairs too far; for int8 where no list of pairs judges it.
+
+    Raises:
+        ModelFormatError: beyond SCORE_NOISE, or too few crops to tell.
+    """
+    if not parity.score_noise <= SCORE_NOISE:
+        raise ModelFormatError(
+            f"{what}: moves the similarities of pairs of {len(parity.distances)} crops by {parity.score_noise:.2f} of "
+            f"their spread, allowed are {SCORE_NOISE:g}; no file was written; calibrate on pictures like those it will "
+            "see (--calibrate SRC), or judge it on pairs (--pairs FILE)"
+        )
 
 
 def require(parity: Parity, *, what: str, picture: str | os.PathLike[str]) -> None:
