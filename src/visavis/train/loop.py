@@ -77,11 +77,12 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool | None = False, obser
 
 def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer, *, resume: bool | None) -> Run:
     if resume is None:
-        resume = on_first(lambda: goes_on(out, recipe), world)
+        resume = bool(on_first(lambda: goes_on(out, recipe), world))
+    resumes: bool = resume
     kept = open_checkpoint(out) if resume and not ended_early(out) else None
     if kept:
         check_changes(recipe_of(out, kept), recipe, run=out)
-    on_first(lambda: claim(out, recipe, resume=resume), world)
+    on_first(lambda: claim(out, recipe, resume=resumes), world)
     with RunLogger(out, resume_from=int(kept["step"]) if kept else None, silent=not world.is_first) as book:
         if resume and not kept:
             log.info("%s has no checkpoint yet: from the start", out)

@@ -19,6 +19,7 @@ from visavis.data.pair_lists.dialect import Dialect
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.runtimes import import_runtime
 from visavis.train.former_keys import present_flags, present_keys
+from visavis.train.started_from import settled
 from visavis.train.strict_yaml import read_yaml
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -304,18 +305,21 @@ def recipe_text(name_or_path: str) -> str:
     return resources.files(RECIPES).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, kept: bool = False) -> Recipe:
     """Read a recipe and apply `--section.field value` overrides.
 
     Raises:
         RecipeError: not YAML, an unknown key (the nearest valid one is named) or a value of the wrong type.
     """
     values = read_yaml(recipe_text(name_or_path), name=name_or_path) or {}
-    return parse_recipe(values, overrides, name=name_or_path)
+    return parse_recipe(values, overrides, name=name_or_path, kept=kept)
 
 
-def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "recipe") -> Recipe:
-    """Check plain values and overrides against the types of `Recipe`; see `load_recipe`."""
+def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "recipe", kept: bool = False) -> Recipe:
+    """Check plain values and overrides against the types of `Recipe`; see `load_recipe`.
+
+    A recipe `kept` by a run has every field written out, and what of it is a wish cannot be told.
+    """
     if not isinstance(values, Mapping):
         raise RecipeError(f"{name}: expected sections like 'optimizer:', got {type(values).__name__}")
     values, overrides = present_keys(values, name=name), present_flags(overrides)
@@ -331,7 +335,7 @@ def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "rec
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise RecipeError(f"{name}: {' '.join(str(error).split())}") from error
     _check_values(recipe, name)
-    return recipe
+    return settled(recipe, {} if kept else values, overrides, name=name)
 
 
 def _sections(cls: type) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def goes_on(run: Path, recipe: Recipe) -> bool:
     if not has_checkpoint(run) and not read_metrics(run, missing_ok=True):
         return False
     kept = open_checkpoint(run) if has_checkpoint(run) else None
-    old = recipe_of(run, kept) if kept else load_recipe(str(run / RECIPE))
+    old = recipe_of(run, kept) if kept else load_recipe(str(run / RECIPE), kept=True)
     if differing := changes(old, recipe):
         key, (was, now) = next(iter(differing.items()))
         raise DataError(
@@ -127,18 +127,18 @@ def resume_recipe(run: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     folder = Path(run)
     if ended_early(folder):
-        return load_recipe(str(folder / RECIPE), overrides)
+        return load_recipe(str(folder / RECIPE), overrides, kept=True)
     kept = open_checkpoint(folder)
     old = recipe_of(folder, kept)
     has_file = "identities" in kept and (folder / RECIPE).is_file()  # one of format 1 has keys of its time
-    edited = load_recipe(str(folder / RECIPE)) if has_file else old
+    edited = load_recipe(str(folder / RECIPE), kept=True) if has_file else old
     if differing := changes(old, edited):
         key, (was, now) = next(iter(differing.items()))
         raise RecipeError(
             f"{folder / RECIPE} was edited: {key} is {now!r}, the run has {was!r}; put it back and type "
             f"visavis train --resume {folder} --{key} {now}"
         )
-    new = parse_recipe(asdict(old), overrides, name=str(folder))
+    new = parse_recipe(asdict(old), overrides, name=str(folder), kept=True)
     check_changes(old, new, run=folder)
     return new
 
@@ -146,7 +146,9 @@ def resume_recipe(run: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def recipe_of(run: Path, state: Mapping[str, Any]) -> Recipe:
     """The recipe in a checkpoint."""
     try:
-        return parse_recipe(read_yaml(state["recipe"], name=f"{run}"), name=f"{run}: recipe in the checkpoint")
+        return parse_recipe(
+            read_yaml(state["recipe"], name=f"{run}"), name=f"{run}: recipe in the checkpoint", kept=True
+        )
     except (KeyError, TypeError) as error:
         raise RecipeError(f"{run}: the checkpoint holds no readable recipe") from error
 

@@ -58,6 +58,11 @@ def multistep(
     units = {"share": total, "step": 1, "epoch": per_epoch}
     if unit not in units:
         raise RecipeError(unknown_name("milestone unit", unit, units))
+    if unit == "share" and any(not 0 < milestone < 1 for milestone in milestones):
+        raise RecipeError(
+            f"schedule.args.milestones are shares of the run, in (0, 1), got {list(milestones)}; for epochs or steps "
+            "add schedule.args.unit epoch (or step)"
+        )
     steps = [milestone * units[unit] for milestone in milestones]
     return lambda step: gamma ** sum(step >= milestone for milestone in steps)
 
