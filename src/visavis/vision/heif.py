@@ -9,6 +9,7 @@ from PIL import Image
 
 from visavis.errors import DataError, MissingPackageError
 from visavis.runtimes import import_runtime
+from visavis.vision.image_formats import damaged
 
 _BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
@@ -29,9 +30,11 @@ def open_heif(data: bytes, name: str) -> Any:
     except MissingPackageError as error:
         raise DataError(f'{name}: HEIC: pip install "visavis[heif]", or save it as JPEG') from error
     try:
-        return pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+        opened = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+        _ = opened.size  # that there is a first picture shows here
+        return opened
     except Exception as error:  # libheif's errors come as ValueError, EOFError, RuntimeError ...
-        raise DataError(f"{name}: damaged or truncated picture ({error.__class__.__name__}: {error})") from error
+        raise damaged(name, error) from error
 
 
 def load_heif(opened: Any, name: str) -> Image.Image:
@@ -43,4 +46,4 @@ def load_heif(opened: Any, name: str) -> Image.Image:
     try:
         return opened.to_pillow()
     except Exception as error:
-        raise DataError(f"{name}: damaged or truncated picture ({error.__class__.__name__}: {error})") from error
+        raise damaged(name, error) from error

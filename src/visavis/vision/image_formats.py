@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from visavis.errors import DataError
+
+
+def damaged(name: str, error: BaseException) -> DataError:
+    """What a decoder raised, in one line: OSError, SyntaxError, struct.error, IndexError, ValueError ..."""
+    said = " ".join(str(error).split())
+    return DataError(f"{name}: damaged or truncated picture ({error.__class__.__name__}: {said[:200]})")
+
 
 def what_it_is(data: bytes) -> str:
     """A line that names unread data by what they are."""

@@ -19,7 +19,7 @@ from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.container_limits import checked_container
 from visavis.vision.heif import is_heif, load_heif, open_heif
-from visavis.vision.image_formats import what_it_is
+from visavis.vision.image_formats import damaged, what_it_is
 from visavis.vision.image_modes import blended, strip_rows, to_rgb
 from visavis.vision.jpeg_markers import JpegHeader, read_jpeg_header
 from visavis.vision.orientation import exif_orientation, upright
@@ -118,8 +118,8 @@ def decode_reduced(
             warnings.simplefilter("ignore")
             image.load()
             return ReducedImage(upright(to_rgb(image), orientation))
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, IndexError ...
-        raise DataError(f"{name}: damaged or truncated picture ({error.__class__.__name__}: {error})") from error
+    except Exception as error:
+        raise damaged(name, error) from error
 
 
 def _check_pixels(width: int, height: int, name: str, most: int) -> None:
@@ -156,7 +156,7 @@ def _decode_jpeg(header: JpegHeader, name: str, max_pixels: int, large: int | No
         image.load()
         return ReducedImage(upright(to_rgb(image), header.orientation), divisor)
     except Exception as error:
-        raise DataError(f"{name}: damaged or truncated picture ({error.__class__.__name__}: {error})") from error
+        raise damaged(name, error) from error
 
 
 def _decode_heif(data: bytes, name: str, max_pixels: int) -> ByteArray:
@@ -193,7 +193,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name}: {what_it_is(data)}") from error
     except Exception as error:  # a decoder's own fault on hostile bytes is still the picture's
-        raise DataError(f"{name}: damaged picture ({error.__class__.__name__}: {error})") from error
+        raise damaged(name, error) from error
 
 
 def count_pixels(data: bytes, *, name: str = "picture") -> int:

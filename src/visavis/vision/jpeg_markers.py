@@ -48,11 +48,11 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
     at, scans, segments, orientation = 2, 0, 0, 1
     frame: tuple[int, ...] | None = None
     kept: list[tuple[int, int]] = []
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:  # a decoder skips what stands between segments
-            at = data.find(b"\xff", at)
-            if at < 0:
-                break
+    while True:
+        begins = data.find(b"\xff", at)  # a decoder skips what stands between segments
+        at = begins if begins >= 0 else len(data)
+        if at + 4 > len(data):
+            break
         marker, start = data[at + 1], at
         if marker in (0xFF, 0x00, 0x01) or 0xD0 <= marker <= 0xD8:
             at += 1 if marker == 0xFF else 2
