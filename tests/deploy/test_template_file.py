@@ -332,3 +332,20 @@ def test_an_erasure_whose_templates_cannot_be_overwritten_is_not_complete(path, 
             assert "could not be overwritten" in receipt.note
         assert gallery.forget("s10").complete  # and with it what was left
         assert PEOPLE[9].tobytes() not in data_of(path).read_bytes()
+
+
+def test_a_file_of_many_empty_rows_is_written_anew(path, computed):
+    before = data_of(path)
+    with Gallery(path, MODEL) as gallery:
+        assert gallery.forget(*(f"s{i}" for i in range(N // 2, N))).complete
+    computed.clear()
+    with Gallery(path, MODEL) as gallery:
+        assert gallery.refresh() == N // 2
+        assert sum(computed) == N // 2 + 1
+        assert_finds(gallery, [0, 8, N // 2 - 1])
+    assert data_of(path) != before
+    assert data_of(path).stat().st_size == 4096 + 4 * DIM * (N // 2)
+    computed.clear()
+    with Gallery(path, MODEL) as gallery:
+        assert gallery.refresh() == N // 2
+        assert computed == []

@@ -141,16 +141,14 @@ class TemplateIndex:
 
     def remove(self, subjects: Iterable[int]) -> int:
         """Erase the rows of subjects; returns how many rows there were."""
-        removed = 0
-        for subject in subjects:
-            there = np.flatnonzero(self.ids == subject)[::-1]
-            for row in there:
-                last = len(self.vectors) - 1
-                self.vectors.remove(int(row))
-                self._ids[row], self._expires[row] = self._ids[last], self._expires[last]
-            removed += len(there)
-            self._subjects -= len(there) > 0
-        return removed
+        wanted = np.fromiter(subjects, np.int64)
+        rows = np.flatnonzero(self.ids == wanted[0] if len(wanted) == 1 else np.isin(self.ids, wanted))
+        self._subjects -= len(np.unique(self.ids[rows]))
+        for row in rows[::-1].tolist():  # from behind: the last, which takes the place, is never one to be removed
+            last = len(self.vectors) - 1
+            self.vectors.remove(row)
+            self._ids[row], self._expires[row] = self._ids[last], self._expires[last]
+        return len(rows)
 
     def expiring(self, now: float) -> bool:
         """Whether some subject's time has passed."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from visavis.deploy.gallery.exchange import export_gallery as export_gallery  # where they were before
+from visavis.deploy.gallery.exchange import import_gallery as import_gallery
 from visavis.deploy.gallery.records import Candidate
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError

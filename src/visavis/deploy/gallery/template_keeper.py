@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
+import numpy as np
+
 from visavis.deploy.gallery.index import TemplateIndex
 from visavis.deploy.gallery.locks import SharedLock
 from visavis.deploy.gallery.records import StorageError
@@ -16,6 +18,7 @@ from visavis.deploy.gallery.vector_file import BLOCK, Contents, VectorFile, Writ
 from visavis.errors import DataError
 
 SMALLEST = 20_000  # subjects; fewer are read from the gallery itself in a fraction of a second
+_USED = 0.7  # of the rows; a file with more empty ones is written anew
 _SHARE = 0.02  # of the subjects changed, and the file is brought up to date
 _LOOK = 200  # changes of the gallery between two looks whether it must be
 _SETTING = "vectors"
@@ -98,7 +101,7 @@ class TemplateKeeper:
         with self._store.read() as db:
             generation = self._store.generation(db)
             count = db.execute("SELECT count(*) FROM (SELECT 1 FROM subjects LIMIT ?)", (SMALLEST,)).fetchone()[0]
-        if contents is not None and contents.header.generation <= generation:
+        if contents is not None and contents.header.generation <= generation and _mostly_used(contents):
             with self._lock.exclusive():
                 index.adopt(contents, self._file.map(contents))
             self._thread = threading.Thread(target=self._verify, args=(index, contents), daemon=True)
@@ -162,3 +165,7 @@ class TemplateKeeper:
             return []
         blocks = range(-(-contents.header.rows // BLOCK))
         return [f"templates {b * BLOCK} and following" for b in blocks if not self._file.whole(contents, b)]
+
+
+def _mostly_used(contents: Contents) -> bool:
+    return np.count_nonzero(contents.ids) >= _USED * len(contents.ids)
