@@ -159,6 +159,15 @@ def test_unknown_faces_that_nobody_compared_make_the_receipt_incomplete(gallery)
     assert read_unknowns(gallery)[0] == [1]
 
 
+def test_whoever_is_swept_by_an_enrolment_takes_unknown_faces_along_too(gallery):
+    gallery.enroll("Ada", unit(1), retention_days=0.05 / 86_400)
+    keep_unknowns(gallery, [unit(1)[0], unit(2)[0]])
+    time.sleep(0.06)
+    gallery.enroll("Bob", unit(3), threshold=0.9)
+    assert [s.name for s in gallery.subjects()] == ["Bob"]
+    assert len(read_unknowns(gallery)[0]) == 1
+
+
 def test_the_threshold_itself_counts(gallery):
     gallery.enroll("Ada", np.eye(16)[0])
     keep_unknowns(gallery, [np.array([0.6, 0.8, *[0] * 14], np.float32), np.array([0.59, 0.8, *[0] * 14])])

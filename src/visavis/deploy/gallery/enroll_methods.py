@@ -60,7 +60,7 @@ class EnrollMethods(ForgetMethods):
         samples = Samples.checked(self.model.dim, embeddings, weights, marks, crops, sources)
         tidy, note, now = clean_name(name), clean_note(consent), time.time()
         expires = self._expires(now, retention_days)
-        self.sweep()  # or the samples of a subject whose time is over would come back with the name
+        self.sweep(threshold=threshold)  # or the samples of a subject whose time is over would come back with the name
         with self._store.write() as db:
             earlier = [self._rows.earlier_digest(picture) for picture in pictures or [None] * len(samples.marks)]
             new = self._new(db, tidy, samples, earlier, same)

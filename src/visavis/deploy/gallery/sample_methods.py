@@ -193,10 +193,10 @@ class SampleMethods(TableAccess):
                 self._changed(db, one)
             return self._find(db, subject.id), self._find(db, fresh)
 
-    def undo_merge(self, merge: Merge) -> list[Subject]:
+    def undo_merge(self, merge: Merge, *, threshold: float | None = None) -> list[Subject]:
         """Part again what `merge` joined: names, notes and ends as they were; the others get new numbers.
 
-        Samples that were erased since stay erased.
+        Samples that were erased since stay erased. With the model's `threshold` templates are made anew.
 
         Returns:
             The subject who was merged into, and the others.
@@ -225,6 +225,7 @@ class SampleMethods(TableAccess):
             if not there - {sample for _, samples in merge.absorbed for sample in samples}:
                 raise DataError(f"{self.path}: {subject.name!r} would have no sample left; split it by its samples")
             for one in (subject.id, *parted):
+                self._regroup(db, one, threshold)
                 self._changed(db, one)
             return [self._find(db, one, expired=True) for one in (subject.id, *parted)]
 
