@@ -21,6 +21,7 @@ from visavis.train.optimizers import clip_gradients, set_learning_rate
 from visavis.train.state import TrainState
 
 log = logging.getLogger(__name__)
+_COUNTERS = {"iteration", "steps"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ def train_step(training: Training, state: TrainState, batches: Iterator[Batch], 
     rate = set_learning_rate(state.optimizer, training.schedule(state.step))
     statistics = RunningStatistics(state.network)
     torch.manual_seed(seeding.derived(training.recipe.seed, "dropout", state.step, training.world.rank))
-    loss, batch = _accumulate(training, state, batches)
+    try:
+        loss, batch = _accumulate(training, state, batches)
+    except Exception:  # an image that cannot be read, say, after other parts of the batch
+        statistics.restore()
+        raise
     state.scaler.unscale_(state.optimizer)
     loss = distributed.mean(loss, training.world)
     norm, stop = clip_gradients(state.network, state.objective, training.recipe.optimizer.clip_norm, stop=stop)
@@ -73,8 +78,10 @@ def _accumulate(training: Training, state: TrainState, batches: Iterator[Batch])
     frozen = state.step < training.recipe.loop.freeze_backbone_steps
     loss = torch.zeros((), device=device)
     batch = None
+    counters = StepCounters(state.objective)
     for part in range(parts):
         batch = next(batches)
+        counters.reset()
         syncing = _syncing(training.forward, is_last=part == parts - 1)
         with autocast(device, training.recipe.loop.precision), torch.set_grad_enabled(not frozen), syncing:
             embeddings = training.forward(training.normalise(batch.pixels))
@@ -90,6 +97,22 @@ def _syncing(forward: nn.Module, *, is_last: bool) -> Any:
     if is_last or not isinstance(forward, nn.parallel.DistributedDataParallel):
         return nullcontext()
     return forward.no_sync()
+
+
+class StepCounters:
+    """A head's counts of steps (λ of A-Softmax, the classes that Partial FC draws), held while parts accumulate.
+
+    A head counts what it is given; the parts of one batch are one step.
+    """
+
+    def __init__(self, objective: nn.Module) -> None:
+        self._counters = [b for name, b in objective.named_buffers() if name.rpartition(".")[2] in _COUNTERS]
+        self._before = [counter.clone() for counter in self._counters]
+
+    def reset(self) -> None:
+        """Let the next part count as the first did."""
+        for counter, before in zip(self._counters, self._before, strict=True):
+            counter.copy_(before)
 
 
 class RunningStatistics:

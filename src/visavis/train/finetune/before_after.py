@@ -13,7 +13,7 @@ from visavis.evaluate.protocols.pairs import subjects_of
 from visavis.evaluate.report.tables import Table, number, percent
 from visavis.metrics.intervals import comparison_weights, percentile_interval, subject_weights
 from visavis.metrics.paired_tests import mcnemar
-from visavis.metrics.verification import VerificationMetrics, verify_pairs
+from visavis.metrics.verification import VerificationMetrics
 from visavis.train.dataset import Advance
 from visavis.train.recipe import Recipe
 from visavis.train.validation import ValidationSet, open_validation_set
@@ -130,7 +130,7 @@ def before_and_after(
     """Both models on each set of pairs."""
     found = []
     for name, judge in judges:
-        was, now = (verify_pairs(model.embed(judge.crops), judge.pairs) for model in (before, after))
+        was, now = (judge(model) for model in (before, after))
         found.append(compare(name, was, now, judge.pairs))
     return found
 
