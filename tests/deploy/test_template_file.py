@@ -317,7 +317,7 @@ def test_check_reads_every_block_and_the_next_opening_makes_a_damaged_file_anew(
     computed.clear()
     with Gallery(path, MODEL) as gallery:
         assert_finds(gallery, [N - 1])
-        assert len(computed) == 1  # the one that was found
+        assert sum(computed) <= 1  # the one that was found, if it was before its checksum was read
 
 
 def test_an_erasure_whose_templates_cannot_be_overwritten_is_not_complete(path, monkeypatch):
