@@ -176,3 +176,14 @@ def test_the_batch_of_format_1_becomes_the_global_one(tmp_path, images, batch, a
     loop = resume_recipe(run).loop
     assert (loop.batch_size, loop.device_batch) == expected
     assert open_checkpoint(run)["images"] == 4 * expected[0]
+
+
+def test_a_kept_run_of_format_2_goes_on_as_it_did(tmp_path):
+    """A golden run of the release that brought format 2: opened by every later one, with the losses it gave then."""
+    run, kept = tmp_path / "run", OLD.with_name("run_format_2")
+    shutil.copytree(kept, run)
+    result = train(resume_recipe(run), run, resume=True)
+    expected = {int(step): loss for step, loss in json.loads((kept / "continued.json").read_text()).items()}
+    found = {line["step"]: line["loss"] for line in read_metrics(run) if line["step"] > 4 and "loss" in line}
+    assert result.steps == 8
+    assert found == pytest.approx(expected, rel=1e-5)
