@@ -71,10 +71,9 @@ def enroll_pictures(
 ) -> PictureEnrolment:
     """Enrol the one face of each picture, weighted by its quality.
 
-    Where a picture shows several faces, the large and central one is taken if it has four times the area of any other,
-    and the picture refused if not: which of them the subject is cannot be told. A file the subject has a sample of is
-    not looked at again. With a threshold every new sample is compared with the template of all others of the subject
-    (leave one out); one below it is doubted.
+    Of several faces the large and central one is taken if it has four times the area of any other; otherwise who is
+    meant cannot be told, and the picture is refused. A file the subject has a sample of is not looked at again. A new
+    sample below the threshold to the template of all others of the subject (leave one out) is doubted.
 
     Args:
         recognizer: finds and embeds.
@@ -86,9 +85,8 @@ def enroll_pictures(
         aligned: they are aligned crops.
         strict: refuse pictures with any quality reason, and those unlike the subject's others.
         keep_crops: store the crops in the gallery.
-        consent: note why this person may be enrolled.
-        retention_days: see `Gallery.enroll`.
-        threshold: the model's calibrated similarity, for what is said of other subjects and of the subject's own.
+        consent, retention_days: see `GalleryBase.enroll`.
+        threshold: the model's calibrated similarity.
     """
     files = [_source(picture) for picture in pictures] if sources is None else list(sources)
     known = gallery.known_sources(subject, files)
@@ -113,13 +111,9 @@ def enroll_pictures(
         threshold=threshold,
         same=SAME_PICTURE,
     )
-    return PictureEnrolment(
-        Enrolment(done.subject, done.added, done.already + found.known),
-        tuple(found.refused),
-        tuple(found.doubts),
-        _others_like(gallery, found.faces, done.subject.id, threshold),
-        _looks(gallery, done.subject.id),
-    )
+    enrolment = Enrolment(done.subject, done.added, done.already + found.known)
+    others, looks = _others_like(gallery, found.faces, done.subject.id, threshold), _looks(gallery, done.subject.id)
+    return PictureEnrolment(enrolment, tuple(found.refused), tuple(found.doubts), others, looks)
 
 
 def keep_unknown_faces(
