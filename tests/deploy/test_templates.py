@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from visavis.deploy.gallery.exchange import export_gallery, import_gallery
 from visavis.deploy.gallery.index import fuse
 from visavis.deploy.gallery.maintenance import duplicates, measure_fpir
 from visavis.deploy.gallery.model_identity import ModelIdentity
@@ -111,3 +112,14 @@ def test_a_subject_of_two_looks_is_neither_its_own_duplicate_nor_its_own_strange
     assert (measured.probes, measured.matched) == (2, 0)
     gallery.enroll("Ada again", rows[3:6])
     assert [(d.first.name, d.second.name) for d in duplicates(gallery, 0.9)] == [("Ada", "Ada again")]
+
+
+def test_an_import_keeps_its_templates_apart_from_those_there_are(gallery, tmp_path):
+    rows = looks(5, 4, 2, 2)
+    gallery.enroll("Ada", rows[:6], threshold=0.5)
+    with Gallery(tmp_path / "other.db", MODEL, create=True) as other:
+        other.enroll("Ada", np.concatenate([looks(8, 3), rows[6:]]), threshold=0.5)
+        export_gallery(other, tmp_path / "e.npz")
+    import_gallery(gallery, tmp_path / "e.npz")
+    assert templates(gallery, "Ada") == [0] * 4 + [1] * 2 + [0] * 3 + [2] * 2
+    assert gallery.search(fuse(rows[6:], np.ones(2)), top=1)[0][0].similarity == pytest.approx(1, abs=1e-5)

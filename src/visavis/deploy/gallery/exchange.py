@@ -197,11 +197,13 @@ class _Importer:
             return
         rows = self._rows
         first = None if self._fresh else rows.next_id(db, "samples")
+        last = db.execute("SELECT max(template) FROM samples WHERE subject = ?", (subject,)).fetchone()[0] or 0
         fresh = []
         for i, row in enumerate(samples):
             number = row["id"] if first is None else first + i
             described = self._described(row, "samples", number, row["weight"])
-            fresh.append(rows.with_crop((number, subject, row["template"], *described), row["crop"], "samples"))
+            template = row["template"] + last if row["template"] else 0  # apart from the templates there are
+            fresh.append(rows.with_crop((number, subject, template, *described), row["crop"], "samples"))
         rows.insert(db, "samples", fresh)
         self.counts["samples"] += len(fresh)
 
