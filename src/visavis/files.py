@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,33 @@ _BUSY_SECONDS = 0.05
 PART = ".part"
 _STALE_SECONDS = 86_400  # nobody writes one file for longer than a day
 _NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+_RESERVED: Counter[str] = Counter()
+
+
+def reserve(path: Path) -> None:
+    """Say that SQLite holds locks on a database of this process, until `release`.
+
+    POSIX gives up every lock a process holds on a file as soon as it closes any descriptor of it: whoever opens a path
+    that somebody typed asks `is_reserved` first.
+    """
+    _RESERVED[str(path)] += 1
+
+
+def release(path: Path) -> None:
+    """End what `reserve` began."""
+    _RESERVED[str(path)] -= 1
+
+
+def is_reserved(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a database this process has open, or its log."""
+    for held in [name for name, count in _RESERVED.items() if count > 0]:
+        for end in ("", "-wal", "-shm", "-journal"):
+            with suppress(OSError, ValueError):
+                if os.path.samefile(path, held + end):
+                    return True
+    return False
 
 
 def open_private(path: str | os.PathLike[str], flags: int = os.O_RDWR) -> int:

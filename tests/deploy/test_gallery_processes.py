@@ -158,6 +158,16 @@ keep_unknowns(gallery, list(unit(3, 2))); drop_unknowns(gallery)
 gallery.store.verify(); gallery.store.backup(Path(sys.argv[1] + ".copy")); gallery.store.files()
 export_gallery(gallery, sys.argv[1] + ".npz"); import_gallery(gallery, sys.argv[1] + ".npz")
 Gallery(sys.argv[1]).close(); Gallery(sys.argv[1], read_only=True).close()
+from visavis.deploy.enrollment import source_file
+from visavis.errors import DataError
+from visavis.vision import images
+os.symlink(sys.argv[1] + "-wal", sys.argv[1] + ".jpg")
+for task in (images.read_bytes, images.read, source_file, lambda path: import_gallery(gallery, path),
+             lambda path: export_gallery(gallery, path), lambda path: gallery.store.backup(Path(path))):
+    for end in ("", "-wal", "-shm", ".jpg"):
+        try: task(sys.argv[1] + end)
+        except (DataError, PermissionError): continue
+        print("taken:", end)
 gallery.close()
 assert Path(sys.argv[1]).is_file()
 print(len(opened), *opened)

@@ -19,6 +19,7 @@ from visavis.deploy.gallery.templates import similarity_to_rest
 from visavis.deploy.gallery.unknowns import keep_unknowns
 from visavis.deploy.recognizer import Recognizer, name_of
 from visavis.errors import DataError
+from visavis.files import is_reserved
 from visavis.vision.images import encode
 
 _DOMINANT = 4.0
@@ -136,6 +137,8 @@ def source_file(path: str | os.PathLike[str]) -> SourceFile:
     Raises:
         OSError: it cannot be read.
     """
+    if is_reserved(path):
+        raise PermissionError(f"{os.fspath(path)}: the gallery's own file")
     with Path(path).open("rb") as file:
         return SourceFile(hashlib.file_digest(file, "sha256").digest(), Path(path).name)
 

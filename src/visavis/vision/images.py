@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from visavis.errors import DataError
+from visavis.files import is_reserved
 from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.container_limits import checked_container
@@ -221,6 +222,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         DataError: it cannot be read.
     """
     try:
+        if is_reserved(path):
+            raise DataError(f"{os.fspath(path)}: the gallery's own file, not a picture")
         return Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{os.fspath(path)}: cannot read the picture ({error.strerror})") from error

@@ -19,7 +19,7 @@ from typing import IO, Any, final
 import numpy as np
 
 from visavis.errors import DataError
-from visavis.files import atomic_file
+from visavis.files import atomic_file, is_reserved
 
 FORMAT = 2
 KINDS = {
@@ -45,6 +45,8 @@ def write_export(
     path: str | os.PathLike[str], about: dict[str, Any], counts: dict[str, int], values: Values, *, dim: int
 ) -> None:
     """Write a file; `values(table, column)` gives a column's values in order and is called up to twice for each."""
+    if is_reserved(path):
+        raise DataError(f"{os.fspath(path)}: the gallery itself; name another file to write the export to")
     with atomic_file(path, private=True) as file, zipfile.ZipFile(file, "w") as archive:
         _write(archive, "about", np.dtype(f"<U{len(json.dumps(about))}"), (), [np.array(json.dumps(about)).tobytes()])
         for table, kinds in KINDS.items():
@@ -98,6 +100,8 @@ class ExportFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._first: dict[str, Any] | None = None
+        if is_reserved(self.path):
+            raise DataError(f"{self.path}: the gallery itself, not an export of one")
         with self._explained():
             self._archive = zipfile.ZipFile(self.path)
             names = {name.removesuffix(".npy") for name in self._archive.namelist()}

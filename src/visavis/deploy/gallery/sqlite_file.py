@@ -22,7 +22,7 @@ from visavis.deploy.gallery.records import GalleryReplaced, StorageError
 from visavis.deploy.gallery.rows import Rows
 from visavis.deploy.gallery.schema import APPLICATION_ID, PAGE_SIZE, SCHEMA, SCHEMA_VERSION
 from visavis.errors import DataError
-from visavis.files import open_private, sync_folder
+from visavis.files import is_reserved, open_private, release, reserve, sync_folder
 
 Create = Callable[[sqlite3.Connection], None]
 EARLIER = (1, 2)
@@ -306,6 +306,8 @@ class Store:
 
     def backup(self, path: Path) -> None:
         """Copy the gallery into one file, also while others read and write; the copy is whole or not there."""
+        if is_reserved(path):
+            raise DataError(f"{path}: the gallery itself; name another file to copy it to")
         part = path.with_name(path.name + ".part")
         with self.explained(), _folder_errors(path):
             part.unlink(missing_ok=True)
@@ -354,6 +356,7 @@ class _LastThings:
 
     def __init__(self, db: sqlite3.Connection, identity: FileIdentity) -> None:
         self._db, self._identity = db, identity
+        reserve(identity.path)
         self.rows: Rows | None = None  # once the gallery is known and may be written
 
     def do(self) -> None:
@@ -362,6 +365,7 @@ class _LastThings:
         Closing deletes the log by its name, which is that of the other file's log by then: this connection is left to
         end with the process.
         """
+        release(self._identity.path)
         if self._identity.replaced():
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
             return
