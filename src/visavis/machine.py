@@ -27,8 +27,11 @@ def usable_cores(root: Path = ROOT) -> int:
     than `limit_threads` was told, either.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [float(count), *_quotas(root)]
     told = os.environ.get(_THREADS, "")
-    return max(1, int(min([count, *_quotas(root), *([int(told)] if told.isdigit() else [])])))
+    if told.isdigit():
+        limits.append(float(told))
+    return max(1, int(min(limits)))
 
 
 def limit_threads(count: int | None) -> None:

@@ -133,6 +133,14 @@ def test_a_jpeg_with_a_film_behind_it_is_whole():
     assert np.array_equal(images.decode(still + film), images.decode(still))
 
 
+def test_a_jpeg_without_a_frame_is_not_given_to_a_decoder_that_reads_its_tags(hostile):
+    data = hostile.exif_jpeg()
+    at = data.find(b"\xff\xc0")
+    end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    with pytest.raises(DataError, match="without a frame"):
+        images.decode(data[:at] + data[end:])
+
+
 def test_nothing_of_a_jpeg_but_its_pixels_reaches_the_decoder():
     tags = Image.Exif()
     tags[0x0112] = 3

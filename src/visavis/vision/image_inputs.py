@@ -38,7 +38,8 @@ def load_image(
     if isinstance(picture, ReducedImage):
         return picture
     if callable(picture):
-        return picture()
+        decoded: Any = picture()
+        return decoded
     if isinstance(picture, str) and picture[:5].lower() == "data:":
         return decode_reduced(_data_url(picture, name), name=name, max_pixels=max_pixels, large=large)
     if isinstance(picture, str | os.PathLike):

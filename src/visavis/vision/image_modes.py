@@ -46,8 +46,8 @@ def _white(image: Image.Image) -> float:
     bits = getattr(image, "tag_v2", {}).get(258, (0,))
     if image.mode.startswith("I;16"):
         return 4095.0 if tuple(bits) == (12,) else 65_535.0
-    low, high = image.getextrema()
-    return white_of(float(high), integral=image.mode == "I") if low == low and high == high else 1.0
+    low, high = np.ravel(image.getextrema()).astype(float).tolist()
+    return white_of(high, integral=image.mode == "I") if low == low and high == high else 1.0
 
 
 def white_of(largest: float, *, integral: bool) -> float:

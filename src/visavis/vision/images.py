@@ -103,13 +103,14 @@ def decode_reduced(
     """
     if not data:
         raise DataError(f"{name}: expected a picture, got an empty file")
-    if data[:3] == _JPEG and (header := _named(read_jpeg_header, data, name)) is not None:
-        return _decode_jpeg(header, name, max_pixels, large)
+    if data[:3] == _JPEG:
+        return _decode_jpeg(_jpeg_header(data, name), name, max_pixels, large)
+    most_whole = max_pixels if max_whole is None else min(max_whole, max_pixels)
     if is_heif(data):
-        return ReducedImage(_decode_heif(data, name, max_pixels if max_whole is None else min(max_whole, max_pixels)))
+        return ReducedImage(_decode_heif(data, name, most_whole))
     data, exif = _named(checked_container, data, name)
     image = _open(data, name)
-    _check_size(image, len(data), name, max_pixels if max_whole is None else min(max_whole, max_pixels))
+    _check_size(image, len(data), name, most_whole)
     orientation = exif_orientation(exif or image.info.get("exif", b""))
     if data[:4] == b"RIFF" and not getattr(image, "is_animated", False):
         del image  # its canvases, twice four bytes a pixel
@@ -123,6 +124,13 @@ def decode_reduced(
         raise damaged(name, error) from error
 
 
+def _jpeg_header(data: bytes, name: str) -> JpegHeader:
+    header = _named(read_jpeg_header, data, name)
+    if header is None:
+        raise DataError(f"{name}: damaged or truncated picture (a JPEG without a frame or a scan)")
+    return header
+
+
 def _check_pixels(width: int, height: int, name: str, most: int) -> None:
     if width * height > most:
         raise DataError(f"{name}: {width}×{height} pixels exceed the limit of {most:,}; shrink the picture first")
@@ -131,7 +139,8 @@ def _check_pixels(width: int, height: int, name: str, most: int) -> None:
 def _check_size(image: Image.Image, size: int, name: str, max_pixels: int) -> None:
     width, height = image.size
     _check_pixels(width, height, name, max_pixels)
-    decoder = image.tile[0][0] if getattr(image, "tile", None) else ""
+    tiles = getattr(image, "tile", None)
+    decoder = tiles[0][0] if tiles else ""
     if decoder in _SLOW and (width * height > _SLOW_PIXELS or size > 4 * _SLOW_PIXELS):
         raise DataError(f"{name}: {width}×{height} pixels stored as {_SLOW[decoder]}; save it as PNG or JPEG")
 
@@ -162,7 +171,8 @@ def _decode_jpeg(header: JpegHeader, name: str, max_pixels: int, large: int | No
 
 def _decode_heif(data: bytes, name: str, max_pixels: int) -> ByteArray:
     opened = open_heif(data, name)
-    _check_pixels(*opened.size, name, max_pixels)
+    width, height = opened.size
+    _check_pixels(width, height, name, max_pixels)
     return to_rgb(load_heif(opened, name))
 
 
@@ -199,7 +209,8 @@ def _open(data: bytes, name: str) -> Image.Image:
 
 def count_pixels(data: bytes, *, name: str = "picture") -> int:
     """Pixels of an encoded picture, by its header; at least 1. What cannot be read raises as `decode` does."""
-    if data[:3] == _JPEG and (header := _named(read_jpeg_header, data, name)) is not None:
+    if data[:3] == _JPEG:
+        header = _jpeg_header(data, name)
         return max(1, header.width * header.height)
     if is_heif(data):
         return max(1, int(np.prod(open_heif(data, name).size)))
