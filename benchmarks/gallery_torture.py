@@ -133,7 +133,7 @@ class _Herd:
     def uncaught(self) -> list[str]:
         """Last lines of tracebacks that no client expected."""
         texts = [path.read_text(errors="replace") for path in self._said.glob("*.txt")]
-        return [text.strip().splitlines()[-1][:300] for text in texts if "Traceback" in text]
+        return [text.strip().splitlines()[-1][:300] for text in texts if "Exception in thread" in text]
 
 
 class _File:
@@ -147,6 +147,10 @@ class _File:
 
     def disturb(self, rng: random.Random) -> None:
         """Nothing but the kills."""
+
+    def left_by_crashes(self) -> bytes:
+        """Nothing."""
+        return b""
 
     def raw(self) -> bytes:
         """Every byte of the folder."""
@@ -181,12 +185,21 @@ class _Postgres:
             )
 
     def raw(self) -> bytes:
-        """Every byte of the tables' files."""
+        """Every byte of the tables' files, without those a crash left behind, which belong to no table."""
         import psycopg
 
         with psycopg.connect(self.address, autocommit=True) as admin:
             admin.execute("CHECKPOINT")
-        return self._server.table_bytes()
+            rows = admin.execute("SELECT pg_relation_filenode(oid) FROM pg_class").fetchall()
+        return self._server.table_bytes({str(row[0]) for row in rows if row[0]})
+
+    def left_by_crashes(self) -> bytes:
+        """Every byte of files that belong to no table: what the server was writing when it crashed."""
+        import psycopg
+
+        with psycopg.connect(self.address, autocommit=True) as admin:
+            rows = admin.execute("SELECT pg_relation_filenode(oid) FROM pg_class").fetchall()
+        return self._server.table_bytes(without={str(row[0]) for row in rows if row[0]})
 
 
 def _compare(place: Any, said: Judgment) -> dict[str, Any]:
@@ -203,12 +216,23 @@ def _compare(place: Any, said: Judgment) -> dict[str, Any]:
         lost, back = _faults(there, said)
         scrubbed = gallery.store.scrub()
     after = _residues(place.raw(), said.gone)
+    orphans = _residues(place.left_by_crashes(), said.gone)
     return {
-        "operations": sum(said.operations.values()), "by kind": said.operations, "refused": said.refused,
-        "undecided": said.undecided, "forgotten": len(said.gone), "of these complete": len(said.proved),
-        "subjects": len(there), "lost": lost, "back": back, "wrong": said.wrong[:20], "residues": residues[:20],
-        "residues after a last rewriting": after[:20] if scrubbed else "not rewritten", "integrity": integrity,
-    }  # fmt: skip
+        "operations": sum(said.operations.values()),
+        "by kind": said.operations,
+        "refused": said.refused,
+        "undecided": said.undecided,
+        "forgotten": len(said.gone),
+        "of these complete": len(said.proved),
+        "subjects": len(there),
+        "lost": lost,
+        "back": back,
+        "wrong": said.wrong[:20],
+        "residues": residues[:20],
+        "residues after a last rewriting": after[:20] if scrubbed else "not rewritten",
+        "pieces in files a crash of the server left": len(orphans),
+        "integrity": integrity,
+    }
 
 
 def _content(gallery: Any, said: Judgment) -> State:

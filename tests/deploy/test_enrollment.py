@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from visavis.deploy.enrollment import SAME_PICTURE, enroll_pictures, source_file
+from visavis.deploy.gallery.records import StorageError
 from visavis.deploy.recognizer import Recognizer
 from visavis.models.card import ModelCard
 from visavis.vision.images import encode
@@ -144,3 +145,16 @@ def test_a_file_is_known_by_its_bytes(tmp_path):
     assert (a.digest, a.name, b.name) == (b.digest, "a.png", "b.png")
     with pytest.raises(OSError, match="none"):
         source_file(tmp_path / "none.png")
+
+
+def test_what_was_kept_is_not_called_failed_because_the_gallery_went_away_afterwards(
+    recognizer, gallery, paint, monkeypatch
+):
+    def away(*_, **__):
+        raise StorageError("the database cannot be reached")
+
+    monkeypatch.setattr(gallery, "search", away)
+    done = enroll(recognizer, gallery, paint(1))
+    assert done.enrolment.added == 1
+    assert done.doubts[-1][1] == "enrolled, but whom it resembles was not found out: the database cannot be reached"
+    assert gallery.subject("Ada").samples == 1

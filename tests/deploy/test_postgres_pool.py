@@ -103,6 +103,31 @@ def test_a_connection_lost_while_a_change_is_kept_is_said_to_be_undecided(galler
         change()
 
 
+def test_a_server_lost_after_the_deletion_does_not_call_it_undone(schema, monkeypatch):
+    """Found by the torture: an error after the commit told its caller that nobody was forgotten."""
+    server = PostgresServer()
+    try:
+        with PgGallery(server.dsn, MODEL, schema=schema, create=True) as gallery:
+            gallery.store.pool._pool.timeout = 0.5
+            gallery.enroll_many(["Ada", "Bob"], np.stack([unit(1), unit(2)]))
+            finish = gallery._finish
+
+            def late(*given):
+                server.kill()
+                return finish(*given)
+
+            monkeypatch.setattr(gallery, "_finish", late)
+            receipt = gallery.forget("Ada")
+            assert (receipt.subjects, receipt.samples, receipt.complete) == (1, 1, False)
+            assert receipt.note.startswith("deleted, but")
+            server.start()
+            gallery.store.pool._pool.timeout = 10.0
+            assert [s.name for s in gallery.subjects()] == ["Bob"]
+            assert gallery.store.scrub()
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,18 @@ class PostgresServer:
         """What one of PostgreSQL's programs prints, as pg_dump."""
         return self._run([str(self.programs / program), *words])
 
-    def table_bytes(self) -> bytes:
-        """What the tables' files hold, without the write-ahead log; files that vanish meanwhile are passed over."""
+    def table_bytes(self, of: Collection[str] | None = None, *, without: Collection[str] = ()) -> bytes:
+        """What the tables' files hold, without the write-ahead log; files that vanish meanwhile are passed over.
+
+        Args:
+            of: only of tables with these file nodes.
+            without: not of these.
+        """
         parts = []
         for path in (self.data / "base").rglob("*"):
+            node = path.name.split(".")[0].split("_")[0]
+            if node in without or (of is not None and node not in of):
+                continue
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 parts.append(path.read_bytes())
         return b"".join(parts)

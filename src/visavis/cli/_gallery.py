@@ -12,6 +12,7 @@ from visavis.deploy.gallery import opening
 from visavis.deploy.gallery.opening import AnyGallery
 from visavis.deploy.gallery.postgres import PgGallery
 from visavis.deploy.gallery.postgres_address import is_postgres
+from visavis.deploy.gallery.records import StorageError
 from visavis.deploy.recognizer import Recognizer
 from visavis.errors import DataError
 from visavis.files import write_atomically
@@ -83,6 +84,14 @@ def _remembered(path: str) -> str | None:
     with opening.open_gallery(path) as gallery:
         model = gallery.model_path if isinstance(gallery, PgGallery) else None
     return model if model is not None and Path(model).exists() else None
+
+
+def count_subjects(gallery: AnyGallery) -> int | None:
+    """How many subjects there are, after the work is done: that they cannot be counted does not undo the work."""
+    try:
+        return len(gallery)
+    except StorageError:
+        return None
 
 
 def index_kind(args: argparse.Namespace) -> Any:

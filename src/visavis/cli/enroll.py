@@ -72,12 +72,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _enroll(
     args: argparse.Namespace, people: dict[str, list[str]], summary: list[dict], left: list[dict]
-) -> tuple[int, bool]:
+) -> tuple[int | None, bool]:
     """Enrol everybody; fills the summary and what has left the folder, returns how many subjects the gallery then has.
 
     The second value says whether everything that was erased leaves nothing behind.
     """
-    from visavis.cli._gallery import open_gallery, progress
+    from visavis.cli._gallery import count_subjects, open_gallery, progress
     from visavis.deploy.enrollment import enroll_pictures
     from visavis.deploy.json_views import candidate_json, subject_json
 
@@ -110,7 +110,7 @@ def _enroll(
                 }
             )
         complete = _sync(args, gallery, people, left, None if point is None else point.threshold)
-        return len(gallery), complete
+        return count_subjects(gallery), complete
 
 
 def _sync(args: argparse.Namespace, gallery, people: dict[str, list[str]], left: list[dict], threshold) -> bool:
@@ -177,7 +177,7 @@ def _people(words: list[str], name: str | None) -> tuple[dict[str, list[str]], l
     return people, skipped
 
 
-def _tell(summary: list[dict], total: int, *, terms: bool) -> None:
+def _tell(summary: list[dict], total: int | None, *, terms: bool) -> None:
     for entry in summary:
         if len(summary) <= 20 or entry["refused"] or entry["doubts"] or entry["resembles"]:
             again = f", {entry['already']} were there already" if entry["already"] else ""
@@ -196,8 +196,8 @@ def _tell(summary: list[dict], total: int, *, terms: bool) -> None:
             sizes = " and ".join(map(str, entry["looks"]))
             print(f"  samples fall into groups of {sizes}: looks of one person, or several people?")
     added, refused = sum(e["added"] for e in summary), sum(len(e["refused"]) for e in summary)
-    people = "1 subject" if total == 1 else f"{total} subjects"
-    print(f"{_pictures(added)} enrolled, {refused} refused; the gallery holds {people}")
+    people = "" if total is None else f"; the gallery holds {'1 subject' if total == 1 else f'{total} subjects'}"
+    print(f"{_pictures(added)} enrolled, {refused} refused{people}")
 
 
 def _pictures(count: int) -> str:

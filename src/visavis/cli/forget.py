@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     import json
     import sys
 
+    from visavis.cli._gallery import count_subjects
     from visavis.cli.gallery_actions import find_threshold
     from visavis.deploy.gallery.opening import open_gallery
     from visavis.deploy.json_views import forgotten_json
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             receipts.append(swept)
         about["complete"] = all(receipt.complete for receipt in receipts)
         about.setdefault("subjects", [number for receipt in receipts for number in receipt.ids])
-        left = len(gallery)
+        left = count_subjects(gallery)
     if args.json:
         print(json.dumps({"receipts": [forgotten_json(r) for r in receipts], "subjects": left}, indent=2))
     for receipt in () if args.json else receipts:
@@ -72,6 +73,6 @@ def run(args: argparse.Namespace) -> int:
         )
         if receipt.note:
             print(f"  {receipt.note}")
-    if not args.json:
+    if not args.json and left is not None:
         print(f"the gallery holds {'1 subject' if left == 1 else f'{left} subjects'}")
     return 0 if all(receipt.complete for receipt in receipts) else 1

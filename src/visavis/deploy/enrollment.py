@@ -13,7 +13,7 @@ import numpy as np
 
 from visavis.deploy.face import Face
 from visavis.deploy.gallery.base import GalleryBase
-from visavis.deploy.gallery.records import Candidate, Enrolment, SourceFile, UnknownSubject
+from visavis.deploy.gallery.records import Candidate, Enrolment, SourceFile, StorageError, UnknownSubject
 from visavis.deploy.gallery.samples import SAME_PICTURE
 from visavis.deploy.gallery.templates import similarity_to_rest
 from visavis.deploy.gallery.unknowns import keep_unknowns
@@ -113,7 +113,11 @@ def enroll_pictures(
         same=SAME_PICTURE,
     )
     enrolment = Enrolment(done.subject, done.added, done.already + found.known)
-    others, looks = _others_like(gallery, found.faces, done.subject.id, threshold), _looks(gallery, done.subject.id)
+    others, looks = (), ()
+    try:
+        others, looks = _others_like(gallery, found.faces, done.subject.id, threshold), _looks(gallery, done.subject.id)
+    except StorageError as error:  # what was enrolled is kept, and to say otherwise would have it enrolled again
+        found.doubts.append((subject, f"enrolled, but whom it resembles was not found out: {error.public or error}"))
     return PictureEnrolment(enrolment, tuple(found.refused), tuple(found.doubts), others, looks)
 
 

@@ -77,18 +77,22 @@ def finish(
     gone = list(traces.subjects)
     if progress:
         progress("the server rewrites its tables")
+    found, complete = len(gone), False
     try:
         complete = rewrite(pool, traces.transaction, wait=wait)
         note = _NOTE if complete else _HELD
     except StorageError as error:  # the rows are deleted; only the rewriting did not happen
-        complete, note = False, f"deleted, but the tables could not be rewritten: {error}"
-    with pool.transaction(read_only=True) as db:
-        found = db.execute(
-            "SELECT (SELECT count(*) FROM subjects WHERE id = ANY(?)) + "
-            "(SELECT count(*) FROM samples WHERE subject = ANY(?)) + "
-            "(SELECT count(*) FROM templates WHERE subject = ANY(?))",
-            (gone, gone, gone),
-        ).fetchone()[0]
+        note = f"deleted, but the tables could not be rewritten: {error}"
+    try:
+        with pool.transaction(read_only=True) as db:
+            found = db.execute(
+                "SELECT (SELECT count(*) FROM subjects WHERE id = ANY(?)) + "
+                "(SELECT count(*) FROM samples WHERE subject = ANY(?)) + "
+                "(SELECT count(*) FROM templates WHERE subject = ANY(?))",
+                (gone, gone, gone),
+            ).fetchone()[0]
+    except StorageError as error:  # what was deleted stays so, and is not to be asked for again
+        complete, note = False, f"deleted, but what is left could not be looked for: {error}"
     return Forgotten(
         subjects=len(gone), samples=traces.samples, crops=traces.crops, index_rows=len(gone), files=(),
         bytes_searched=0, fingerprints=0, found=found, complete=complete and found == 0 and not undone,
