@@ -11,7 +11,10 @@ from visavis.deploy.gallery.postgres_vacuum import rewrite
 from visavis.deploy.gallery.records import Forgotten, StorageError, UnknownSubject, tables_of
 from visavis.deploy.gallery.table_access import Progress
 
-_NOTE = "the rows are gone and the tables rewritten; the server's log and its backups are its administrator's to erase"
+_NOTE = (
+    "the rows are gone and the tables rewritten; the server's log, its backups and files a crash of it left are its "
+    "administrator's to erase"
+)
 _HELD = (
     "the rows are gone, but a transaction that began before still sees them, so the tables' files keep them; let it "
     "end (pg_stat_activity), then: VACUUM FULL"
