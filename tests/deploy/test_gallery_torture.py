@@ -11,7 +11,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "gallery_torture.py"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(800)
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize("store", ["file", "postgres"])
 def test_nothing_acknowledged_is_lost_under_thirty_kills(store, tmp_path):
     words = [
@@ -32,5 +32,5 @@ def test_nothing_acknowledged_is_lost_under_thirty_kills(store, tmp_path):
     assert (tmp_path / f"t_{store}.json").exists(), done.stderr
     said = json.loads((tmp_path / f"t_{store}.json").read_text())
     assert said["clean"], said
-    assert (said["kills"], said["operations"] >= 1500, said["integrity"]) == (30, True, "ok")
-    assert said["forgotten"] > 50
+    assert (said["kills"], said["operations"] >= 1000, said["integrity"]) == (30, True, "ok")
+    assert said["forgotten"] > 30
