@@ -168,4 +168,4 @@ class TemplateKeeper:
 
 
 def _mostly_used(contents: Contents) -> bool:
-    return np.count_nonzero(contents.ids) >= _USED * len(contents.ids)
+    return bool(np.count_nonzero(contents.ids) >= _USED * len(contents.ids))
