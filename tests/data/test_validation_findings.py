@@ -249,3 +249,14 @@ def test_known_duplicates_of_lfw():
         ("Gabrielle_Rose", "Martha_Bowen"),
         ("Emmy_Rossum", "Eva_Amurri"),
     }
+
+
+def test_a_result_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / "src" / name).parent.mkdir(parents=True)
+        images.write(tmp_path / "src" / name, np.random.default_rng(len(name)).integers(0, 256, (40, 40, 3), np.uint8))
+    (tmp_path / "file").write_text("")
+    assert main(["validate", str(tmp_path / "src"), "--workers", "1", "--json", str(tmp_path / "file" / "x.json")]) == 2
+    said = capsys.readouterr().err
+    assert "cannot write" in said
+    assert said.count("\n") == 1

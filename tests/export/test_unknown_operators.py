@@ -76,6 +76,7 @@ def test_extras_are_the_project_s():
         "yaml": "pyyaml",
         "python_multipart": "python-multipart",
         "prometheus_client": "prometheus-client",
+        "pi_heif": "pi-heif",
     }
     for module, extra in EXTRAS.items():
         names = {re.match(r"[\w-]+", requirement)[0] for requirement in listed[extra]}

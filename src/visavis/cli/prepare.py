@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from visavis.data.sources import open_source
     from visavis.data.sources.lists import read_list
     from visavis.errors import DataError
+    from visavis.files import write_atomically
 
     size, template, antialias = _crop(args)
     if not 1 <= args.quality <= 100:
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
                 rejects.append(account)
             show(done, len(source))
     if not args.landmarks:
-        (target / "source_landmarks.txt").write_text("".join(lines), encoding="utf-8")
+        write_atomically(target / "source_landmarks.txt", "".join(lines).encode())
     copied = copy_lists(Path(args.source), target)
     print(
         f"{len(source):,} pictures of {len(source.identities):,} identities -> {crops:,} crops in {target / 'images'}"
@@ -131,6 +132,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def _report(source: Source, rejects: list[Account], target: Path) -> None:
     from visavis.data.contact_sheets import as_jpeg, contact_sheet
     from visavis.errors import DataError
+    from visavis.files import write_atomically
 
     reasons = Counter(account.reject.split(" (")[0].split(":")[0] for account in rejects)
     for reason, count in reasons.most_common(8):
@@ -142,7 +144,7 @@ def _report(source: Source, rejects: list[Account], target: Path) -> None:
         except DataError:
             pictures.append(None)
     captions = [account.source for account in rejects[:400]]
-    (target / "rejects.jpg").write_bytes(as_jpeg(contact_sheet(pictures, captions)))
+    write_atomically(target / "rejects.jpg", as_jpeg(contact_sheet(pictures, captions)))
     print(f"contact sheet of {len(pictures)} rejects: {target / 'rejects.jpg'}")
 
 

@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavis.machine import usable_cores
@@ -32,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from visavis.data.sources import open_source, read_identities
     from visavis.data.validate.validation import validate
+    from visavis.files import write_atomically
 
     if args.html:
         require("matplotlib")
@@ -58,12 +58,12 @@ def run(args: argparse.Namespace) -> int:
     facts = findings.to_json()
     _print(facts)
     if args.json:
-        Path(args.json).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_atomically(args.json, json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
         print(f"written: {args.json}")
     if args.html:
         from visavis.data.validate.page import to_html
 
-        Path(args.html).write_text(to_html(findings), encoding="utf-8")
+        write_atomically(args.html, to_html(findings).encode())
         print(f"written: {args.html}")
     return 0 if facts["ok"] else 1
 

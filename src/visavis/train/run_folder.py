@@ -18,7 +18,7 @@ import torch
 
 from visavis import __version__
 from visavis.errors import DataError, RecipeError
-from visavis.files import exclusive
+from visavis.files import exclusive, write_atomically
 from visavis.train.build import Training
 from visavis.train.checkpoint import has_checkpoint, open_checkpoint
 from visavis.train.identities import Identities, read_identities, say_difference
@@ -81,10 +81,7 @@ def claim(run: Path, recipe: Recipe, *, resume: bool) -> None:
     """
     if not resume and (has_checkpoint(run) or read_metrics(run, missing_ok=True)):
         raise DataError(f"{run} already holds a run; give another --out, or continue it: visavis train --resume {run}")
-    try:
-        (run / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{run}: cannot write the run folder ({error.strerror})") from error
+    write_atomically(run / RECIPE, recipe.to_yaml().encode())
 
 
 def goes_on(run: Path, recipe: Recipe) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from visavis.data.sources.youtube_split import Clips, Split, SplitSettings, split
 from visavis.data.text import natural_key
 from visavis.errors import DataError
+from visavis.files import write_atomically
 from visavis.opencv import cv2
 from visavis.processes import process_pool
 from visavis.types import ByteArray
@@ -209,7 +210,4 @@ def _write_lists(dst: Path, lists: Split, unreadable: dict[str, str], settings: 
         "split.json": [json.dumps(about, indent=2, ensure_ascii=False)],
     }
     for name, rows in texts.items():
-        try:
-            (dst / name).write_text("".join(row + "\n" for row in rows), encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"{dst / name}: cannot write ({error.strerror})") from error
+        write_atomically(dst / name, "".join(row + "\n" for row in rows).encode())
