@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from visavis.errors import DataError
+from visavis.machine import interrupts_held
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -35,7 +36,8 @@ class ProcessPool:
         pending: deque[Future[list[Any]]] = deque()
         rest = iter(tasks)
         while part := list(islice(rest, chunk)):
-            pending.append(self._executor.submit(_run, part))
+            with interrupts_held():  # a process may be begun here; while it imports it could not keep still
+                pending.append(self._executor.submit(_run, part))
             if len(pending) > _IN_FLIGHT * self._workers:
                 yield from pending.popleft().result()
         while pending:
