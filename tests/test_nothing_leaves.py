@@ -269,7 +269,7 @@ print(json.dumps([changed, new]))
 
 LIGHT = (
     "jinja2", "jsonargparse", "fastapi", "uvicorn", "httpx", "cryptography", "psycopg", "prometheus_client",
-    "pillow_heif", "huggingface_hub", "fsspec",
+    "pi_heif", "huggingface_hub", "fsspec",
 )  # fmt: skip
 
 
