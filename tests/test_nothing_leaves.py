@@ -236,6 +236,28 @@ def test_train_evaluate_and_the_pages(child, material, tmp_path):
     assert child.seen() == NOTHING
 
 
+@pytest.mark.slow
+def test_the_verbs_around_data_and_galleries(child, material, tmp_path):
+    people, faces = tmp_path / "people.db", tmp_path / "faces"
+    for words in (
+        ["recipes"],
+        ["synth", faces, "--identities", "3", "--images-per-identity", "2", "--size", "112"],
+        ["synth", tmp_path / "scenes", "--identities", "2", "--images-per-identity", "1", "--scenes"],
+        ["prepare", tmp_path / "scenes", tmp_path / "prepared", "--workers", "2"],
+        ["convert", faces, tmp_path / "faces.rec"],
+        ["embed", material.model, material.images, "--out", tmp_path / "embedded.npz"],
+        ["import", material.model / "model.onnx", "--backbone", "onnx", "--out", tmp_path / "imported",
+         "--preprocess", "size=112x112,mean=127.5,std=127.5"],
+        ["enroll", people, material.images, "--model", material.model, "--aligned", "--audit", tmp_path / "audit.log"],
+        ["gallery", people, "list"],
+        ["gallery", people, "duplicates", "--threshold", "0.9"],
+        ["forget", people, "p0", "--audit", tmp_path / "audit.log"],
+        ["audit", "check", tmp_path / "audit.log"],
+    ):  # fmt: skip
+        child.run("-m", "visavis", *words)
+        assert child.seen() == NOTHING, words[0]
+
+
 SIDE_EFFECTS = """
 import json, logging, os, signal, sys, threading, warnings
 import numpy  # hides four warnings of its own
