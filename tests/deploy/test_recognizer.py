@@ -305,3 +305,23 @@ def test_places_in_a_large_jpeg_are_those_of_the_whole(recognizer, draw, monkeyp
     assert np.abs(reduced.box - whole.box).max() < 4
     assert np.abs(reduced.landmarks - whole.landmarks).max() < 4
     assert float(reduced.embedding @ whole.embedding) > 0.999
+
+
+def test_a_turned_picture_is_said_to_be(recognizer, draw, gallery):
+    """In the face, in JSON and in what enrolment doubts; never as a reason that `strict` refuses for."""
+
+    class Sideways(type(recognizer.detector)):
+        def detect(self, image):
+            found = super().detect(image)
+            scores = np.full(len(found), 0.5 if image.shape == (300, 200, 3) else 0.9999, np.float32)
+            return Faces(found.boxes, scores, found.landmarks)
+
+    made = Recognizer(recognizer.embedder, spec=recognizer.spec, card=recognizer.card, detector=Sideways())
+    came = np.ascontiguousarray(np.rot90(draw.paint(draw.RED, size=(200, 300))))
+    face = made.best(came)
+    assert face.turned in (90, 270)
+    assert not any("turn" in reason for reason in face.reasons)
+    assert verification_json(made.verify(came, came, threshold=0.5))["reference"]["turned"] == face.turned
+    done = enroll_pictures(made, gallery, "Rosa", [came])
+    assert done.enrolment is not None
+    assert f"turned by {face.turned}° to stand upright" in done.doubts[0][1]

@@ -159,7 +159,8 @@ export function faceCard(title, face) {
   const reasons = face.reasons.length
     ? el("ul", { class: "warn" }, face.reasons.map((reason) => el("li", {}, reason)))
     : el("p", { class: "soft" }, "Good quality");
-  return el("div", { class: "face" }, canvas, el("div", {}, el("h3", {}, title), reasons));
+  const turned = face.turned ? [el("p", { class: "soft" }, `Turned by ${face.turned}° to stand upright`)] : [];
+  return el("div", { class: "face" }, canvas, el("div", {}, el("h3", {}, title), reasons, ...turned));
 }
 
 // The picture with boxes and landmarks drawn over it.
