@@ -119,10 +119,13 @@ def test_training_learns_and_the_model_folder_says_what_it_is(blob_folder, tmp_p
 
 def test_init_takes_network_and_preprocessing_from_the_model(blob_folder, tmp_path):
     first = train(tiny(blob_folder), tmp_path / "first")
-    second = train(
-        tiny(blob_folder, steps=1, init=str(first.model), preprocess={"size": [48, 48]}, optimizer={"lr": 1e-12}),
-        tmp_path / "second",
-    )
+    values = {
+        "init": str(first.model),
+        "data": {"source": str(blob_folder)},
+        "optimizer": {"lr": 1e-12},
+        "loop": {"batch_size": 8, "steps": 1, "device": "cpu"},
+    }
+    second = train(parse_recipe(values), tmp_path / "second")
     assert read_card(second.model).preprocess.size == (32, 32)
     from safetensors.torch import load_file
 

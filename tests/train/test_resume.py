@@ -100,6 +100,13 @@ def test_what_would_be_another_run_is_refused(run, override, said):
     assert load_checkpoint(run)["step"] == 6
 
 
+def test_what_a_killed_process_left_half_written_goes(run):
+    for folder in ("last", "best"):
+        (run / folder / "weights.safetensors.0123456789ab.part").write_bytes(b"half")
+    resume(run, "--loop.steps=7")
+    assert not list(run.rglob("*.part"))
+
+
 def test_an_edited_recipe_is_not_ignored(run):
     path = run / "recipe.yaml"
     path.write_text(path.read_text().replace("lr: 0.05", "lr: 0.2"))

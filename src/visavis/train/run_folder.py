@@ -81,6 +81,11 @@ def claim(run: Path, recipe: Recipe, *, resume: bool) -> None:
     """
     if not resume and (has_checkpoint(run) or read_metrics(run, missing_ok=True)):
         raise DataError(f"{run} already holds a run; give another --out, or continue it: visavis train --resume {run}")
+    try:
+        for left in [*run.glob("*/*.part"), *run.glob("*.part")]:  # of a killed process: the folder is ours alone
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{run}: cannot write the run folder ({error.strerror})") from error
     write_atomically(run / RECIPE, recipe.to_yaml().encode())
 
 
