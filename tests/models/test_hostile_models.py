@@ -223,6 +223,14 @@ def test_a_graph_that_gives_something_else_is_refused(tmp_path, rows, said):
         load_embedder(path).embed(CROPS)
 
 
+def test_weights_that_are_not_finite_are_refused(good, tmp_path):
+    network, card = load_model(good)
+    next(network.parameters()).data.view(-1)[0] = float("nan")
+    save_model(tmp_path / "model", network, card)
+    with pytest.raises(ModelFormatError, match="1 tensors hold NaN or infinity, the first is "):
+        load_embedder(tmp_path / "model")
+
+
 def test_a_tensor_that_claims_more_than_is_stored_is_refused(tmp_path):
     torch.save({"w": torch.zeros(1).expand(1 << 40)}, tmp_path / "x.pt")
     with pytest.raises(ModelFormatError, match=r"w claims 1,099,511,627,776 values and 4 bytes are stored"):

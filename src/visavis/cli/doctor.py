@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {name:12} {devices if isinstance(devices, str) else ', '.join(devices)}")
     runtime = found["onnxruntime"]
     if runtime["packages"]:
-        print(f"  {'':12} exported models run on {runtime['used']}")
+        print(f"  {'exported':12} models run on {runtime['used']}")
     if runtime["type"]:
         print(f"  {'':12} {runtime['type']}")
     torch = found["torch"]

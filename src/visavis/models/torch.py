@@ -72,6 +72,9 @@ def load_model(folder: str | os.PathLike[str], *, device: str | torch.device = "
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFormatError(f"{path}: damaged or no safetensors file ({error})") from error
+    broken = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if broken:
+        raise ModelFormatError(f"{path}: {len(broken)} tensors hold NaN or infinity, the first is {broken[0]}")
     if problem := difference(network, shapes):
         raise ModelFormatError(f"{path}: the weights do not fit backbone {card.backbone}: {problem}")
     network.load_state_dict(state)
