@@ -105,8 +105,11 @@ def test_a_gallery_that_is_not_there_or_not_one_is_refused_in_plain_words(tmp_pa
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("CREATE TABLE t (x)")
     other.close()
+    before = (tmp_path / "other.db").read_bytes()
     with pytest.raises(DataError, match="not a visavis gallery"):
         Gallery(tmp_path / "other.db", MODEL, create=True)
+    assert (tmp_path / "other.db").read_bytes() == before
+    assert [path.name for path in tmp_path.glob("other.db*")] == ["other.db"]
     with pytest.raises(DataError, match="wants the model"):
         Gallery(tmp_path / "new.db", create=True)
     with pytest.raises(DataError):
