@@ -134,7 +134,7 @@ def test_allowed_missing_pictures_are_failures_to_acquire(tmp_path, monkeypatch,
     monkeypatch.setattr("visavis.models.load.load_embedder", lambda *_, **__: PixelEmbedder())
     argv = ["evaluate", str(root / "none"), "--data", str(root), "--bootstrap", "0", "--no-baseline"]
     (root / "none").mkdir()
-    monkeypatch.setattr("visavis.cli.evaluate._about", lambda _: {})
+    monkeypatch.setattr("visavis.cli.evaluate._about", lambda *_: {})
     assert main(argv) == 2
     assert "--allow-missing" in capsys.readouterr().err
     out = tmp_path / "r.json"
