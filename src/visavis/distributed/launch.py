@@ -123,7 +123,7 @@ def setup(device: str = "auto", *, timeout_minutes: float = 10.0) -> World:
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launch.address, str(launch.port)
     timeout = datetime.timedelta(minutes=timeout_minutes)
     try:
-        store, _, _ = next(iter(dist.rendezvous("env://", launch.rank, launch.size, timeout=timeout)))
+        store, _, _ = next(iter(dist.rendezvous("env://", launch.rank, launch.size, timeout=timeout)))  # pyright: ignore[reportPrivateImportUsage]
         dist.init_process_group(
             BACKENDS[chosen.type],
             store=meet(store, launch.rank, launch.size, seconds=timeout.total_seconds()),
@@ -159,7 +159,7 @@ def meet(store: Any, rank: int, size: int, *, seconds: float = 600.0) -> Any:
             time.sleep(_POLL)
         name = store.get(f"visavis/name/{word}").decode()
         store.set(f"visavis/{name}/{rank}", "")
-        return dist.PrefixStore(f"visavis/{name}", store)
+        return dist.PrefixStore(f"visavis/{name}", store)  # pyright: ignore[reportPrivateImportUsage]
     answered: set[bytes] = set()
     missing = set(range(1, size))
     while missing:
@@ -171,7 +171,7 @@ def meet(store: Any, rank: int, size: int, *, seconds: float = 600.0) -> Any:
         if missing and time.monotonic() > until:
             raise RuntimeError(f"rank {', '.join(map(str, sorted(missing)))} did not come")
         time.sleep(_POLL if missing else 0)
-    return dist.PrefixStore(f"visavis/{word}", store)
+    return dist.PrefixStore(f"visavis/{word}", store)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def shutdown(world: World) -> None:
