@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -111,7 +111,8 @@ class Service:
         now = time.monotonic()
         if self._untidy > _TIDY and now - self._tidied > 1.0:
             self._untidy, self._tidied = 0, now
-            self._pool.submit(release_memory)
+            with suppress(RuntimeError):  # the service is ending
+                self._pool.submit(release_memory)
 
     def hold(self, request: Request) -> AbstractAsyncContextManager[None]:
         """Room for a request's body beside all others'; small ones are not counted."""
