@@ -266,6 +266,22 @@ def test_another_model_and_an_absent_gallery_are_refused(place):
         assert (gallery.model, gallery.retention_days) == (MODEL, 7)
 
 
+def test_a_gallery_opened_for_reading_can_be_searched_and_not_changed(place):
+    with place.open(MODEL, create=True) as gallery:
+        gallery.enroll("Ada", unit(1))
+    with place.open(MODEL, read_only=True) as frozen:
+        assert frozen.search(unit(1), top=1)[0][0].name == "Ada"
+        assert frozen.subject("Ada").samples == 1
+        for change in (
+            lambda: frozen.enroll("Bob", unit(2)),
+            lambda: frozen.forget("Ada"),
+            lambda: frozen.update("Ada", name="Eve"),
+            lambda: keep_unknowns(frozen, [unit(3)[0]]),
+        ):
+            with pytest.raises(DataError, match="reading only"):
+                change()
+
+
 def test_nobody_twice_is_found_by_similarity_and_strangers_are_counted(gallery):
     people = unit(1, 30)
     gallery.enroll_many([f"s{i}" for i in range(30)], people)

@@ -147,8 +147,8 @@ def test_what_the_command_line_does_is_in_the_audit_log(capsys, monkeypatch, mod
     assert "Grün" in capsys.readouterr().out  # nothing is done that cannot be written
 
 
-def test_samples_are_looked_at_taken_back_and_split(capsys, model, people, tmp_path):
-    file = tmp_path / "g.db"
+def test_samples_are_looked_at_taken_back_and_split(capsys, model, people, tmp_path, place):
+    file = place.address
     run(capsys, "enroll", file, people, "--model", model, "--aligned")
     merged = run(capsys, "gallery", file, "merge", "Rosa", "Blau")[1]
     undo = merged.splitlines()[-1].removeprefix("to undo: visavis ").replace("'", "").split()
@@ -175,8 +175,8 @@ def test_every_action_is_a_look_or_is_announced():
     assert not {*_CHANGES} & {*_LOOKS}
 
 
-def test_a_folder_is_followed_and_what_left_it_erased_when_asked(capsys, model, people, tmp_path):
-    file = tmp_path / "g.db"
+def test_a_folder_is_followed_and_what_left_it_erased_when_asked(capsys, model, people, tmp_path, place):
+    file = place.address
     enroll = ("enroll", file, people, "--aligned")
     run(capsys, *enroll, "--model", model)
     run(capsys, "enroll", file, people / "Blau/0.png", "--name", "Eve", "--aligned")
@@ -205,8 +205,8 @@ def test_a_folder_is_followed_and_what_left_it_erased_when_asked(capsys, model, 
     assert "add --sync" in err
 
 
-def test_a_time_limit_stays_until_it_is_changed_by_name(capsys, model, people, tmp_path):
-    file = tmp_path / "g.db"
+def test_a_time_limit_stays_until_it_is_changed_by_name(capsys, model, people, tmp_path, place):
+    file = place.address
     words = ("enroll", file, people / "Rosa/0.png", "--name", "Rosa", "--aligned", "--model", model)
     run(capsys, *words, "--retention-days", "30", "--consent", "form 7")
 
@@ -280,8 +280,8 @@ def test_every_action_says_what_it_takes(capsys, action):
     assert all(word in out for word in words.get(action, ()))
 
 
-def test_unknown_faces_are_grouped_and_become_subjects(capsys, model, people, tmp_path):
-    file = tmp_path / "g.db"
+def test_unknown_faces_are_grouped_and_become_subjects(capsys, model, people, tmp_path, place):
+    file = place.address
     run(capsys, "enroll", file, people / "Rosa", "--name", "Rosa", "--aligned", "--model", model)
     rng = np.random.default_rng(0)
     strangers = []

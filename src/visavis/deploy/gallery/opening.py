@@ -52,8 +52,9 @@ def open_gallery(
     if approximate == "cells":
         raise DataError(f"{shown}: PostgreSQL searches exactly or by a graph; add --index graph when it is made")
     gallery = PgGallery(
-        str(address), model, create=create, approximate=approximate == "graph", retention_days=retention_days
-    )
+        str(address), model, create=create, read_only=read_only, approximate=approximate == "graph",
+        retention_days=retention_days,
+    )  # fmt: skip
     if approximate == "graph" and not gallery.approximate:
         gallery.close()
         raise DataError(

@@ -52,6 +52,7 @@ class PgGallery(GalleryBase):
         model: as for `Gallery`.
         schema: whose tables; several galleries of one database have several. Taken from `dsn`, or `visavis`, when None.
         create: make the schema when it is absent.
+        read_only: open one that cannot (a standby's) or shall not be written.
         approximate: keep an HNSW index in a new gallery; faster, and may miss a subject.
         retention_days: default for new subjects; stored when the gallery is made.
 
@@ -73,6 +74,7 @@ class PgGallery(GalleryBase):
         *,
         schema: str | None = None,
         create: bool = False,
+        read_only: bool = False,
         approximate: bool = False,
         retention_days: float | None = None,
     ) -> None:
@@ -84,8 +86,9 @@ class PgGallery(GalleryBase):
             if create and model is None and not exists(pool, schema):
                 raise DataError(f"{pool.name}: a new gallery wants the model it is for; add --model MODEL")
             self._store = PostgresStore(
-                pool, schema, create=new, dim=0 if model is None else model.dim, approximate=approximate
-            )
+                pool, schema, create=new, dim=0 if model is None else model.dim, approximate=approximate,
+                read_only=read_only,
+            )  # fmt: skip
             self.path = self._store.path
             self.model, _ = open_binding(self._store, model, NoCipher())
             self._rows = PostgresRows(NoCipher(), b"")

@@ -55,16 +55,23 @@ class PostgresStore:
         create: writes the settings of a new gallery; None when one must be there.
         dim: length of the embeddings, for a new one.
         approximate: keep an HNSW index in a new one.
+        read_only: refuse to write.
 
     Raises:
         DataError: no such gallery, not one, or of another format.
     """
 
-    read_only = False
-
     def __init__(
-        self, pool: PostgresPool, schema: str, *, create: Create | None = None, dim: int = 0, approximate: bool = False
+        self,
+        pool: PostgresPool,
+        schema: str,
+        *,
+        create: Create | None = None,
+        dim: int = 0,
+        approximate: bool = False,
+        read_only: bool = False,
     ) -> None:
+        self.read_only = read_only
         self.path = pool.name
         self.pool = pool
         self.schema = schema
@@ -131,7 +138,10 @@ class PostgresStore:
 
         Raises:
             StorageError: another gallery stands where this one stood.
+            DataError: opened for reading only.
         """
+        if self.read_only:
+            raise DataError(f"{self.path}: opened for reading only")
         with self.pool.transaction() as db:
             row = db.execute(
                 "SELECT pg_advisory_xact_lock(?, hashtext(current_schema())), "
