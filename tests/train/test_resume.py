@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from visavis.errors import DataError, RecipeError
 from visavis.train.checkpoint import load_checkpoint
 from visavis.train.loop import train
 from visavis.train.recipe import parse_recipe
-from visavis.train.run_folder import resume_recipe
+from visavis.train.run_folder import MAY_CHANGE, resume_recipe
 from visavis.train.run_logger import read_metrics
 
 
@@ -43,6 +44,11 @@ def faces(blob_folder, tmp_path):
 @pytest.fixture
 def run(faces, tmp_path):
     return train(recipe(faces), tmp_path / "run").folder
+
+
+def flat(values, prefix=""):
+    for key, value in values.items():
+        yield from flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(prefix + key, value)]
 
 
 def resume(run, *overrides):
@@ -105,6 +111,11 @@ def test_what_a_killed_process_left_half_written_goes(run):
         (run / folder / "weights.safetensors.0123456789ab.part").write_bytes(b"half")
     resume(run, "--loop.steps=7")
     assert not list(run.rglob("*.part"))
+
+
+def test_what_may_change_are_keys_of_a_recipe():
+    keys = [key for key, _ in flat(asdict(parse_recipe({"data": {"source": "x"}, "loop": {"steps": 1}})))]
+    assert not [name for name in MAY_CHANGE if not any(key == name or key.startswith(name + ".") for key in keys)]
 
 
 def test_an_edited_recipe_is_not_ignored(run):

@@ -152,17 +152,11 @@ def dry_run(
             recipe, network, centres=rows * card.embedding_dim, activations=activations, devices=devices
         ),
         speed=measure_speed(
-            _of_one_device(recipe, plan),
-            network,
-            spec,
-            card.embedding_dim,
-            extent,
-            device,
-            steps=steps,
+            _of_one_device(recipe, plan), network, spec, card.embedding_dim, extent, device, steps=steps,
             advance=advance,
         ),
         device=describe_device(device),
-    )
+    )  # fmt: skip
 
 
 def _of_one_device(recipe: Recipe, plan: BatchPlan) -> Recipe:
