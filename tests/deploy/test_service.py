@@ -371,3 +371,13 @@ def test_a_service_whose_gallery_was_replaced_acknowledges_nothing_and_says_to_r
         assert "the gallery was replaced" in answer.json()["error"]
         assert "restart" in answer.json()["error"]
     assert service.get("/readyz").status_code == 503
+
+
+@pytest.mark.parametrize("shown", ["people.db", "{folder}/people.db"])
+def test_no_answer_says_where_the_gallery_lies(tmp_path, monkeypatch, shown):
+    from visavis.deploy.server.app import _without_path
+
+    monkeypatch.chdir(tmp_path)
+    assert _without_path(f"{shown.format(folder=tmp_path)}: the gallery was replaced", "people.db") == (
+        "the gallery was replaced"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -100,7 +101,14 @@ async def _explain(service: Service, request: Request, error: Exception) -> JSON
         log.error("request %s: %s", request_id(request.scope), error)
     else:
         status, text = 422, str(error)
-    return JSONResponse({"error": text.replace(f"{service.handlers.gallery.path}: ", "")}, status, headers)
+    return JSONResponse({"error": _without_path(text, service.handlers.gallery.path)}, status, headers)
+
+
+def _without_path(text: str, path: str | os.PathLike[str]) -> str:
+    """An error without where the gallery lies, whether it says so as it was typed or in full."""
+    for shown in (os.path.abspath(path), os.path.realpath(path), os.fspath(path)):
+        text = text.replace(f"{shown}: ", "")
+    return text
 
 
 class _Recorder:
