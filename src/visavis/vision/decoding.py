@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from visavis.errors import DataError
+from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.container_limits import checked_container
 from visavis.vision.heif import is_heif, load_heif, open_heif

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from visavis.errors import DataError
 from visavis.files import is_reserved
+from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.decoding import LARGE, MAX_PIXELS, ReducedImage, count_pixels, decode, decode_reduced
 
