@@ -1,5 +1,6 @@
 """An operator a runtime does not know is named with its layer; a package that is missing, with its extra."""
 
+import logging
 import re
 import tomllib
 from pathlib import Path
@@ -50,9 +51,12 @@ def test_openvino_s_unknown_operator_is_named_with_its_layer(operator, domain):
     pytest.importorskip("openvino")
     from visavis.export.onnx.to_openvino import convert
 
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
     said = f"{domain}:{operator}" if domain else operator
     with pytest.raises(ModelFormatError, match=f"OpenVINO cannot convert the graph: operator {said} of layer block1/"):
         convert(graph_with(operator, domain))
+    assert (root.level, list(root.handlers)) == before  # OpenVINO's converter would set it for the whole process
 
 
 @pytest.mark.parametrize("name", ["torch", "onnx", "onnxruntime"])

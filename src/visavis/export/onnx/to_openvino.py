@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from visavis.errors import DataError, ModelFormatError
+from visavis.export.quiet import replaced, told
 from visavis.models.card import ModelCard
 from visavis.models.graph import CARD_KEY, INPUT_KEY
 from visavis.models.onnx_errors import names_of, of_layers
@@ -32,8 +33,10 @@ def convert(model: onnx.ModelProto) -> Any:
     del model.metadata_props[:]  # OpenVINO would keep them beside the card we store, where they soon are out of date
     data = model.SerializeToString()
     model.metadata_props.extend(metadata)
+    converter = import_runtime("openvino.tools.ovc.convert_impl")
     try:
-        return openvino.convert_model(io.BytesIO(data))
+        with replaced(converter, init_logger=told):  # it would set the root logger's level, for good
+            return openvino.convert_model(io.BytesIO(data))
     except Exception as error:  # OpConversionFailure is a RuntimeError of the extension
         raise ModelFormatError(f"OpenVINO cannot convert the graph: {_reason(model, str(error))}") from error
 
