@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -253,6 +254,23 @@ def start(recognizer, tmp_path):
         server.should_exit = True
         thread.join(20)
         listener.close()
+
+
+@pytest.fixture
+def connect(start):
+    """Start services, each with a client that knows its service; all are closed in the end."""
+    clients = []
+
+    def build(**settings):
+        service = start(**settings)
+        client = httpx.Client(base_url=service.url, trust_env=False, timeout=60)
+        client.service = service
+        clients.append(client)
+        return client
+
+    yield build
+    for client in clients:
+        client.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import json
 import os
 
-import httpx
 import pytest
 
 from visavis.deploy.server.roles import ROLES, may, read_token_file, tokens_from_environment
@@ -15,22 +14,6 @@ TOKENS = {role[0] * 24: role for role in ROLES}
 
 def bearer(role):
     return {"Authorization": f"Bearer {role[0] * 24}"}
-
-
-@pytest.fixture
-def connect(start):
-    clients = []
-
-    def build(**settings):
-        service = start(**settings)
-        client = httpx.Client(base_url=service.url, trust_env=False, timeout=60)
-        client.service = service
-        clients.append(client)
-        return client
-
-    yield build
-    for client in clients:
-        client.close()
 
 
 def test_every_role_may_what_the_one_before_it_may(connect, draw, tmp_path):

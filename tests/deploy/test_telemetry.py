@@ -4,27 +4,10 @@ import ipaddress
 import json
 import logging
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from visavis.deploy.client import Client, ServiceError
-
-
-@pytest.fixture
-def connect(start):
-    clients = []
-
-    def build(**settings):
-        service = start(**settings)
-        client = httpx.Client(base_url=service.url, trust_env=False, timeout=60)
-        client.service = service
-        clients.append(client)
-        return client
-
-    yield build
-    for client in clients:
-        client.close()
 
 
 def scrape(client):

@@ -335,7 +335,8 @@ def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "rec
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise RecipeError(f"{name}: {' '.join(str(error).split())}") from error
     _check_values(recipe, name)
-    return settled(recipe, {} if kept else values, overrides, name=name)
+    sections = {"backbone": recipe.backbone, "preprocess": recipe.preprocess}
+    return dataclasses.replace(recipe, **settled(recipe.init, sections, {} if kept else values, overrides, name=name))
 
 
 def _sections(cls: type) -> dict[str, Any]:

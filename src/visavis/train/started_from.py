@@ -5,22 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visavis.errors import RecipeError
 from visavis.models.card import ModelCard, find_model, read_card
 
-if TYPE_CHECKING:
-    from visavis.train.recipe import Recipe
 
-_SECTIONS = ("backbone", "preprocess")
-
-
-def settled(recipe: Recipe, values: Mapping[str, Any], overrides: Sequence[str], *, name: str) -> Recipe:
-    """The recipe with the backbone and the preprocessing of the model it starts from, so that it says what is done.
+def settled(
+    init: str, sections: Mapping[str, Any], values: Mapping[str, Any], overrides: Sequence[str], *, name: str
+) -> dict[str, Any]:
+    """The sections `backbone` and `preprocess` of a recipe as the model it starts from has them.
 
     Args:
-        recipe: as parsed.
+        init: the model.
+        sections: the two as parsed, by name.
         values: what its file says, to tell wishes from defaults.
         overrides: what the command line says.
         name: the recipe's, for the message.
@@ -28,42 +26,42 @@ def settled(recipe: Recipe, values: Mapping[str, Any], overrides: Sequence[str],
     Raises:
         RecipeError: the file or the command line wishes another backbone or preprocessing than the model's.
     """
-    if not recipe.init or not Path(recipe.init).exists():  # a model that is not there is said when it is opened
-        return recipe
-    found = find_model(recipe.init)
+    if not init or not Path(init).exists():  # a model that is not there is said when it is opened
+        return dict(sections)
+    found = find_model(init)
     if not found.is_dir():
-        return recipe
-    card = read_card(found)
-    there = _values_of(card, recipe)
-    for key, wish in _wishes(recipe, values, overrides).items():
+        return dict(sections)
+    there = _values_of(read_card(found), sections["preprocess"])
+    for key, wish in _wishes(sections, values, overrides).items():
         if not _equal(wish, there[key]):
             raise RecipeError(
-                f"{name}: {key} {wish!r} has no effect: the run starts from {recipe.init}, whose {key} is "
+                f"{name}: {key} {wish!r} has no effect: the run starts from {init}, whose {key} is "
                 f"{there[key]!r}; leave it out, or train without init"
             )
-    sections = {section: getattr(recipe, section) for section in _SECTIONS}
-    for key, value in there.items():
-        section, field = key.split(".")
-        sections[section] = dataclasses.replace(sections[section], **{field: value})
-    return dataclasses.replace(recipe, **sections)
+    return {
+        section: dataclasses.replace(
+            parsed, **{key.split(".")[1]: value for key, value in there.items() if key.startswith(f"{section}.")}
+        )
+        for section, parsed in sections.items()
+    }
 
 
-def _wishes(recipe: Recipe, values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def _wishes(sections: Mapping[str, Any], values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """What the file and the command line say of the two sections, key by key, as parsed."""
-    keys = [f"{section}.{key}" for section in _SECTIONS for key in values.get(section) or {}]
+    keys = [f"{section}.{key}" for section in sections for key in values.get(section) or {}]
     keys += [word[2:].split("=")[0] for word in overrides if word.startswith("--")]
     wishes = {}
     for key in keys:
         section, _, rest = key.partition(".")
         field = rest.split(".")[0]
-        if section in _SECTIONS and field:
-            wishes[f"{section}.{field}"] = getattr(getattr(recipe, section), field)
+        if section in sections and field:
+            wishes[f"{section}.{field}"] = getattr(sections[section], field)
     return wishes
 
 
-def _values_of(card: ModelCard, recipe: Recipe) -> dict[str, Any]:
+def _values_of(card: ModelCard, preprocess: Any) -> dict[str, Any]:
     spec = card.preprocess.to_dict()
-    known = {field.name for field in dataclasses.fields(recipe.preprocess)}
+    known = {field.name for field in dataclasses.fields(preprocess)}
     return {
         "backbone.name": card.backbone,
         "backbone.dim": card.embedding_dim,
