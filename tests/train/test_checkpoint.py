@@ -92,7 +92,7 @@ def three_ranks(rank, folder):
 
 
 def test_each_rank_writes_its_own_rows_and_a_failure_of_one_is_that_of_all(tmp_path):
-    mp.start_processes(three_ranks, (str(tmp_path),), nprocs=3, start_method="fork")
+    mp.start_processes(three_ranks, (str(tmp_path),), nprocs=3, start_method="spawn")
     found = open_checkpoint(tmp_path)
     whole = torch.arange(20.0).view(10, 2)
     assert torch.equal(found["rows"].whole(), whole)

@@ -87,7 +87,7 @@ def two_processes(rank: int, size: int, port: int, folder: str) -> None:
 
 
 def test_collectives_and_gradients_of_two_processes_equal_one(tmp_path):
-    mp.start_processes(two_processes, (2, free_port(), str(tmp_path)), nprocs=2, start_method="fork")
+    mp.start_processes(two_processes, (2, free_port(), str(tmp_path)), nprocs=2, start_method="spawn")
 
 
 def lose_one(rank: int, size: int, port: int, folder: str, how: str) -> None:
@@ -116,7 +116,7 @@ def lose_one(rank: int, size: int, port: int, folder: str, how: str) -> None:
     ],
 )
 def test_a_rank_that_dies_is_named_by_the_others(tmp_path, how, said):
-    mp.start_processes(lose_one, (2, free_port(), str(tmp_path), how), nprocs=2, start_method="fork")
+    mp.start_processes(lose_one, (2, free_port(), str(tmp_path), how), nprocs=2, start_method="spawn")
     assert not (tmp_path / "1").exists()
     text = (tmp_path / "0").read_text()
     assert re.search(said, text), text

@@ -81,7 +81,7 @@ def test_a_split_vit_trains_as_a_whole_one(tmp_path):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    mp.start_processes(split, (2, port, str(tmp_path)), nprocs=2, start_method="fork")
+    mp.start_processes(split, (2, port, str(tmp_path)), nprocs=2, start_method="spawn")
     losses, whole = torch.load(tmp_path / "end.pt", weights_only=True)
     alone = distributed.World(0, 1, 0, torch.device("cpu"))
     network, head, optimizer = build(alone)

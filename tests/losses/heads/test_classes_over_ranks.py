@@ -118,9 +118,9 @@ def largest_difference(one, two):
 
 
 def test_two_and_three_processes_equal_one_and_checkpoints_fit_all(tmp_path):
-    mp.start_processes(work, (2, str(tmp_path)), nprocs=2, start_method="fork")
+    mp.start_processes(work, (2, str(tmp_path)), nprocs=2, start_method="spawn")
     work(0, 1, str(tmp_path))
-    mp.start_processes(work, (3, str(tmp_path)), nprocs=3, start_method="fork")
+    mp.start_processes(work, (3, str(tmp_path)), nprocs=3, start_method="spawn")
     for run in RUNS:
         alone = joined(tmp_path, run, 1, "end")
         rows = alone[1]["module"]["head.weight"]
