@@ -4,7 +4,6 @@ import atexit
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 # Two test processes share two cores: a thread each, set before anything brings its own pool.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,14 +13,15 @@ os.environ.setdefault("VISAVIS_CACHE", tempfile.mkdtemp(prefix="visavis-cache-")
 import cv2
 import numpy as np
 import pytest
+from paths import SHARED
 
 from visavis.runtimes import silence
 
+pytest_plugins = ["deployment", "evaluation"]  # fixtures of several rooms, in tests/support
 silence()  # tests import runtimes themselves
 cv2.setNumThreads(1)
 if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["VISAVIS_CACHE"], ignore_errors=True)
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")

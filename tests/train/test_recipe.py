@@ -1,13 +1,12 @@
-from pathlib import Path
-
 import jsonargparse
 import pytest
 import yaml
+from paths import BENCHMARKS
 
 from visavis.errors import RecipeError
 from visavis.train.recipe import load_recipe, parse_recipe, recipe_names
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "recipes"
+RECIPES = BENCHMARKS / "recipes"
 MINIMAL = {"data": {"source": "faces"}, "loop": {"steps": 5}}
 
 
@@ -75,7 +74,7 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path):
         load_recipe(str(tmp_path / "bad.yaml"))
 
 
-@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_of_the_benchmarks_loads(path):
     recipe = load_recipe(str(path))
     assert recipe.name == path.stem
