@@ -10,7 +10,7 @@ def add_detection(parser: argparse.ArgumentParser, *, named: bool = True) -> Non
     """Add the options; `named` also --detector KIND=FILE."""
     if named:
         parser.add_argument(
-            "--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet=FILE or scrfd=FILE"
+            "--detector", metavar="KIND=FILE", help="another detector than MTCNN: yunet, yunet=FILE or scrfd=FILE"
         )
     parser.add_argument(
         "--min-face",

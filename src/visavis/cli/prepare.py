@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--landmarks", metavar="LIST", help="take five points a picture from a list, detect nothing")
     parser.add_argument("--detector", default="mtcnn", choices=["mtcnn", "yunet", "scrfd"])
     parser.add_argument(
-        "--detector-model", metavar="PATH", help=".onnx of yunet or scrfd, or a folder of MTCNN's three"
+        "--detector-model", metavar="PATH", help=".onnx of scrfd or another yunet, or a folder of MTCNN's three"
     )
     add_detection(parser, named=False)
     parser.add_argument("--min-score", type=float, default=0.0, help="reject faces the detector is less sure of")

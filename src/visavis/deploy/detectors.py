@@ -8,7 +8,7 @@ from visavis.vision.detection.detectors import DETECTORS, load_detector
 
 
 def named_detector(text: str | None, *, threads: int = 1, min_face: int | None = None) -> Detector:
-    """The detector called `mtcnn`, `yunet=FILE.onnx` or `scrfd=FILE.onnx`; MTCNN when None.
+    """The detector called `mtcnn`, `yunet`, `yunet=FILE.onnx` or `scrfd=FILE.onnx`; MTCNN when None.
 
     Raises:
         DataError: no such kind.

@@ -71,8 +71,8 @@ def test_wrong_models(tmp_path):
     scrfd = planted(tmp_path / "scrfd.onnx", "scrfd")
     with pytest.raises(ModelFormatError, match=r"expected YuNet \(12 outputs"):
         load_detector("yunet", scrfd)
-    with pytest.raises(DataError, match="--detector-model"):
-        load_detector("yunet")
+    with pytest.raises(DataError, match="--detector scrfd=FILE"):
+        load_detector("scrfd")
     with pytest.raises(DataError, match="unknown detector 'mtcn'; did you mean 'mtcnn'"):
         load_detector("mtcn")
     with pytest.raises(ModelFormatError, match="there is none"):

