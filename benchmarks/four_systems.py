@@ -4,7 +4,7 @@
 
 Generated people: 800 to train on, 200 others to judge by. Real ones: ../shared/lfw-dev, its train identities and its
 fold 7. Every system is its recipe as it stands (`visavis recipes NAME`): the networks of MassFace, SphereFace and
-ArcFace, their steps, crops and optimiser are the same, only the loss differs. Scales and margins were chosen on
+ArcFace, their steps, crops and optimizer are the same, only the loss differs. Scales and margins were chosen on
 generated people that are in none of these sets (docs/results.md). Finished runs in --work are not trained again;
 --train-only leaves the judging for later. Judging and comparing: four_systems_table.py.
 """

@@ -57,7 +57,7 @@ def similarities(run: Path, judge: Path, listed: Path) -> Any:
 
 
 def joint_bayesian(run: Path, judge: Path, listed: Path, data: Path, names: Path) -> Any:
-    """Scores of the held-out pairs by PCA and Joint Bayesian, learnt from people DeepID's network has not seen."""
+    """Scores of the held-out pairs by PCA and Joint Bayesian, learned from people DeepID's network has not seen."""
     from visavis.data.sources import open_source
     from visavis.metrics.joint_bayesian import PairScorer
 

@@ -167,7 +167,7 @@ def faiss_flat(people: np.ndarray, probes: np.ndarray) -> dict[str, Callable[[],
 
 
 def overlap(found: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the true neighbours that were found."""
+    """Share of the true neighbors that were found."""
     return float(np.mean([len(set(f) & set(t)) / len(t) for f, t in zip(found.tolist(), truth.tolist(), strict=True)]))
 
 
@@ -201,7 +201,7 @@ def store(people: np.ndarray, folder: str | None) -> dict[str, Any]:
             answer["identify, 1 probe, median s"] = statistics.median(times)
             answer["identify / bare product"] = min(times) / min(bare)
             singles = [timed_once(lambda i=i: gallery.enroll(f"new {i}", people[i])) for i in range(30)]
-            answer["one acknowledged enrolment, median s"] = statistics.median(singles)
+            answer["one acknowledged enrollment, median s"] = statistics.median(singles)
             answer["found right after enrolling"] = gallery.search(people[3], top=2)[0][0].similarity > 0.999
             answer["forget with VACUUM and search for traces, s"] = timed_once(lambda: gallery.forget("new 7"))
         answer["peak memory, bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -3,7 +3,7 @@
     python benchmarks/gallery_torture.py [--store file|postgres] [--operations 10000] [--kills 30] [--seconds 900]
 
 Two library processes of three threads, a service with three callers, and a command line that opens the gallery anew
-each time enrol, add, identify, rename, merge and forget. One of them is killed (SIGKILL) every few seconds and another
+each time enroll, add, identify, rename, merge and forget. One of them is killed (SIGKILL) every few seconds and another
 takes its place. Under PostgreSQL connections are ended in the middle as well, and the server itself crashes and comes
 back. Each answer is in a ledger outside the gallery, on the disk before the next operation begins. At the end the
 gallery is compared with the ledgers, and its raw bytes are searched for everybody who was forgotten:

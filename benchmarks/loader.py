@@ -2,8 +2,8 @@
 
     python benchmarks/loader.py [--data SRC] [--pictures 2000] [--runs 5]
 
-The reference opens one file at a time with Pillow, converts, mirrors and normalises it with NumPy, and stacks a batch.
-The others decode with OpenCV, mirror with cv2.flip, and normalise once per batch into a reused buffer. Without --data
+The reference opens one file at a time with Pillow, converts, mirrors and normalizes it with NumPy, and stacks a batch.
+The others decode with OpenCV, mirror with cv2.flip, and normalize once per batch into a reused buffer. Without --data
 generated faces are used. All are timed in turn in one process and one thread; ratios are of medians. With torch, the
 training step of the quickstart's backbone says how far each is from being the bottleneck.
 """
@@ -102,14 +102,14 @@ def training_step() -> float | None:
         return None
     torch.set_num_threads(1)
     network = build_backbone("small", size=(64, 64), dim=128).to(memory_format=torch.channels_last).train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     pixels = torch.randn(BATCH, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     times = []
     for _ in range(6):
         started = time.process_time()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         network(pixels).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
         times.append((time.process_time() - started) / BATCH)
     return float(np.median(times[1:]))
 

@@ -29,11 +29,11 @@ NOISE = {"hard": 1.5, "trained": 0.75}
 
 
 def scene(identities: int, pictures: int, noise: float, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unit rows around random centres that share a direction, as faces do, and their labels."""
+    """Unit rows around random centers that share a direction, as faces do, and their labels."""
     rng = torch.Generator().manual_seed(0)
-    centres = unit_rows(torch.randn(identities, dim, generator=rng) + 1.0)
+    centers = unit_rows(torch.randn(identities, dim, generator=rng) + 1.0)
     labels = torch.arange(identities).repeat_interleave(pictures)
-    x = centres[labels] + noise * torch.randn(len(labels), dim, generator=rng) / dim**0.5
+    x = centers[labels] + noise * torch.randn(len(labels), dim, generator=rng) / dim**0.5
     return unit_rows(x), labels
 
 

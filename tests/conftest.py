@@ -34,7 +34,7 @@ def shared():
 
 @pytest.fixture(scope="session")
 def blob_folder(tmp_path_factory):
-    """8 identities x 6 pictures of smooth coloured blobs, one pattern per identity, with a pairs.txt of two folds."""
+    """8 identities x 6 pictures of smooth colored blobs, one pattern per identity, with a pairs.txt of two folds."""
     root = tmp_path_factory.mktemp("blobs")
     rng = np.random.default_rng(0)
     names = [f"person_{i}" for i in range(8)]
@@ -65,8 +65,8 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
-def colour_model(tmp_path_factory):
-    """An exported model file whose embedding is the mean colour: uint8 N×H×W×3 -> float (N, 3); one threshold, 0.9."""
+def color_model(tmp_path_factory):
+    """An exported model file whose embedding is the mean color: uint8 N×H×W×3 -> float (N, 3); one threshold, 0.9."""
     import json
 
     import onnx
@@ -78,33 +78,33 @@ def colour_model(tmp_path_factory):
     nodes = [
         helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2], keepdims=0),
-        helper.make_node("Sub", ["mean", "grey"], ["embedding"]),
+        helper.make_node("Sub", ["mean", "gray"], ["embedding"]),
     ]
     graph = helper.make_graph(
         nodes,
-        "colours",
+        "colors",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 112, 112, 3])],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3])],
-        [helper.make_tensor("grey", TensorProto.FLOAT, [3], [127.5] * 3)],
+        [helper.make_tensor("gray", TensorProto.FLOAT, [3], [127.5] * 3)],
     )
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     built.ir_version = 8
     card = ModelCard(
-        "colours", "fake", 3, PreprocessSpec(), weights_digest="e" * 64, thresholds={"1e-3": {"threshold": 0.9}}
+        "colors", "fake", 3, PreprocessSpec(), weights_digest="e" * 64, thresholds={"1e-3": {"threshold": 0.9}}
     )
     helper.set_model_props(built, {"visavis.card": json.dumps(json.loads(card.to_json()))})
-    path = tmp_path_factory.mktemp("colour-model") / "model.onnx"
+    path = tmp_path_factory.mktemp("color-model") / "model.onnx"
     onnx.save(built, path)
     return path
 
 
 @pytest.fixture
-def coloured_people(tmp_path):
+def colored_people(tmp_path):
     """A folder per subject, red, green and blue, with two aligned crops each."""
     rng = np.random.default_rng(0)
-    for name, colour in {"red": (220, 40, 40), "green": (40, 220, 40), "blue": (40, 40, 220)}.items():
+    for name, color in {"red": (220, 40, 40), "green": (40, 220, 40), "blue": (40, 40, 220)}.items():
         (tmp_path / "people" / name).mkdir(parents=True)
         for i in range(2):
-            crop = np.clip(np.array(colour) + rng.integers(-20, 20, (112, 112, 3)), 0, 255).astype(np.uint8)
+            crop = np.clip(np.array(color) + rng.integers(-20, 20, (112, 112, 3)), 0, 255).astype(np.uint8)
             cv2.imwrite(str(tmp_path / "people" / name / f"{i}.png"), crop[..., ::-1])
     return tmp_path / "people"

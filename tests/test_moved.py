@@ -48,3 +48,18 @@ def test_names_that_meant_two_things_are_found_by_their_former_one():
     evaluate = importlib.import_module("visavis.evaluate")
     with pytest.warns(DeprecationWarning, match=r"visavis\.evaluate\.Verification is now VerificationMetrics"):
         assert evaluate.Verification is evaluate.VerificationMetrics
+
+
+def test_former_names_of_classes_and_arguments_work_with_a_warning():
+    records = importlib.import_module("visavis.deploy.gallery.records")
+    with pytest.warns(
+        DeprecationWarning, match=r"records\.Enrolment is now visavis\.deploy\.gallery\.records\.Enrollment"
+    ):
+        assert records.Enrolment is records.Enrollment
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        records.nothing  # noqa: B018
+    patches = importlib.import_module("visavis.data.patches")
+    with pytest.warns(DeprecationWarning, match=r"argument grey of deepid_patches\(\) is now gray"):
+        assert patches.deepid_patches(grey=True) == patches.deepid_patches(gray=True)
+    with pytest.raises(TypeError, match="grey and gray are one argument"):
+        patches.deepid_patches(grey=True, gray=True)

@@ -15,8 +15,8 @@ from visavis.onnx_file import simplified
 from visavis.runtimes import onnx_session
 
 
-def quantised(shape, *, axis, block, kind=np.int8, zero=True, inputs=()):
-    """A model that adds a dequantised constant of `shape` to x, with further `inputs` declared."""
+def quantized(shape, *, axis, block, kind=np.int8, zero=True, inputs=()):
+    """A model that adds a dequantized constant of `shape` to x, with further `inputs` declared."""
     rng = np.random.default_rng(0)
     parts = tuple(-(-side // block) if i == axis else side for i, side in enumerate(shape)) if block else (shape[axis],)
     low = np.iinfo(kind)
@@ -43,9 +43,9 @@ def quantised(shape, *, axis, block, kind=np.int8, zero=True, inputs=()):
 @pytest.mark.parametrize("kind", [np.int8, np.uint8])
 @pytest.mark.parametrize("zero", [True, False])
 @pytest.mark.parametrize(("shape", "axis", "block"), [((4, 6), 1, 3), ((4, 7), 1, 3), ((6, 4), 0, 2), ((3, 5), 0, 0)])
-def test_quantised_constants_become_what_the_specification_says(shape, axis, block, kind, zero):
+def test_quantized_constants_become_what_the_specification_says(shape, axis, block, kind, zero):
     """Whole blocks, a last block that is shorter, an axis; with and without zero points."""
-    model = quantised(shape, axis=axis, block=block, kind=kind, zero=zero)
+    model = quantized(shape, axis=axis, block=block, kind=kind, zero=zero)
     made = onnx.load_from_string(simplified(model.SerializeToString()))
     onnx.checker.check_model(made)
     assert [node.op_type for node in made.graph.node] == ["Add"]
@@ -61,12 +61,12 @@ def test_quantised_constants_become_what_the_specification_says(shape, axis, blo
 
 def test_inputs_that_nobody_feeds_are_none():
     """Read by no node, made by a node, or an initializer: none of them is asked for."""
-    model = quantised((4, 6), axis=1, block=3, inputs=("w", "w_q", "nobody"))
+    model = quantized((4, 6), axis=1, block=3, inputs=("w", "w_q", "nobody"))
     made = simplified(model.SerializeToString())
     session = onnx_session(made, threads=1)
     assert [entry.name for entry in session.get_inputs()] == ["x"]
     x = np.ones((1, 24), np.float32)
-    expected = ReferenceEvaluator(quantised((4, 6), axis=1, block=3)).run(None, {"x": x})[0]
+    expected = ReferenceEvaluator(quantized((4, 6), axis=1, block=3)).run(None, {"x": x})[0]
     assert np.allclose(session.run(None, {"x": x})[0], expected, atol=1e-6)
 
 
@@ -116,7 +116,7 @@ def test_a_plain_graph_is_left_as_it_is():
 @pytest.mark.parametrize(("name", "shape"), [("w_scale", (4, 3)), ("w_zero", (1, 2)), ("flat", (3,))])
 def test_weights_that_contradict_their_shape_are_refused(name, shape):
     """Scales for other blocks, zero points for other rows, a reshape to another count."""
-    model = quantised((4, 6), axis=1, block=3)
+    model = quantized((4, 6), axis=1, block=3)
     for tensor in model.graph.initializer:
         if tensor.name == name:
             kind = numpy_helper.to_array(tensor).dtype
@@ -125,7 +125,7 @@ def test_weights_that_contradict_their_shape_are_refused(name, shape):
         simplified(model.SerializeToString())
 
 
-_GOOD = quantised((4, 7), axis=1, block=3, inputs=("w",)).SerializeToString()
+_GOOD = quantized((4, 7), axis=1, block=3, inputs=("w",)).SerializeToString()
 
 
 @settings(max_examples=400, deadline=None)

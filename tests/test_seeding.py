@@ -33,7 +33,7 @@ def test_different_requests_have_different_streams():
     assert all(0 <= s < 2**63 for s in seeds)
 
 
-def test_neighbouring_streams_are_not_correlated():
+def test_neighboring_streams_are_not_correlated():
     rows = np.stack([generator(s, p, c).normal(size=4000) for s, p, c in itertools.product((0, 1), "ab", (0, 1))])
     correlation = np.corrcoef(rows) - np.eye(8)
     assert np.abs(correlation).max() < 0.08  # 5 standard deviations

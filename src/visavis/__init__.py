@@ -1,4 +1,4 @@
-"""visavis: prepare faces, train a recogniser, prove how good it is, ship it. Names load on first use."""
+"""visavis: prepare faces, train a recognizer, prove how good it is, ship it. Names load on first use."""
 
 from __future__ import annotations
 

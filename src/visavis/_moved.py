@@ -1,14 +1,18 @@
-"""Import paths of the release before: each leads to the module's new room, with a warning, for one release."""
+"""Names of the release before: paths, names and arguments lead to the present ones, with a warning, for one release."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MOVED = {
     "visavis.backbones.checkpoints": "visavis.models.checkpoints",
@@ -215,8 +219,43 @@ def former_names(package: str, module: str) -> Callable[[str], Any]:
     return lookup
 
 
+def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A `__getattr__` for a module with renamed names (former -> present): they are found, with a warning."""
+
+    def lookup(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn(f"{module}.{name}", f"{module}.{names[name]}", stacklevel=3)
+        return getattr(sys.modules[module], names[name])
+
+    return lookup
+
+
+def former_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function take arguments by their former names, former=present, with a warning.
+
+    Raises:
+        TypeError: at a call that gives one argument under both names.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for former in names.keys() & kwargs.keys():
+                now, name = names[former], f"{function.__qualname__}()"
+                if now in kwargs:
+                    raise TypeError(f"{name}: {former} and {now} are one argument; leave {former} out")
+                _warn(f"argument {former} of {name}", now, stacklevel=3)
+                kwargs[now] = kwargs.pop(former)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
 def _warn(former: str, now: str, *, stacklevel: int) -> None:
-    warnings.warn(f"{former} is now {now}; the former path works for one release", DeprecationWarning, stacklevel)
+    warnings.warn(f"{former} is now {now}; the former name works for one release", DeprecationWarning, stacklevel)
 
 
 def install() -> None:

@@ -1,6 +1,6 @@
-"""ONNX files without the package onnx: what a graph takes, and block-quantised weights turned into plain ones once.
+"""ONNX files without the package onnx: what a graph takes, and block-quantized weights turned into plain ones once.
 
-ONNX Runtime dequantises weights that are stored in blocks each time a file is loaded, and refuses some (a last block
+ONNX Runtime dequantizes weights that are stored in blocks each time a file is loaded, and refuses some (a last block
 that is shorter, scales of one element); ONNX IR, onnx.proto of version 1.17, numbers the fields.
 """
 
@@ -36,7 +36,7 @@ class _Node:
 
 
 def simplified(data: bytes, *, open_input: str | None = None) -> bytes:
-    """A model's graph with no inputs but those that are fed, and its quantised weights as float32.
+    """A model's graph with no inputs but those that are fed, and its quantized weights as float32.
 
     An input that no node reads, or that is an initializer or a node's output, is none. `DequantizeLinear` of constants,
     in blocks or not, and `Reshape` of its result become initializers.
@@ -97,7 +97,7 @@ def _simplified_graph(graph: Fields, open_input: str | None) -> Fields | None:
 
 
 def _folded(node: _Node, constants: dict[str, memoryview], folded: dict[str, Array]) -> Array | None:
-    """The value of a node that dequantises constants or reshapes such a value; None for any other."""
+    """The value of a node that dequantizes constants or reshapes such a value; None for any other."""
     if node.kind == "Reshape" and node.inputs[0] in folded and node.inputs[1] in constants:
         shape = _array(constants[node.inputs[1]])
         return None if shape is None else _reshaped(folded[node.inputs[0]], shape.tolist(), node.inputs[0])

@@ -1,4 +1,4 @@
-"""The nouns every room shares: NumPy only, frozen, no behaviour beyond checking their own shape."""
+"""The nouns every room shares: NumPy only, frozen, no behavior beyond checking their own shape."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Faces:
     """The faces of one picture, best first: boxes (N, 4) as x1, y1, x2, y2; scores (N,); landmarks (N, 5, 2) as x, y.
 
     The five points are left eye, right eye, nose tip, left and right mouth corner as seen in the picture.
-    All coordinates are pixels with (0, 0) the centre of the first pixel.
+    All coordinates are pixels with (0, 0) the center of the first pixel.
     """
 
     boxes: npt.NDArray[np.float32]

@@ -24,15 +24,15 @@ def model(tmp_path):
     return str(tmp_path / "tiny.onnx")
 
 
-COLOURS = {"Ann": (255, 0, 0), "Bob": (0, 255, 255)}
+COLORS = {"Ann": (255, 0, 0), "Bob": (0, 255, 255)}
 
 
 @pytest.fixture
 def people(tmp_path):
-    for who, colour in COLOURS.items():
+    for who, color in COLORS.items():
         (tmp_path / "set" / who).mkdir(parents=True)
         for n in range(2):
-            images.write(tmp_path / "set" / who / f"{n}.png", np.full((16, 16, 3), colour, np.uint8))
+            images.write(tmp_path / "set" / who / f"{n}.png", np.full((16, 16, 3), color, np.uint8))
     return tmp_path / "set"
 
 
@@ -47,7 +47,7 @@ def test_embeddings_with_their_names(model, people, tmp_path, capsys):
         assert file["names"].tolist() == ["Ann/0.png", "Ann/1.png", "Bob/1.png"]
         assert file["labels"].tolist() == [0, 0, 1]
         assert file["identities"].tolist() == ["Ann", "Bob"]
-        rows = np.array([COLOURS["Ann"], COLOURS["Ann"], COLOURS["Bob"]]) / 127.5 - 1
+        rows = np.array([COLORS["Ann"], COLORS["Ann"], COLORS["Bob"]]) / 127.5 - 1
         assert np.allclose(file["embeddings"], rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""visavis evaluate from the command line, on a tiny ONNX model of the mean colour."""
+"""visavis evaluate from the command line, on a tiny ONNX model of the mean color."""
 
 import csv
 import json
@@ -15,15 +15,15 @@ from visavis.vision import images
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, write_colour_model):
+def made(tmp_path_factory, write_color_model):
     root = tmp_path_factory.mktemp("command")
-    model = write_colour_model(root / "model")
+    model = write_color_model(root / "model")
     rng = np.random.default_rng(0)
-    colours = rng.integers(20, 236, (20, 3))
+    colors = rng.integers(20, 236, (20, 3))
     for i in range(20):
         (root / f"data/images/p{i:02d}").mkdir(parents=True)
         for p in range(4):
-            crop = np.clip(colours[i] + rng.normal(0, 12, 3) + rng.normal(0, 2, (16, 16, 3)), 0, 255).astype(np.uint8)
+            crop = np.clip(colors[i] + rng.normal(0, 12, 3) + rng.normal(0, 2, (16, 16, 3)), 0, 255).astype(np.uint8)
             images.write(root / f"data/images/p{i:02d}/p{i:02d}_{p + 1:04d}.png", crop)
     lines = ["5\t20"]
     for _ in range(5):
@@ -57,7 +57,7 @@ def test_writes_every_form_and_calibrates(made, tmp_path, capsys):
     assert "raw pixels" in said
     body = json.loads(out["json"].read_text())
     assert body["accuracy"]["mean"] > 0.8
-    assert body["model"]["card"]["name"] == "colours"
+    assert body["model"]["card"]["name"] == "colors"
     assert (tmp_path / body["scores"]).is_file()
     page = out["html"].read_text()
     assert page.count("<svg") == 4

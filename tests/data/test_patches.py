@@ -23,7 +23,7 @@ def test_a_patch_shows_its_window(patch: Patch) -> None:
     cut = patch.cut(_ramp()[None])[0]
     assert cut.shape == (*DEEPID_SIZE, 3)
     middle = cut[27, 23]
-    np.testing.assert_allclose(middle[:2] / 2, patch.centre, atol=0.6)
+    np.testing.assert_allclose(middle[:2] / 2, patch.center, atol=0.6)
     inside = cut[13:42, 11:36].astype(float) / 2
     np.testing.assert_allclose(np.diff(inside[..., 1], axis=0).mean(), patch.height / 55, rtol=0.03)
     np.testing.assert_allclose(np.diff(inside[..., 0], axis=1).mean(), patch.height / 55, rtol=0.03)
@@ -36,14 +36,14 @@ def test_the_patches_scale_with_the_crop() -> None:
     assert np.abs(patch.cut(large[None])[0].astype(int) - small).max() <= 4
 
 
-def test_ten_regions_per_scale_and_colour() -> None:
+def test_ten_regions_per_scale_and_color() -> None:
     assert len(deepid_patches()) == 10
-    sixty = deepid_patches((1.0, 0.8, 1.2), grey=True)
+    sixty = deepid_patches((1.0, 0.8, 1.2), gray=True)
     assert len({patch.name for patch in sixty}) == len(sixty) == 60
     nose = next(patch for patch in sixty if patch.name == "nose_100")
-    np.testing.assert_allclose(nose.centre, template_points("arcface", (112, 112))[2])
-    grey = next(patch for patch in sixty if patch.grey).cut(_ramp()[None])[0]
-    assert (grey[..., 0] == grey[..., 2]).all()
+    np.testing.assert_allclose(nose.center, template_points("arcface", (112, 112))[2])
+    gray = next(patch for patch in sixty if patch.gray).cut(_ramp()[None])[0]
+    assert (gray[..., 0] == gray[..., 2]).all()
 
 
 def test_any_source_can_be_cut(tmp_path) -> None:

@@ -193,7 +193,7 @@ def test_a_damaged_photograph_is_named_with_its_reason(photos, capsys):
 
 
 class _Framed:
-    """A detector that knows where the face of a picture lies: at 1,000 pixels, turned and off the centre."""
+    """A detector that knows where the face of a picture lies: at 1,000 pixels, turned and off the center."""
 
     def detect(self, image):
         turn = np.array([[0.98, -0.2], [0.2, 0.98]])

@@ -20,15 +20,15 @@ def _embed(given):
     return recognizer.get(picture, aligned=True)[0].embedding
 
 
-def test_a_loaded_recognizer_is_given_to_processes(colour_model, coloured_people, monkeypatch, tmp_path):
-    monkeypatch.chdir(colour_model.parent)
-    recognizer = Recognizer.load(colour_model.name, threads=1, turn="never")
+def test_a_loaded_recognizer_is_given_to_processes(color_model, colored_people, monkeypatch, tmp_path):
+    monkeypatch.chdir(color_model.parent)
+    recognizer = Recognizer.load(color_model.name, threads=1, turn="never")
     data = pickle.dumps(recognizer)
     assert len(data) < 1000
     monkeypatch.chdir(tmp_path)  # the path was relative; the process may be elsewhere
     again = pickle.loads(data)
     assert (again.turn, again.identity) == ("never", recognizer.identity)
-    pictures = sorted(coloured_people.glob("*/*.png"))
+    pictures = sorted(colored_people.glob("*/*.png"))
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         found = pool.map(_embed, [(recognizer, picture) for picture in pictures])
     np.testing.assert_array_equal(found, [_embed((recognizer, picture)) for picture in pictures])

@@ -67,13 +67,13 @@ def enroll(recognizer, gallery, files, name="Ada", **options):
 def test_files_that_are_there_are_not_looked_at_again(recognizer, gallery, paint, tmp_path):
     files = paint(1, 1, 1)
     first = enroll(recognizer, gallery, files)
-    assert (first.enrolment.added, first.enrolment.already, recognizer.embedder.looked_at) == (3, 0, 3)
+    assert (first.enrollment.added, first.enrollment.already, recognizer.embedder.looked_at) == (3, 0, 3)
     moved = files[0].rename(tmp_path / "another name.png")
     again = enroll(recognizer, gallery, [moved, *files[1:]], consent="x", retention_days=3)
-    assert (again.enrolment.added, again.enrolment.already, recognizer.embedder.looked_at) == (0, 3, 3)
-    assert again.enrolment.subject == first.enrolment.subject
+    assert (again.enrollment.added, again.enrollment.already, recognizer.embedder.looked_at) == (0, 3, 3)
+    assert again.enrollment.subject == first.enrollment.subject
     assert [s.source_name for s in gallery.samples("Ada")] == [f.name for f in files]
-    assert enroll(recognizer, gallery, files[1:2], name="Bob").enrolment.added == 1  # it is another subject's
+    assert enroll(recognizer, gallery, files[1:2], name="Bob").enrollment.added == 1  # it is another subject's
 
 
 def test_one_picture_encoded_or_cut_out_another_way_is_one_sample(recognizer, gallery, paint, tmp_path):
@@ -84,7 +84,7 @@ def test_one_picture_encoded_or_cut_out_another_way_is_one_sample(recognizer, ga
     other = tmp_path / "other.png"
     other.write_bytes(encode(crop, ".png"))
     again = enroll(recognizer, gallery, [other])
-    assert (again.enrolment.added, again.enrolment.already) == (0, 1)
+    assert (again.enrollment.added, again.enrollment.already) == (0, 1)
 
 
 def test_a_sample_without_a_file_learns_it_and_is_known_from_then_on(recognizer, gallery, paint):
@@ -92,7 +92,7 @@ def test_a_sample_without_a_file_learns_it_and_is_known_from_then_on(recognizer,
     gallery.enroll("Ada", recognizer.best(file, aligned=True).embedding)
     seen = recognizer.embedder.looked_at
     for _ in range(2):
-        assert enroll(recognizer, gallery, [file]).enrolment.already == 1
+        assert enroll(recognizer, gallery, [file]).enrollment.already == 1
     assert recognizer.embedder.looked_at == seen + 1
     assert gallery.samples("Ada")[0].source_name == file.name
 
@@ -111,19 +111,19 @@ def test_similarity_at_the_bound_is_one_picture_and_below_it_is_not(gallery):
 def test_a_folder_of_twelve_people_is_told_and_refused_when_strict(recognizer, gallery, paint):
     files = paint(*range(12))
     done = enroll(recognizer, gallery, files)
-    assert done.enrolment.added == 12
+    assert done.enrollment.added == 12
     assert len(done.doubts) == 12
     assert all("unlike the subject's other pictures" in reason for _, reason in done.doubts)
     assert len(done.looks) > 1
     strict = enroll(recognizer, gallery, files, name="Eve", strict=True)
-    assert strict.enrolment is None
+    assert strict.enrollment is None
     assert len(strict.refused) == 12
 
 
 def test_a_stranger_among_many_is_the_one_told(recognizer, gallery, paint):
     files = paint(1, 1, 1, 2, 1, 1)
     strict = enroll(recognizer, gallery, files, strict=True)
-    assert strict.enrolment.added == 5
+    assert strict.enrollment.added == 5
     assert [name for name, _ in strict.refused] == [str(files[3])]
     later = enroll(recognizer, gallery, files)  # what was enrolled counts among the others
     assert [name for name, reason in later.doubts if "unlike" in reason] == [str(files[3])]
@@ -132,7 +132,7 @@ def test_a_stranger_among_many_is_the_one_told(recognizer, gallery, paint):
 
 def test_nothing_is_doubted_without_a_threshold_or_without_another_picture(recognizer, gallery, paint):
     files = paint(1, 2)
-    assert enroll(recognizer, gallery, files[:1], strict=True).enrolment.added == 1
+    assert enroll(recognizer, gallery, files[:1], strict=True).enrollment.added == 1
     without = enroll_pictures(recognizer, gallery, "Bob", files, aligned=True)
     assert [reason for _, reason in without.doubts if "unlike" in reason] == []
     assert without.looks == (2,)
@@ -155,6 +155,6 @@ def test_what_was_kept_is_not_called_failed_because_the_gallery_went_away_afterw
 
     monkeypatch.setattr(gallery, "search", away)
     done = enroll(recognizer, gallery, paint(1))
-    assert done.enrolment.added == 1
+    assert done.enrollment.added == 1
     assert done.doubts[-1][1] == "enrolled, but whom it resembles was not found out: the database cannot be reached"
     assert gallery.subject("Ada").samples == 1

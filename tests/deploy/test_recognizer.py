@@ -93,14 +93,14 @@ def test_an_aligned_crop_is_used_without_detection(card, draw):
             raise AssertionError("an aligned crop is not searched")
 
     crop = np.full((112, 112, 3), draw.RED, np.uint8)
-    from_fixture = Recognizer(_Colour(), spec=card.preprocess, card=card, detector=Never())
+    from_fixture = Recognizer(_Color(), spec=card.preprocess, card=card, detector=Never())
     assert from_fixture.embed([crop, crop], aligned=True).shape == (2, 4)
     assert from_fixture.verify(crop, crop, aligned=True).match is True
     with pytest.raises(DataError, match="112×112 crops"):
         from_fixture.embed([np.zeros((50, 112, 3), np.uint8)], aligned=True)
 
 
-class _Colour:
+class _Color:
     dim = 4
 
     def embed(self, crops):
@@ -121,8 +121,8 @@ def test_the_names_deepface_and_insightface_users_know(recognizer, draw):
 
 
 def test_find_looks_up_every_face(recognizer, gallery, draw):
-    for name, colour in (("Rosa", draw.RED), ("Blau", draw.BLUE)):
-        enroll_pictures(recognizer, gallery, name, [draw.paint(colour)])
+    for name, color in (("Rosa", draw.RED), ("Blau", draw.BLUE)):
+        enroll_pictures(recognizer, gallery, name, [draw.paint(color)])
     crowd = draw.paint(draw.RED, draw.GREEN, draw.BLUE, size=(220, 600))
     found = recognizer.find(crowd, gallery)
     assert sorted(a.match.name if a.match else "-" for _, a in found) == ["-", "Blau", "Rosa"]
@@ -187,14 +187,14 @@ def test_a_face_in_fifty_megapixels_is_cut_out_whole(card, draw):
 
     big = np.zeros((5000, 10000, 3), np.uint8)
     big[500:4500, 500:4500] = draw.RED
-    [face] = Recognizer(_Colour(), spec=card.preprocess, card=card, detector=Knows()).get(big)
+    [face] = Recognizer(_Color(), spec=card.preprocess, card=card, detector=Knows()).get(big)
     assert face.crop.shape == (112, 112, 3)
     assert np.abs(face.crop[30:-10, 20:-20].astype(int) - draw.RED).max() <= 1
 
 
 @pytest.mark.parametrize("way", ["area", "box"])
 def test_large_faces_are_averaged_down_before_the_warp(way):
-    """Of stripes one pixel wide a plain bilinear warp at an eighth keeps some at random; their average is grey."""
+    """Of stripes one pixel wide a plain bilinear warp at an eighth keeps some at random; their average is gray."""
     stripes = np.zeros((896, 896, 3), np.uint8)
     stripes[:, ::2] = 255
     points = (template_points("arcface", (112, 112)) + 0.5) * 8 - 0.5
@@ -251,7 +251,7 @@ def test_enrolling_lists_what_it_left_out_and_what_is_doubtful(recognizer, galle
         draw.paint(draw.RED),
     ]
     done = enroll_pictures(recognizer, gallery, "Rosa", pictures, names=[f"p{i}" for i in range(5)], keep_crops=True)
-    assert (done.enrolment.added, done.enrolment.already) == (1, 1)
+    assert (done.enrollment.added, done.enrollment.already) == (1, 1)
     assert [name for name, _ in done.refused] == ["p1", "p2", "p3"]
     assert "expected a JPEG" in done.refused[0][1]
     assert done.refused[1][1] == "no face found"
@@ -260,7 +260,7 @@ def test_enrolling_lists_what_it_left_out_and_what_is_doubtful(recognizer, galle
     again = enroll_pictures(recognizer, gallery, "Pia", [draw.paint(draw.PINK)], threshold=0.9)
     assert [c.name for c in again.resembles] == ["Rosa"]
     nobody = enroll_pictures(recognizer, gallery, "Nil", [draw.paint()])
-    assert nobody.enrolment is None
+    assert nobody.enrollment is None
     assert len(gallery) == 2
 
 
@@ -268,9 +268,9 @@ def test_a_small_face_in_the_background_does_not_hinder_enrolling(recognizer, ga
     picture = draw.paint(draw.RED, size=(300, 400))
     picture[250:280, 350:380] = draw.BLUE
     done = enroll_pictures(recognizer, gallery, "Rosa", [picture])
-    assert done.enrolment.added == 1
+    assert done.enrollment.added == 1
     assert "several faces: 2" in done.doubts[0][1]
-    assert enroll_pictures(recognizer, gallery, "Rosa", [picture], strict=True).enrolment is None
+    assert enroll_pictures(recognizer, gallery, "Rosa", [picture], strict=True).enrollment is None
 
 
 def test_the_sheet_shows_both_crops(recognizer, draw, tmp_path):
@@ -308,7 +308,7 @@ def test_places_in_a_large_jpeg_are_those_of_the_whole(recognizer, draw, monkeyp
 
 
 def test_a_turned_picture_is_said_to_be(recognizer, draw, gallery):
-    """In the face, in JSON and in what enrolment doubts; never as a reason that `strict` refuses for."""
+    """In the face, in JSON and in what enrollment doubts; never as a reason that `strict` refuses for."""
 
     class Sideways(type(recognizer.detector)):
         def detect(self, image):
@@ -323,5 +323,5 @@ def test_a_turned_picture_is_said_to_be(recognizer, draw, gallery):
     assert not any("turn" in reason for reason in face.reasons)
     assert verification_json(made.verify(came, came, threshold=0.5))["reference"]["turned"] == face.turned
     done = enroll_pictures(made, gallery, "Rosa", [came])
-    assert done.enrolment is not None
+    assert done.enrollment is not None
     assert f"turned by {face.turned}° to stand upright" in done.doubts[0][1]

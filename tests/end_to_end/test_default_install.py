@@ -84,12 +84,12 @@ def test_the_core_is_small():
     assert len(core) < 20, sorted(core)
 
 
-def test_the_default_install_verifies_and_identifies(colour_model, coloured_people, tmp_path):
+def test_the_default_install_verifies_and_identifies(color_model, colored_people, tmp_path):
     core, people = closure(), tmp_path / "people.db"
-    red, green = coloured_people / "red" / "0.png", coloured_people / "green" / "0.png"
+    red, green = colored_people / "red" / "0.png", colored_people / "green" / "0.png"
     for words, said in (
-        (["verify", colour_model, red, coloured_people / "red" / "1.png", "--aligned"], "match"),
-        (["enroll", people, coloured_people, "--model", colour_model, "--aligned"], ""),
+        (["verify", color_model, red, colored_people / "red" / "1.png", "--aligned"], "match"),
+        (["enroll", people, colored_people, "--model", color_model, "--aligned"], ""),
         (["identify", people, green, "--aligned"], "green"),
         (["gallery", people, "list"], "blue"),
         (["forget", people, "blue"], ""),
@@ -100,11 +100,11 @@ def test_the_default_install_verifies_and_identifies(colour_model, coloured_peop
         assert said in out
 
 
-def test_with_serve_it_serves(colour_model, coloured_people, tmp_path):
+def test_with_serve_it_serves(color_model, colored_people, tmp_path):
     allowed, people = closure("serve", "detect"), tmp_path / "people.db"
-    status, _, errors = run(allowed, COMMAND, "enroll", people, coloured_people, "--model", colour_model, "--aligned")
+    status, _, errors = run(allowed, COMMAND, "enroll", people, colored_people, "--model", color_model, "--aligned")
     assert status == 0, errors
-    status, out, errors = run(allowed, SERVE, colour_model, people, coloured_people / "red" / "1.png")
+    status, out, errors = run(allowed, SERVE, color_model, people, colored_people / "red" / "1.png")
     assert status == 0, errors
     assert out.startswith("200 ")
     assert '"red"' in out

@@ -53,7 +53,7 @@ def test_an_exported_file_takes_thresholds_calibrated_later_from_its_folder(caps
     file = tmp_path / "model.onnx"
     file.write_bytes(model.with_name("plain.onnx").read_bytes())
     card = ModelCard(
-        "colours", "fake", 3, PreprocessSpec(), weights_digest="e" * 64, thresholds={"1e-2": {"threshold": 0.7}}
+        "colors", "fake", 3, PreprocessSpec(), weights_digest="e" * 64, thresholds={"1e-2": {"threshold": 0.7}}
     )
     words = ("verify", file, people / "Rosa/0.png", people / "Rosa/1.png", "--aligned")
     write_card(tmp_path, card.with_changes(weights_digest="f" * 64))
@@ -62,7 +62,7 @@ def test_an_exported_file_takes_thresholds_calibrated_later_from_its_folder(caps
     assert "threshold 0.7000 at FMR 0.01" in run(capsys, *words)[1]
 
 
-def test_enrol_identify_and_forget(capsys, model, people, tmp_path, place):
+def test_enroll_identify_and_forget(capsys, model, people, tmp_path, place):
     file = place.address
     status, out, _ = run(capsys, "enroll", file, people, "--model", model, "--aligned", "--consent", "form 7")
     assert status == 0
@@ -72,9 +72,9 @@ def test_enrol_identify_and_forget(capsys, model, people, tmp_path, place):
     assert status == 0
     assert "Grün, similarity" in out
     assert "FPIR about 0.003 with 3 subjects" in out
-    grey = tmp_path / "grey.png"
-    grey.write_bytes(encode(np.full((112, 112, 3), (140, 139, 141), np.uint8), ".png"))
-    status, out, _ = run(capsys, "identify", file, grey, "--aligned", "--json", "--keep-unknown")
+    gray = tmp_path / "gray.png"
+    gray.write_bytes(encode(np.full((112, 112, 3), (140, 139, 141), np.uint8), ".png"))
+    status, out, _ = run(capsys, "identify", file, gray, "--aligned", "--json", "--keep-unknown")
     assert json.loads(out)[0]["faces"][0]["match"] is None
     assert run(capsys, "gallery", file, "unknowns")[1] == "1 unknown faces, 0 groups at 0.9000\n"
     status, out, _ = run(capsys, "forget", file, "Grün", "--json")
@@ -112,10 +112,10 @@ def test_looking_after_a_gallery(capsys, model, people, tmp_path, place):
 def test_what_the_command_line_does_is_in_the_audit_log(capsys, monkeypatch, model, people, tmp_path):
     gallery, log = str(tmp_path / "people.db"), tmp_path / "audit.jsonl"
     monkeypatch.setenv("VISAVIS_AUDIT", str(log))
-    enrol = ["enroll", gallery, str(people), "--model", str(model), "--aligned"]
+    enroll = ["enroll", gallery, str(people), "--model", str(model), "--aligned"]
     probe = str(next((people / "Rosa").iterdir()))
     for words in (
-        enrol,
+        enroll,
         ["identify", gallery, probe, "--aligned"],
         ["gallery", gallery, "list"],
         ["gallery", gallery, "rename", "Blau", "Bleu"],
@@ -285,9 +285,9 @@ def test_unknown_faces_are_grouped_and_become_subjects(capsys, model, people, tm
     run(capsys, "enroll", file, people / "Rosa", "--name", "Rosa", "--aligned", "--model", model)
     rng = np.random.default_rng(0)
     strangers = []
-    for k, colour in enumerate(((40, 40, 220), (40, 220, 40))):
+    for k, color in enumerate(((40, 40, 220), (40, 220, 40))):
         for i in range(6):
-            crop = np.clip(np.array(colour) + rng.integers(-9, 9, 3) + rng.integers(-20, 20, (112, 112, 3)), 0, 255)
+            crop = np.clip(np.array(color) + rng.integers(-9, 9, 3) + rng.integers(-20, 20, (112, 112, 3)), 0, 255)
             strangers.append(tmp_path / f"{k}{i}.png")
             strangers[-1].write_bytes(encode(crop.astype(np.uint8), ".png"))
     keep = ("--aligned", "--keep-unknown", "--keep-crops")

@@ -122,9 +122,9 @@ print("done")
 
 
 @pytest.mark.parametrize("system", ["win32", "darwin"])
-def test_deployment_works_where_linux_own_is_missing(colour_model, coloured_people, tmp_path, system):
+def test_deployment_works_where_linux_own_is_missing(color_model, colored_people, tmp_path, system):
     done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, system, str(tmp_path), str(colour_model)],
+        [sys.executable, "-c", ELSEWHERE, system, str(tmp_path), str(color_model)],
         env={**os.environ, "PYTHONPATH": str(SOURCE.parent)}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

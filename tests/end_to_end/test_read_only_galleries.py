@@ -44,13 +44,13 @@ def run(*words):
 
 
 @pytest.fixture
-def sealed(colour_model, coloured_people, tmp_path):
+def sealed(color_model, colored_people, tmp_path):
     """A gallery with its model beside it, in a folder that cannot be written."""
     home = tmp_path / "home"
     home.mkdir()
-    shutil.copy(colour_model, home / "model.onnx")
+    shutil.copy(color_model, home / "model.onnx")
     file = home / "people.db"
-    assert main(["enroll", str(file), str(coloured_people), "--model", str(home / "model.onnx"), "--aligned"]) == 0
+    assert main(["enroll", str(file), str(colored_people), "--model", str(home / "model.onnx"), "--aligned"]) == 0
     before = {path: path.read_bytes() for path in home.iterdir()}
     for path in before:
         path.chmod(0o444)
@@ -60,8 +60,8 @@ def sealed(colour_model, coloured_people, tmp_path):
     assert {path: path.read_bytes() for path in home.iterdir()} == before
 
 
-def test_what_only_reads_needs_no_right_to_write(sealed, coloured_people, tmp_path):
-    red = coloured_people / "red" / "0.png"
+def test_what_only_reads_needs_no_right_to_write(sealed, colored_people, tmp_path):
+    red = colored_people / "red" / "0.png"
     out_file = tmp_path / "export.npz"
     for words, said in (
         (["gallery", sealed, "list"], "red"),
@@ -79,8 +79,8 @@ def test_what_only_reads_needs_no_right_to_write(sealed, coloured_people, tmp_pa
     assert "green" in run("gallery", tmp_path / "copy.db", "list")[1]
 
 
-def test_what_writes_says_so_in_one_line(sealed, coloured_people):
-    red = coloured_people / "red" / "0.png"
+def test_what_writes_says_so_in_one_line(sealed, colored_people):
+    red = colored_people / "red" / "0.png"
     for words in (
         ["gallery", sealed, "rename", "red", "scarlet"],
         ["forget", sealed, "red"],
@@ -94,8 +94,8 @@ def test_what_writes_says_so_in_one_line(sealed, coloured_people):
         assert ("--read-only" in errors) == (words[0] == "serve")
 
 
-def test_a_service_that_only_reads(sealed, coloured_people):
-    picture = coloured_people / "red" / "0.png"
+def test_a_service_that_only_reads(sealed, colored_people):
+    picture = colored_people / "red" / "0.png"
     process = start("serve", sealed, "--port", "0", "--read-only")
     line = next(line for line in process.stdout if "page http" in line)
     url = re.search(r"http://[\d.:]+", line)[0]
@@ -118,28 +118,28 @@ def test_a_service_that_only_reads(sealed, coloured_people):
     assert "tried again" not in errors
 
 
-def test_read_only_refuses_what_could_not_take_effect(colour_model, tmp_path, capsys):
-    words = ["serve", str(tmp_path / "g.db"), "--model", str(colour_model), "--read-only"]
+def test_read_only_refuses_what_could_not_take_effect(color_model, tmp_path, capsys):
+    words = ["serve", str(tmp_path / "g.db"), "--model", str(color_model), "--read-only"]
     assert main([*words, "--keep-crops"]) == 2
     assert "cannot take effect" in capsys.readouterr().err
     assert main(words) == 2
     assert "no such gallery" in capsys.readouterr().err
 
 
-def enroll(home, colour_model, coloured_people, model):
+def enroll(home, color_model, colored_people, model):
     home.mkdir()
-    shutil.copy(colour_model, home / "model.onnx")
-    words = ["enroll", str(home / "people.db"), str(coloured_people), "--model", str(model), "--aligned"]
+    shutil.copy(color_model, home / "model.onnx")
+    words = ["enroll", str(home / "people.db"), str(colored_people), "--model", str(model), "--aligned"]
     assert main(words) == 0
     return home / "people.db.model"
 
 
-def test_a_gallery_moved_with_its_model_finds_it(colour_model, coloured_people, tmp_path, capsys, monkeypatch):
+def test_a_gallery_moved_with_its_model_finds_it(color_model, colored_people, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    note = enroll(tmp_path / "here", colour_model, coloured_people, Path("here/model.onnx"))
+    note = enroll(tmp_path / "here", color_model, colored_people, Path("here/model.onnx"))
     assert note.read_text() == "model.onnx\n"
     (tmp_path / "here").rename(tmp_path / "there")
-    probe = str(coloured_people / "red" / "0.png")
+    probe = str(colored_people / "red" / "0.png")
     assert main(["identify", "there/people.db", probe, "--aligned"]) == 0
     monkeypatch.chdir("/")
     assert main(["identify", str(tmp_path / "there" / "people.db"), probe, "--aligned"]) == 0
@@ -151,20 +151,20 @@ def test_a_gallery_moved_with_its_model_finds_it(colour_model, coloured_people, 
     assert len(said.strip().splitlines()) == 1
 
 
-def test_a_note_of_an_earlier_version_finds_a_model_moved_along(colour_model, coloured_people, tmp_path):
-    note = enroll(tmp_path / "here", colour_model, coloured_people, tmp_path / "here" / "model.onnx")
+def test_a_note_of_an_earlier_version_finds_a_model_moved_along(color_model, colored_people, tmp_path):
+    note = enroll(tmp_path / "here", color_model, colored_people, tmp_path / "here" / "model.onnx")
     note.write_text(f"{tmp_path / 'here' / 'model.onnx'}\n")  # as it was written
     (tmp_path / "here").rename(tmp_path / "there")
-    probe = str(coloured_people / "red" / "0.png")
+    probe = str(colored_people / "red" / "0.png")
     assert main(["identify", str(tmp_path / "there" / "people.db"), probe, "--aligned"]) == 0
 
 
-def test_a_model_elsewhere_is_remembered_where_it_is(colour_model, coloured_people, tmp_path, capsys):
-    note = enroll(tmp_path / "here", colour_model, coloured_people, colour_model)
-    assert note.read_text() == f"{colour_model.resolve()}\n"
+def test_a_model_elsewhere_is_remembered_where_it_is(color_model, colored_people, tmp_path, capsys):
+    note = enroll(tmp_path / "here", color_model, colored_people, color_model)
+    assert note.read_text() == f"{color_model.resolve()}\n"
     (tmp_path / "here" / "people.db").rename(tmp_path / "people.db")
     note.rename(tmp_path / "people.db.model")
-    probe = str(coloured_people / "red" / "0.png")
+    probe = str(colored_people / "red" / "0.png")
     capsys.readouterr()
     assert main(["identify", str(tmp_path / "people.db"), probe, "--aligned", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["faces"][0]["match"]["name"] == "red"

@@ -1,4 +1,4 @@
-"""The whole way on real pictures: detect, align, embed with published weights, verify, enrol and identify."""
+"""The whole way on real pictures: detect, align, embed with published weights, verify, enroll and identify."""
 
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ from visavis.types import Pairs
 
 
 class FakeEmbedder:
-    """The mean colour of a crop, centred, as a unit vector; counts what it is asked."""
+    """The mean color of a crop, centered, as a unit vector; counts what it is asked."""
 
     dim = 3
 
@@ -28,13 +28,13 @@ class FakeEmbedder:
 
 
 def world(identities=20, pictures=4, seed=0):
-    """Pictures of noisy colours and 10 folds of pairs."""
+    """Pictures of noisy colors and 10 folds of pairs."""
     rng = np.random.default_rng(seed)
-    colours = rng.integers(30, 226, (identities, 3))
+    colors = rng.integers(30, 226, (identities, 3))
     images = {}
     for i in range(identities):
         for p in range(pictures):
-            crop = colours[i] + rng.normal(0, 25, 3) + rng.normal(0, 3, (8, 8, 3))
+            crop = colors[i] + rng.normal(0, 25, 3) + rng.normal(0, 3, (8, 8, 3))
             images[f"id{i}/id{i}_{p}.jpg"] = np.clip(crop, 0, 255).astype(np.uint8)
     names = tuple(images)
     rows = []

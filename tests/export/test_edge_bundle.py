@@ -106,7 +106,7 @@ def test_edge_features_are_the_embedder_s(home, tmp_path):
 
 
 def lopsided(path, spec):
-    """A foreign graph that knows left from right: a matrix on normalised pixels."""
+    """A foreign graph that knows left from right: a matrix on normalized pixels."""
     height, width = spec.size
     weight = np.random.default_rng(0).normal(size=(3 * height * width, 4)).astype(np.float32)
     graph = helper.make_graph(
@@ -117,7 +117,7 @@ def lopsided(path, spec):
         [numpy_helper.from_array(weight, "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    set_metadata(model, ModelCard("f", "onnx", 4, spec), pixels="normalised")
+    set_metadata(model, ModelCard("f", "onnx", 4, spec), pixels="normalized")
     write_onnx(path, model)
 
 

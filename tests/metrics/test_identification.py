@@ -15,11 +15,11 @@ def unit(x):
 
 def world(seed, subjects=30, enrolled=20, per=3, dim=8):
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(subjects, dim))
+    centers = rng.normal(size=(subjects, dim))
     gallery_subject = np.repeat(np.arange(enrolled), 2)
     probe_subject = np.repeat(np.arange(subjects), per)
-    gallery = unit(centres[gallery_subject] + rng.normal(size=(len(gallery_subject), dim)) * 0.9)
-    probes = unit(centres[probe_subject] + rng.normal(size=(len(probe_subject), dim)) * 0.9)
+    gallery = unit(centers[gallery_subject] + rng.normal(size=(len(gallery_subject), dim)) * 0.9)
+    probes = unit(centers[probe_subject] + rng.normal(size=(len(probe_subject), dim)) * 0.9)
     return probes, probe_subject, gallery, gallery_subject
 
 

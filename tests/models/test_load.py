@@ -19,7 +19,7 @@ from visavis.vision.preprocessing import PreprocessSpec
 
 
 def tiny(path, *, size=(16, 16), dim=4, card=None, batch="batch", columns=None):
-    """An ONNX recogniser without torch: mean of each channel, times a matrix; float N×3×H×W, already normalised."""
+    """An ONNX recognizer without torch: mean of each channel, times a matrix; float N×3×H×W, already normalized."""
     rng = np.random.default_rng(0)
     given = helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, *size])
     made = helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, columns or dim])
@@ -51,7 +51,7 @@ def unit(x):
 
 
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_a_foreign_graph_gets_its_pictures_normalised(tmp_path, channels):
+def test_a_foreign_graph_gets_its_pictures_normalized(tmp_path, channels):
     spec = {"channels": channels, "mean": (127.5, 120.0, 110.0), "std": (128.0, 127.0, 126.0)}
     weight = tiny(tmp_path / "t.onnx", card=card_of(**spec))
     embedder = OnnxEmbedder(tmp_path / "t.onnx", batch_size=2)

@@ -59,22 +59,22 @@ def machine(monkeypatch):
         ([DML], DML),
     ],
 )
-def test_the_best_accelerator_there_is_is_used(machine, colour_model, available, first):
+def test_the_best_accelerator_there_is_is_used(machine, color_model, available, first):
     asked = machine(available)
-    OnnxEmbedder(colour_model)
+    OnnxEmbedder(color_model)
     assert [name for name, _ in asked] == [first]
 
 
-def test_directml_gets_the_memory_layout_it_needs(machine, colour_model):
+def test_directml_gets_the_memory_layout_it_needs(machine, color_model):
     asked = machine([DML])
-    OnnxEmbedder(colour_model)
+    OnnxEmbedder(color_model)
     assert asked == [(DML, False)]
 
 
-def test_one_that_does_not_start_gives_way_and_is_named(machine, colour_model, caplog):
+def test_one_that_does_not_start_gives_way_and_is_named(machine, color_model, caplog):
     asked = machine([CUDA, COREML], broken=[CUDA], absent=[COREML])
     with caplog.at_level(logging.WARNING):
-        OnnxEmbedder(colour_model)
+        OnnxEmbedder(color_model)
     assert [name for name, _ in asked] == [CUDA, COREML, CPU]
     assert "CUDA does not start: libcublas.so.12" in caplog.text
     assert "CoreML is in this onnxruntime, but its libraries or its device are not there" in caplog.text

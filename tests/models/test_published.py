@@ -10,7 +10,7 @@ from visavis.cli import main
 from visavis.cli.import_ import parse_preprocess
 from visavis.errors import ModelFormatError
 from visavis.models.checkpoints import read_checkpoint
-from visavis.models.published import import_weights, recognise
+from visavis.models.published import import_weights, recognize
 
 PUBLISHED = SHARED / "weights" / "mobilefacenet_casia_112x96.ckpt"
 
@@ -136,10 +136,10 @@ def test_what_holds_no_state_dict_is_listed(tmp_path):
         ("mobilefacenet", {}, (112, 112), "MobileFaceNet_Pytorch"),
     ],
 )
-def test_known_sources_are_recognised(name, arguments, size, source):
+def test_known_sources_are_recognized(name, arguments, size, source):
     with torch.device("meta"):
         state = build_backbone(name, size=size, dim=256, **arguments).state_dict()
-    found, facts = recognise(state)
+    found, facts = recognize(state)
     assert found.name == source
     assert (facts.backbone, facts.dim, dict(facts.args)) == (name, 256, arguments)
     assert facts.grid == (size[0] // 16, size[1] // 16)

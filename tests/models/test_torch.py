@@ -97,7 +97,7 @@ def test_damaged_and_foreign_weights_are_refused(tmp_path):
 
 @pytest.mark.parametrize("flip", ["none", "sum", "concat"])
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_embedder_normalises_fuses_and_scales_as_the_spec_says(flip, channels):
+def test_embedder_normalizes_fuses_and_scales_as_the_spec_says(flip, channels):
     spec = PreprocessSpec((32, 32), "arcface", channels, SPEC.mean, SPEC.std, flip)
     net = network().eval()
     embedder = TorchEmbedder(net, spec, batch_size=2)

@@ -1,4 +1,4 @@
-"""A recognizer without a network: colours are people, so that every answer is known beforehand."""
+"""A recognizer without a network: colors are people, so that every answer is known beforehand."""
 
 import json
 import socket
@@ -41,8 +41,8 @@ THRESHOLDS = {
 }
 
 
-class ColourEmbedder:
-    """Embeds a crop as its mean colour and a constant, of length 1."""
+class ColorEmbedder:
+    """Embeds a crop as its mean color and a constant, of length 1."""
 
     dim = 4
 
@@ -59,8 +59,8 @@ class BoxDetector:
     """Finds what `paint` has drawn: squares on a black ground, each a face with the template's landmarks."""
 
     def detect(self, image):
-        grey = (image.max(2) > 24).astype(np.uint8)
-        count, _, stats, _ = cv2.connectedComponentsWithStats(cv2.erode(grey, np.ones((3, 3))))
+        gray = (image.max(2) > 24).astype(np.uint8)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(cv2.erode(gray, np.ones((3, 3))))
         boxes = [s[:4] for s in stats[1:count] if s[2] > 5]
         n = len(boxes)
         corners = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes], np.float32).reshape(n, 4)
@@ -70,17 +70,17 @@ class BoxDetector:
 
 
 def paint(*people, size=(300, 300), side=160, seed=0):
-    """A picture with one noisy square per colour, side by side; a black picture without any.
+    """A picture with one noisy square per color, side by side; a black picture without any.
 
-    Every seed shades the colours a little, so that pictures of one person are not one picture.
+    Every seed shades the colors a little, so that pictures of one person are not one picture.
     """
     canvas = np.zeros((*size, 3), np.uint8)
     rng = np.random.default_rng(seed)
     shade = np.random.default_rng([seed, 1]).uniform(-8, 8, 3) if seed else 0
-    for i, colour in enumerate(people):
+    for i, color in enumerate(people):
         left = 20 + i * (side + 20)
         noise = rng.integers(-24, 25, (side, side, 3))
-        canvas[20 : 20 + side, left : left + side] = np.clip(np.array(colour) + shade + noise, 26, 255)
+        canvas[20 : 20 + side, left : left + side] = np.clip(np.array(color) + shade + noise, 26, 255)
     return canvas
 
 
@@ -94,14 +94,14 @@ RED, GREEN, BLUE, PINK = (200, 60, 60), (60, 200, 60), (60, 60, 200), (215, 70, 
 @pytest.fixture
 def card():
     return ModelCard(
-        "colours", "fake", 4, SPEC, weights_digest="c" * 64, license=LicenseTerms(weights="MIT"), training_data="none",
+        "colors", "fake", 4, SPEC, weights_digest="c" * 64, license=LicenseTerms(weights="MIT"), training_data="none",
         intended_use="tests", thresholds=json.loads(json.dumps(THRESHOLDS)), evaluations={"lfw": {"accuracy": 0.98}},
     )  # fmt: skip
 
 
 @pytest.fixture
 def recognizer(card):
-    return Recognizer(ColourEmbedder(), spec=SPEC, card=card, detector=BoxDetector())
+    return Recognizer(ColorEmbedder(), spec=SPEC, card=card, detector=BoxDetector())
 
 
 @pytest.fixture
@@ -275,23 +275,23 @@ def connect(start):
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    """An exported model whose embedding is the mean colour: uint8 N×H×W×3 -> float (N, 3)."""
+    """An exported model whose embedding is the mean color: uint8 N×H×W×3 -> float (N, 3)."""
     nodes = [
         helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2], keepdims=0),
-        helper.make_node("Sub", ["mean", "grey"], ["embedding"]),
+        helper.make_node("Sub", ["mean", "gray"], ["embedding"]),
     ]
     graph = helper.make_graph(
         nodes,
-        "colours",
+        "colors",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 112, 112, 3])],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3])],
-        [helper.make_tensor("grey", TensorProto.FLOAT, [3], [127.5] * 3)],
+        [helper.make_tensor("gray", TensorProto.FLOAT, [3], [127.5] * 3)],
     )
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     built.ir_version = 8
     card = {
-        "format": 2, "name": "colours", "backbone": "fake", "embedding_dim": 3, "weights_digest": "e" * 64,
+        "format": 2, "name": "colors", "backbone": "fake", "embedding_dim": 3, "weights_digest": "e" * 64,
         "preprocess": PreprocessSpec().to_dict(),
         "thresholds": {"1e-3": {"threshold": 0.9}},
     }  # fmt: skip
@@ -303,17 +303,17 @@ def model(tmp_path_factory):
     return folder / "model.onnx"
 
 
-COLOURS = {"Rosa": (220, 40, 40), "Blau": (40, 40, 220), "Grün": (40, 220, 40)}
+COLORS = {"Rosa": (220, 40, 40), "Blau": (40, 40, 220), "Grün": (40, 220, 40)}
 
 
 @pytest.fixture
 def people(tmp_path):
     """A folder per subject with aligned crops."""
     rng = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         (tmp_path / "people" / name).mkdir(parents=True)
         for i in range(2):
             shade = rng.uniform(-8, 8, 3)  # or the two were one picture
-            crop = np.clip(np.array(colour) + shade + rng.integers(-20, 20, (112, 112, 3)), 0, 255).astype(np.uint8)
+            crop = np.clip(np.array(color) + shade + rng.integers(-20, 20, (112, 112, 3)), 0, 255).astype(np.uint8)
             (tmp_path / "people" / name / f"{i}.png").write_bytes(encode(crop, ".png"))
     return tmp_path / "people"

@@ -8,23 +8,23 @@ from visavis.models.card import ModelCard, write_card
 from visavis.vision.preprocessing import PreprocessSpec
 
 
-def _colour_model(folder):
-    """A model folder whose ONNX file centres the mean colour of a 16×16 crop."""
+def _color_model(folder):
+    """A model folder whose ONNX file centers the mean color of a 16×16 crop."""
     spec = PreprocessSpec(size=(16, 16))
-    card = ModelCard(name="colours", backbone="onnx", embedding_dim=3, preprocess=spec, weights_digest="d" * 64)
+    card = ModelCard(name="colors", backbone="onnx", embedding_dim=3, preprocess=spec, weights_digest="d" * 64)
     nodes = [
         helper.make_node("Cast", ["image"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["f", "axes"], ["m"], keepdims=0),
-        helper.make_node("Sub", ["m", "grey"], ["embedding"]),
+        helper.make_node("Sub", ["m", "gray"], ["embedding"]),
     ]
     graph = helper.make_graph(
         nodes,
-        "colours",
+        "colors",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", 16, 16, 3])],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 3])],
         [
             helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
-            helper.make_tensor("grey", TensorProto.FLOAT, [1], [127.5]),
+            helper.make_tensor("gray", TensorProto.FLOAT, [1], [127.5]),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -36,6 +36,6 @@ def _colour_model(folder):
 
 
 @pytest.fixture(scope="session")
-def write_colour_model():
-    """folder -> a model folder, see `_colour_model`."""
-    return _colour_model
+def write_color_model():
+    """folder -> a model folder, see `_color_model`."""
+    return _color_model

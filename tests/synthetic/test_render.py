@@ -1,4 +1,4 @@
-"""Generated pictures: the same everywhere, with depth and shade, recognisable to a detector, not to raw pixels."""
+"""Generated pictures: the same everywhere, with depth and shade, recognizable to a detector, not to raw pixels."""
 
 import hashlib
 import subprocess
@@ -54,9 +54,9 @@ def test_the_landmarks_point_at_the_features() -> None:
     """An iris is darker than the skin two widths of it below; the mouth's corners lie on its seam."""
     who, now = build(sample_identity(0, 1)), _plain()
     image, points = draw(who, now, np.random.default_rng(0), 224)
-    grey = image.astype(float).mean(2)
+    gray = image.astype(float).mean(2)
     for x, y in points[:2].round().astype(int):
-        assert grey[y - 3 : y + 4, x - 3 : x + 4].min() < 0.6 * grey[y + 24 : y + 30, x - 3 : x + 4].mean()
+        assert gray[y - 3 : y + 4, x - 3 : x + 4].min() < 0.6 * gray[y + 24 : y + 30, x - 3 : x + 4].mean()
 
 
 def test_yaw_moves_the_nose_over_the_cheek() -> None:

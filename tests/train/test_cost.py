@@ -76,23 +76,23 @@ def test_memory_adds_up():
     network = Toy()
     p = sum(x.numel() for x in network.parameters())
     memory = estimate_memory(
-        recipe(loop={"ema": 0.9}, optimizer={"name": "adamw"}), network, centres=1600, activations=100, devices=2
+        recipe(loop={"ema": 0.9}, optimizer={"name": "adamw"}), network, centers=1600, activations=100, devices=2
     )
     assert memory["weights"] == memory["gradients"] == memory["moving average"] == 4 * p
-    assert memory["optimiser state"] == 8 * p
+    assert memory["optimizer state"] == 8 * p
     assert memory["activations"] == 100 * 8
-    assert memory["class centres, their gradient and state"] == 4 * 800 * (1 + 1 + 2)
-    sampled = estimate_memory(recipe(head={"sample_rate": 0.1}), network, centres=1600, activations=1, devices=1)
-    assert sampled["class centres, their gradient and state"] == 4 * 1600 * 2.1
+    assert memory["class centers, their gradient and state"] == 4 * 800 * (1 + 1 + 2)
+    sampled = estimate_memory(recipe(head={"sample_rate": 0.1}), network, centers=1600, activations=1, devices=1)
+    assert sampled["class centers, their gradient and state"] == 4 * 1600 * 2.1
 
 
 def test_a_dry_run_without_data_measures_noise():
     seen = []
     cost = dry_run(recipe(), devices=2, steps=3, advance=lambda done, total: seen.append((done, total)))
     assert (cost.steps_per_epoch, cost.steps, cost.batch) == (50_000 // 16 // 5, 2 * (50_000 // 16 // 5), 80)
-    assert cost.centres == 16_000
+    assert cost.centers == 16_000
     assert cost.speed.images_per_second > 0
-    assert (cost.speed.steps, cost.speed.centres, seen[-1]) == (3, 1000, (3, 3))
+    assert (cost.speed.steps, cost.speed.centers, seen[-1]) == (3, 1000, (3, 3))
     text = cost.to_table().to_text()
     assert "nowhere/at/all is not there" in text
     assert "1,000 identities" in text
@@ -108,7 +108,7 @@ def test_a_dry_run_with_data_counts_it_and_suits_triplets(blob_folder):
     extent = find_extent(wanted)
     assert (extent.identities, extent.pictures) == (8, 48)
     cost = dry_run(wanted, steps=2)
-    assert (cost.centres, cost.steps_per_epoch) == (0, 1)
+    assert (cost.centers, cost.steps_per_epoch) == (0, 1)
 
 
 def test_how_much_data_must_be_known(tmp_path, capsys):

@@ -43,11 +43,11 @@ def spoil(monkeypatch):
         def spoiled(training, state, batches):
             seen.append(1)
             if len(seen) in numbers:
-                training.normalise.mean.fill_(float("nan"))
+                training.normalize.mean.fill_(float("nan"))
             try:
                 return own(training, state, batches)
             finally:
-                training.normalise.mean.fill_(127.5)
+                training.normalize.mean.fill_(127.5)
 
         monkeypatch.setattr(step_module, "_accumulate", spoiled)
 

@@ -19,14 +19,14 @@ from visavis.vision.images import read, write
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six identities of 4 to 9 pictures: a colour each, and noise."""
+    """Six identities of 4 to 9 pictures: a color each, and noise."""
     folder = tmp_path_factory.mktemp("faces")
     rng = np.random.default_rng(0)
     for identity in range(6):
-        colour = rng.integers(60, 200, 3)
+        color = rng.integers(60, 200, 3)
         (folder / f"id{identity}").mkdir()
         for k in range(4 + identity):
-            noisy = colour + rng.normal(0, 45, (32, 32, 3))
+            noisy = color + rng.normal(0, 45, (32, 32, 3))
             write(folder / f"id{identity}" / f"{k}.png", np.clip(noisy, 0, 255).astype(np.uint8))
     return folder
 
@@ -105,14 +105,14 @@ def test_stage_two_starts_from_stage_one_and_joins_both_losses(faces: Path, tmp_
     )
     train(joint, tmp_path / "two")
     now = weights(tmp_path / "two")
-    learnt = [n for n in start if n.endswith("weight")]
-    assert all(torch.allclose(start[n], now[n], atol=1e-6) for n in learnt)
+    learned = [n for n in start if n.endswith("weight")]
+    assert all(torch.allclose(start[n], now[n], atol=1e-6) for n in learned)
     assert (tmp_path / "two" / "triplets.png").is_file()
     for record in (r for r in read_metrics(tmp_path / "two") if "triplet_loss" in r):
         assert record["loss"] > record["triplet_loss"]
 
 
-def test_centres_only_warm_up_leaves_the_network_as_it_was(faces: Path, tmp_path: Path) -> None:
+def test_centers_only_warm_up_leaves_the_network_as_it_was(faces: Path, tmp_path: Path) -> None:
     """Row M8: `pretrain_softmax`."""
     first = train(recipe(faces, steps=2), tmp_path / "one")
     start = weights(tmp_path / "one")

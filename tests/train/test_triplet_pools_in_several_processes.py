@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow
 def people(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     for identity in range(8):
-        colour = rng.integers(60, 200, 3)
+        color = rng.integers(60, 200, 3)
         (folder / f"id{identity}").mkdir(parents=True)
         for k in range(4):
-            noisy = colour + rng.normal(0, 45, (32, 32, 3))
+            noisy = color + rng.normal(0, 45, (32, 32, 3))
             write(folder / f"id{identity}" / f"{k}.png", np.clip(noisy, 0, 255).astype(np.uint8))
     return folder
 

@@ -91,8 +91,8 @@ def test_aligned_landmarks_land_on_the_template(name, scale):
         assert crop.shape == (height, width, 3)
         weight = crop[..., 0].astype(float)
         v, u = np.mgrid[0:height, 0:width]
-        centre = np.array([(weight * u).sum(), (weight * v).sum()]) / weight.sum()
-        assert np.abs(centre - point).max() < 0.15
+        center = np.array([(weight * u).sum(), (weight * v).sum()]) / weight.sum()
+        assert np.abs(center - point).max() < 0.15
 
 
 def test_outside_the_picture_is_black():

@@ -32,12 +32,12 @@ KINDS = {
     "jpeg on its side": lambda: saved(Image.fromarray(smooth()), "JPEG", quality=95, exif=orientation(6)),
     "png": lambda: saved(Image.fromarray(smooth()), "PNG"),
     "png RGBA": lambda: saved(Image.fromarray(RGBA), "PNG"),
-    "png grey 16": lambda: saved(Image.fromarray(WIDE), "PNG"),
+    "png gray 16": lambda: saved(Image.fromarray(WIDE), "PNG"),
     "png palette": lambda: saved(Image.fromarray(smooth()).quantize(32), "PNG"),
     "png palette with a transparent color": lambda: saved(
         Image.fromarray(smooth()).quantize(32), "PNG", transparency=3
     ),
-    "png grey and alpha": lambda: saved(Image.fromarray(RGBA).convert("LA"), "PNG"),
+    "png gray and alpha": lambda: saved(Image.fromarray(RGBA).convert("LA"), "PNG"),
     "gif": lambda: saved(Image.fromarray(smooth()), "GIF"),
     "tiff": lambda: saved(Image.fromarray(smooth()), "TIFF"),
     "tiff float": lambda: saved(Image.fromarray(smooth()[..., 0].astype(np.float32) / 255), "TIFF"),
@@ -79,7 +79,7 @@ def test_one_picture_in_every_form(kind, tmp_path):
 
 ARRAYS = {
     "uint8": (smooth(), smooth()),
-    "grey": (smooth()[..., 0], np.repeat(smooth()[..., :1], 3, 2)),
+    "gray": (smooth()[..., 0], np.repeat(smooth()[..., :1], 3, 2)),
     "one channel": (smooth()[..., :1], np.repeat(smooth()[..., :1], 3, 2)),
     "uint16": (smooth().astype(np.uint16) * 257, smooth()),
     "float to 1": (smooth() / 255, smooth()),

@@ -83,18 +83,18 @@ def test_exif_behind_a_long_first_segment():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_grey_becomes_three_equal_channels(kind):
-    grey = smooth()[..., 0]
-    decoded = images.decode(saved(Image.fromarray(grey), kind, **({"quality": 95} if kind == "JPEG" else {})))
-    assert decoded.shape == (*grey.shape, 3)
+def test_gray_becomes_three_equal_channels(kind):
+    gray = smooth()[..., 0]
+    decoded = images.decode(saved(Image.fromarray(gray), kind, **({"quality": 95} if kind == "JPEG" else {})))
+    assert decoded.shape == (*gray.shape, 3)
     assert np.array_equal(decoded[..., 0], decoded[..., 2])
-    assert np.abs(decoded[..., 1].astype(int) - grey).max() <= 6
+    assert np.abs(decoded[..., 1].astype(int) - gray).max() <= 6
 
 
 def test_alpha_is_blended_onto_white():
     rgba = np.dstack([smooth(), np.full((24, 32), 255, np.uint8)])
     rgba[:12, :, 3] = 0
-    rgba[12:18, :, 3] = 51  # a fifth of the colour, four fifths white
+    rgba[12:18, :, 3] = 51  # a fifth of the color, four fifths white
     decoded = images.decode(saved(Image.fromarray(rgba), "PNG"))
     assert (decoded[:12] == 255).all()
     expected = 0.2 * smooth()[12:18] + 0.8 * 255
@@ -102,7 +102,7 @@ def test_alpha_is_blended_onto_white():
     assert np.array_equal(decoded[18:], smooth()[18:])
 
 
-def test_grey_with_alpha_and_transparent_palette():
+def test_gray_with_alpha_and_transparent_palette():
     la = np.dstack([smooth()[..., 0], np.zeros((24, 32), np.uint8)])
     assert (images.decode(saved(Image.fromarray(la, "LA"), "PNG")) == 255).all()
     palette = Image.new("P", (4, 4), 0)
@@ -119,20 +119,20 @@ def test_cmyk_jpeg():
 
 
 def test_sixteen_bits_keep_the_high_byte():
-    grey = np.linspace(0, 30_000, 24 * 32).reshape(24, 32).astype(np.uint16)
-    done, png = cv2.imencode(".png", grey)
+    gray = np.linspace(0, 30_000, 24 * 32).reshape(24, 32).astype(np.uint16)
+    done, png = cv2.imencode(".png", gray)
     assert done
     decoded = images.decode(png.tobytes())
-    assert np.abs(decoded[..., 0] - grey / 257).max() <= 1
-    done, png = cv2.imencode(".png", np.dstack([grey] * 3))
+    assert np.abs(decoded[..., 0] - gray / 257).max() <= 1
+    done, png = cv2.imencode(".png", np.dstack([gray] * 3))
     assert done
-    assert np.abs(images.decode(png.tobytes())[..., 1] - grey / 257).max() <= 1
+    assert np.abs(images.decode(png.tobytes())[..., 1] - gray / 257).max() <= 1
 
 
 def test_one_bit_and_first_frame_of_a_gif():
     bits = Image.fromarray(smooth()[..., 0] > 100)
     assert set(np.unique(images.decode(saved(bits, "PNG")))) == {0, 255}
-    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue")]
     decoded = images.decode(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert decoded.shape == (6, 8, 3)
     assert decoded[0, 0].tolist() == [255, 0, 0]

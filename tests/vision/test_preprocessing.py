@@ -58,12 +58,12 @@ def test_the_right_size_is_returned_untouched():
     assert fit_crop(crop, PreprocessSpec((112, 96), "sphereface")) is crop
 
 
-def test_a_square_crop_gives_its_centre_columns():
+def test_a_square_crop_gives_its_center_columns():
     crop = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
     assert np.array_equal(fit_crop(crop, PreprocessSpec((112, 96), "sphereface")), crop[:, 8:104])
 
 
-def test_centre_columns_are_the_sphereface_crop():
+def test_center_columns_are_the_sphereface_crop():
     """Cutting an ArcFace crop and aligning to SphereFace's template see the same pixels."""
     face = np.random.default_rng(1).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     landmarks = template_points("arcface", (112, 112)) * 1.2 + 20
@@ -83,8 +83,8 @@ def test_landmarks_stay_on_the_template_after_fitting(size):
     assert crop.shape[:2] == size
     weight = crop[..., 0].astype(float)
     v, u = np.mgrid[0 : size[0], 0 : size[1]]
-    centre = np.array([(weight * u).sum(), (weight * v).sum()]) / weight.sum()
-    assert np.abs(centre - template_points(template, size)[2]).max() < 0.1
+    center = np.array([(weight * u).sum(), (weight * v).sum()]) / weight.sum()
+    assert np.abs(center - template_points(template, size)[2]).max() < 0.1
 
 
 @pytest.mark.parametrize("shape", [(250, 200), (112, 100), (96, 112), (1, 2)])
@@ -107,13 +107,13 @@ def test_batches():
 
 
 def test_generated_faces_move_to_where_the_template_keeps_the_face():
-    """The same columns are cut from a centred crop and from one moved for `sphereface-left`, in any size."""
+    """The same columns are cut from a centered crop and from one moved for `sphereface-left`, in any size."""
     crops = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
-    centred, left = (PreprocessSpec(size=(112, 96), template=t) for t in ("sphereface", "sphereface-left"))
-    np.testing.assert_array_equal(place_frame(crops, centred), crops)
-    np.testing.assert_array_equal(cut_frame(place_frame(crops, left), left), cut_frame(crops, centred))
+    centered, left = (PreprocessSpec(size=(112, 96), template=t) for t in ("sphereface", "sphereface-left"))
+    np.testing.assert_array_equal(place_frame(crops, centered), crops)
+    np.testing.assert_array_equal(cut_frame(place_frame(crops, left), left), cut_frame(crops, centered))
     small = crops[:, ::2, ::2]
-    np.testing.assert_array_equal(cut_frame(place_frame(small, left), left), cut_frame(small, centred))
+    np.testing.assert_array_equal(cut_frame(place_frame(small, left), left), cut_frame(small, centered))
 
 
 def test_five_points_that_are_a_templates_align_as_its_name_does():

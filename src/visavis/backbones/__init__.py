@@ -1,4 +1,4 @@
-"""Networks from normalised crops (N, 3, H, W) to raw features (N, D). A new one is a file and a line in BACKBONES."""
+"""Networks from normalized crops (N, 3, H, W) to raw features (N, D). A new one is a file and a line in BACKBONES."""
 
 from __future__ import annotations
 

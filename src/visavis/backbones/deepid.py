@@ -15,7 +15,7 @@ class DeepID(nn.Module):
         embedding = max(0, W · [flatten(x1), flatten(x2)] + b),  x2 = max(0, conv(x1))
 
     Sun, Wang, Tang, CVPR 2014, figure 2, as MindSpore's model zoo builds it (reference-systems rows D1–D7): crops of
-    55 × 47, valid convolutions 20-40-60-80 with biases, 394,920 parameters below the classifier. Initialised as
+    55 × 47, valid convolutions 20-40-60-80 with biases, 394,920 parameters below the classifier. Initialized as
     PyTorch does dense layers and by He's normal for convolutions; the reference truncates its normal.
 
     Args:
@@ -41,7 +41,7 @@ class DeepID(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised crops (N, 3, H, W) -> non-negative features (N, D)."""
+        """Normalized crops (N, 3, H, W) -> non-negative features (N, D)."""
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
         x1 = F.max_pool2d(F.relu(self.conv3(x)), 2)

@@ -89,7 +89,7 @@ class IResNet(nn.Module):
                 nn.init.normal_(module.weight, 0.0, 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised crops (N, 3, H, W) -> raw features (N, D)."""
+        """Normalized crops (N, 3, H, W) -> raw features (N, D)."""
         x = self.prelu(self.bn1(self.conv1(x)))
         for i in range(1, 5):
             for block in self.get_submodule(f"layer{i}").children():

@@ -28,7 +28,7 @@ def check_size(name: str, size: tuple[int, int], dim: int, *, smallest: int = 16
 
 
 class GlobalDepthwise(nn.Conv2d):
-    """A depthwise convolution whose kernel is the whole grid: one learnt weighted mean per channel.
+    """A depthwise convolution whose kernel is the whole grid: one learned weighted mean per channel.
 
         y_c = Σ_ij w_cij · x_cij
 

@@ -21,7 +21,7 @@ class MassFaceNet(nn.Module):
     Args:
         size: (height, width) of the crops in pixels.
         dim: length D of the embedding.
-        fc_bn: normalise the embedding once more.
+        fc_bn: normalize the embedding once more.
     """
 
     def __init__(self, *, size: tuple[int, int] = (112, 112), dim: int = 512, fc_bn: bool = False) -> None:
@@ -44,7 +44,7 @@ class MassFaceNet(nn.Module):
                 module.eps, module.momentum = 2e-5, 0.005
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised crops (N, 3, H, W) -> raw features (N, D)."""
+        """Normalized crops (N, 3, H, W) -> raw features (N, D)."""
         x = self.blocks(self.extra1(self.dw_conv1(self.conv1(x))))
         x = torch.flatten(self.linear1(self.extra2(self.linear7(self.conv2(x)))), 1)
         return x if self.fc_bn is None else self.fc_bn(x)

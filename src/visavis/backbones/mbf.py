@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from visavis.backbones.layers import GlobalDepthwise, check_size, halved
-from visavis.backbones.mobilefacenet import initialise
+from visavis.backbones.mobilefacenet import initialize
 from visavis.errors import RecipeError
 
 
@@ -87,8 +87,8 @@ class ArcFaceMobileFaceNet(nn.Module):
             nn.Linear(512, dim, bias=False),
             nn.BatchNorm1d(dim),
         )
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised crops (N, 3, H, W) -> raw features (N, D)."""
+        """Normalized crops (N, 3, H, W) -> raw features (N, D)."""
         return self.features(self.conv_sep(self.layers(x)))

@@ -21,7 +21,7 @@ class ConvUnit(nn.Module):
         self.prelu = None if linear else nn.PReLU(convolution.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter, normalise, activate."""
+        """Filter, normalize, activate."""
         x = self.bn(self.conv(x))
         return x if self.prelu is None else self.prelu(x)
 
@@ -86,15 +86,15 @@ class MobileFaceNet(nn.Module):
         self.conv2 = ConvUnit(nn.Conv2d(channels, 512, 1, bias=False))
         self.linear7 = ConvUnit(GlobalDepthwise(512, halved(size, 4)), linear=True)
         self.linear1 = ConvUnit(nn.Conv2d(512, dim, 1, bias=False), linear=True)
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised crops (N, 3, H, W) -> raw features (N, D)."""
+        """Normalized crops (N, 3, H, W) -> raw features (N, D)."""
         x = self.blocks(self.dw_conv1(self.conv1(x)))
         return torch.flatten(self.linear1(self.linear7(self.conv2(x))), 1)
 
 
-def initialise(network: nn.Module) -> None:
+def initialize(network: nn.Module) -> None:
     """Kaiming's normal weights, N(0, 2 / fan_out), for convolutions; unit scale and zero shift for norms.
 
     He et al., arXiv:1502.01852v1, equation 14.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.backbones.layers import check_size, halved
-from visavis.backbones.mobilefacenet import initialise
+from visavis.backbones.mobilefacenet import initialize
 from visavis.errors import RecipeError
 
 _SLOPE = 0.25
@@ -40,7 +40,7 @@ class Small(nn.Module):
     Of our own. By default 1.28 M parameters and 41 M multiply-adds at 56 × 56, 128 dimensions and w = 32; 2.85 M and
     105 M with blocks (1, 2, 2, 1). Shaped by what a CPU's convolution library does well: no depthwise layers, channels
     in multiples of 16, little at full resolution, and a fixed leaky slope of 0.25 where the field puts a PReLU, whose
-    gradient costs as much as a normalisation. A training step is about 4× as fast as MobileFaceNet's at the same crop.
+    gradient costs as much as a normalization. A training step is about 4× as fast as MobileFaceNet's at the same crop.
 
     Args:
         size: (height, width) of the crops in pixels, 16 to 1024; made for 56 or 64.
@@ -80,8 +80,8 @@ class Small(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels * height * columns, dim, bias=False)
         self.bn = nn.BatchNorm1d(dim)
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised crops (N, 3, H, W) -> raw features (N, D)."""
+        """Normalized crops (N, 3, H, W) -> raw features (N, D)."""
         return self.bn(self.fc(self.dropout(torch.flatten(self.features(x), 1))))

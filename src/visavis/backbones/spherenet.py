@@ -1,4 +1,4 @@
-"""SphereFace's networks of 20, 36 and 64 layers: residual, without any normalisation."""
+"""SphereFace's networks of 20, 36 and 64 layers: residual, without any normalization."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SphereNet(nn.Module):
 
     Liu et al., arXiv:1704.08063v4, table 2. MindSpore's port has no biases on its convolutions (22,665,984 parameters
     at depth 20, reference-systems row S4); clcarwin's PyTorch one has (22,670,656), and with `conv_bias` its published
-    weights load strictly: the names `conv1_1` … `relu4_3`, `fc5` are its own. Without normalisation the weights' start
+    weights load strictly: the names `conv1_1` … `relu4_3`, `fc5` are its own. Without normalization the weights' start
     matters: Xavier's for strided convolutions and N(0, 0.01²) for residual ones, as in the authors' Caffe model.
 
     Args:
@@ -58,7 +58,7 @@ class SphereNet(nn.Module):
         return self.get_submodule(f"relu{stage}_{i}")(self.get_submodule(f"conv{stage}_{i}")(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised crops (N, 3, H, W) -> raw features (N, D)."""
+        """Normalized crops (N, 3, H, W) -> raw features (N, D)."""
         for stage, blocks in enumerate(self.stages, 1):
             x = self._unit(x, stage, 1)
             for i in range(2, 2 * blocks + 2, 2):

@@ -91,7 +91,7 @@ class VisionTransformer(nn.Module):
 
     Dosovitskiy et al., arXiv:2010.11929v2, section 3.1, as arcface_torch builds it: no bias on queries, keys and
     values, ReLU6 for GELU, its own sizes. While training, `mask_ratio` of the tokens are left out of the blocks and
-    replaced by a learnt one before the feature (He et al., arXiv:2111.06377v3, section 3, without a decoder).
+    replaced by a learned one before the feature (He et al., arXiv:2111.06377v3, section 3, without a decoder).
 
     Args:
         variant: tiny, small, base or large.
@@ -148,7 +148,7 @@ class VisionTransformer(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised crops (N, 3, H, W) -> raw features (N, D)."""
+        """Normalized crops (N, 3, H, W) -> raw features (N, D)."""
         x = self.patch_embed.proj(x).reshape(-1, *self.map).transpose(1, 2) + self.pos_embed
         masked = self.training and self.mask_ratio > 0
         if masked:

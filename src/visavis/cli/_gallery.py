@@ -50,7 +50,7 @@ def open_gallery(
 
 
 def remember_model(gallery: AnyGallery, typed: str | None, used: str) -> None:
-    """Note which model a gallery was opened with: beside a file, in PostgreSQL where it was typed to enrol or serve."""
+    """Note which model a gallery was opened with: beside a file, in PostgreSQL if typed to enroll or serve."""
     if isinstance(gallery, PgGallery):
         if typed is not None:
             gallery.remember_model(str(Path(typed).resolve()))

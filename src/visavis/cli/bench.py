@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--batch", default="1,32", metavar="N,...", help="batch sizes (default: 1,32)")
     add("--seconds", type=float, default=2.0, metavar="S", help="for each way and batch size (default: 2)")
     add("--data", metavar="SRC", help="pictures to run on (default: generated faces)")
-    add("--save", action="store_true", help="write the fastest into the card; recognisers then use it")
+    add("--save", action="store_true", help="write the fastest into the card; recognizers then use it")
     add("--json", metavar="FILE", help="write every figure")
 
 

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def _enroll(
     args: argparse.Namespace, people: dict[str, list[str]], summary: list[dict], left: list[dict]
 ) -> tuple[int | None, bool]:
-    """Enrol everybody; fills the summary and what has left the folder, returns how many subjects the gallery then has.
+    """Enroll everybody; fills the summary and what has left the folder, returns how many subjects the gallery then has.
 
     The second value says whether everything that was erased leaves nothing behind.
     """
@@ -99,10 +99,10 @@ def _enroll(
             )
             summary.append(
                 {
-                    "subject": None if done.enrolment is None else subject_json(done.enrolment.subject),
+                    "subject": None if done.enrollment is None else subject_json(done.enrollment.subject),
                     "name": subject,
-                    "added": 0 if done.enrolment is None else done.enrolment.added,
-                    "already": 0 if done.enrolment is None else done.enrolment.already,
+                    "added": 0 if done.enrollment is None else done.enrollment.added,
+                    "already": 0 if done.enrollment is None else done.enrollment.already,
                     "refused": [list(pair) for pair in done.refused],
                     "doubts": [list(pair) for pair in done.doubts],
                     "resembles": [candidate_json(c) for c in done.resembles],

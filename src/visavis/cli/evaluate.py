@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="listed pictures that are not there (rejected by prepare, say)\ncount as failures to acquire",
     )
     add("--all", action="store_true", help="judge all checkpoints RUN has kept (loop.keep), newest first")
-    add("--joint-bayesian", metavar="SRC", help="pairs: score by Joint Bayesian, learnt from the people of SRC")
+    add("--joint-bayesian", metavar="SRC", help="pairs: score by Joint Bayesian, learned from the people of SRC")
     add("--joint-people", metavar="FILE", help="... from these of them only, a name a line")
     add("--joint-dim", metavar="N", type=int, default=100, help="... after PCA to so many dimensions (100)")
     add("--no-baseline", action="store_true", help="leave out the raw-pixel row")
@@ -160,7 +160,7 @@ def _check_joint_bayesian(args: argparse.Namespace) -> None:
 
 
 def _joint_bayesian(args: argparse.Namespace, embedder: Any, protocol: Any) -> Any:
-    """The protocol with a scorer learnt from other people."""
+    """The protocol with a scorer learned from other people."""
     from visavis.data.sources import open_source, read_identities
     from visavis.evaluate.protocols.joint_bayesian import JointPairs, learn_scorer
 
@@ -215,7 +215,7 @@ def _about(args: argparse.Namespace, model: str) -> dict[str, Any]:
         about["card"] = {k: v for k, v in asdict(card).items() if k not in ("evaluations", "exports")}
     about["flip"] = args.flip or "as the card says"
     if args.joint_bayesian is not None:
-        about["scorer"] = f"PCA to {args.joint_dim} and Joint Bayesian, learnt from {args.joint_bayesian}"
+        about["scorer"] = f"PCA to {args.joint_dim} and Joint Bayesian, learned from {args.joint_bayesian}"
     return about
 
 

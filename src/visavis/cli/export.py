@@ -8,7 +8,7 @@ from typing import Any
 from visavis.cli.pair_options import add_pair_options, dialect_of
 
 _EPILOG = """\
-The artefact is run in its own runtime against the weights before it is let in: fp32 must agree to max 1 − cos < 1e-5,
+The artifact is run in its own runtime against the weights before it is let in: fp32 must agree to max 1 − cos < 1e-5,
 int8 and fp16 must keep the accuracy on --pairs within --max-drop points.
 
   visavis export MODEL --format onnx

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 _EPILOG = """\
-Recognised by their tensors' names (--backbone auto): arcface_torch iResNet, MobileFaceNet and ViT, sphereface_pytorch,
+Recognized by their tensors' names (--backbone auto): arcface_torch iResNet, MobileFaceNet and ViT, sphereface_pytorch,
 MobileFaceNet_Pytorch. Of anything else say --backbone and --preprocess. Only tensors are read; no pickle is executed.
 
   visavis import mobilefacenet.ckpt --out mbf
@@ -32,9 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dim", type=int, metavar="N", help="embedding length, where the weights do not show it")
     parser.add_argument("--key", metavar="NAME", help="entry of the checkpoint that holds the state dict")
-    parser.add_argument("--license", default="not stated", metavar="TEXT", help="licence of the weights (an SPDX word)")
-    parser.add_argument("--code-license", default="", metavar="TEXT", help="licence of the code that trained them")
-    parser.add_argument("--data-license", default="", metavar="TEXT", help="licence of the training data")
+    parser.add_argument("--license", default="not stated", metavar="TEXT", help="license of the weights (an SPDX word)")
+    parser.add_argument("--code-license", default="", metavar="TEXT", help="license of the code that trained them")
+    parser.add_argument("--data-license", default="", metavar="TEXT", help="license of the training data")
     parser.add_argument("--redistribution", default="", metavar="TEXT", help="terms of passing the weights on")
     parser.add_argument("--consent", default="", metavar="TEXT", help="what the people pictured agreed to")
     parser.add_argument("--source", default="", metavar="TEXT", help="where the weights are from")
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, recognise, fill strictly, write."""
+    """Read, recognize, fill strictly, write."""
     from pathlib import Path
 
     from rich.console import Console
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         markup=False,
     )
     if card.license.weights == NOT_STATED:
-        console.print("  no licence is stated: find out before use, and record it with --license", soft_wrap=True)
+        console.print("  no license is stated: find out before use, and record it with --license", soft_wrap=True)
     console.print(f"next: visavis evaluate {out} --protocol pairs --data SRC", soft_wrap=True, markup=False)
     return 0
 

@@ -69,8 +69,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--approximate", action="store_true", help="same as --index cells")
     parser.epilog = (
         "Tokens come from --token-file, or the environment: VISAVIS_MATCH_TOKEN may compare, VISAVIS_READ_TOKEN may\n"
-        "see names and embeddings, VISAVIS_TOKEN may enrol, change and forget, VISAVIS_ADMIN_TOKEN may read the audit\n"
-        "log; several are separated by commas. VISAVIS_GALLERY_KEY (32 bytes, base64) encrypts a new gallery."
+        "see names and embeddings, VISAVIS_TOKEN may enroll, change and forget, VISAVIS_ADMIN_TOKEN may read the\n"
+        "audit log; several are separated by commas. VISAVIS_GALLERY_KEY (32 bytes, base64) encrypts a new gallery."
     )
 
 

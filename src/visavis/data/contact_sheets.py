@@ -31,8 +31,8 @@ def contact_sheet(
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x, y = i % columns * side + i % columns // group * gap, i // columns * (side + text)
         if picture is None:
-            draw.rectangle((x + 2, y + 2, x + side - 3, y + side - 3), outline="grey")
-            draw.text((x + 6, y + side // 2), "unreadable", fill="grey")
+            draw.rectangle((x + 2, y + 2, x + side - 3, y + side - 3), outline="gray")
+            draw.text((x + 6, y + side // 2), "unreadable", fill="gray")
         else:
             height, width = picture.shape[:2]
             scale = (side - 4) / max(height, width)

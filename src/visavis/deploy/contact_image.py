@@ -14,7 +14,7 @@ from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.images import encode, resize
 
-_GREEN, _RED, _GREY = (46, 125, 50), (183, 28, 28), (97, 97, 97)
+_GREEN, _RED, _GRAY = (46, 125, 50), (183, 28, 28), (97, 97, 97)
 _HEIGHT, _GAP, _FOOT = 336, 12, 72
 _THUMB, _HEAD = 96, 24  # pixels: height of a face in a group, and of the line above it
 
@@ -25,16 +25,16 @@ def pair_sheet(result: Verification) -> ByteArray:
     width = sum(crop.shape[1] for crop in crops) + 3 * _GAP
     sheet = np.full((_HEIGHT + 2 * _GAP + _FOOT, width, 3), 255, np.uint8)
     left = _GAP
-    colour = {True: _GREEN, False: _RED, None: _GREY}[result.match]
+    color = {True: _GREEN, False: _RED, None: _GRAY}[result.match]
     for crop in crops:
         sheet[_GAP : _GAP + _HEIGHT, left : left + crop.shape[1]] = crop
         left += crop.shape[1] + _GAP
-    sheet[_HEIGHT + 2 * _GAP : _HEIGHT + 2 * _GAP + 4] = colour
+    sheet[_HEIGHT + 2 * _GAP : _HEIGHT + 2 * _GAP + 4] = color
     verdict = {True: "match", False: "no match", None: "undecided: not calibrated"}[result.match]
     detail = f"similarity {result.similarity:.3f}"
     detail += "" if result.threshold is None else f"   threshold {result.threshold:.3f}"
     detail += "" if result.fmr is None else f" at FMR {result.fmr:g}"
-    for row, (text, size, ink) in enumerate(((verdict, 0.8, colour), (detail, 0.5, (33, 33, 33)))):
+    for row, (text, size, ink) in enumerate(((verdict, 0.8, color), (detail, 0.5, (33, 33, 33)))):
         place = (_GAP, _HEIGHT + 2 * _GAP + 32 + 28 * row)
         sheet = np.asarray(
             cv2.putText(sheet, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, ink, 1, cv2.LINE_AA), np.uint8

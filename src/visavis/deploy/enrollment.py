@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from visavis._moved import renamed
 from visavis.deploy.face import Face
 from visavis.deploy.gallery.base import GalleryBase
-from visavis.deploy.gallery.records import Candidate, Enrolment, SourceFile, StorageError, UnknownSubject
+from visavis.deploy.gallery.records import Candidate, Enrollment, SourceFile, StorageError, UnknownSubject
 from visavis.deploy.gallery.samples import SAME_PICTURE
 from visavis.deploy.gallery.templates import similarity_to_rest
 from visavis.deploy.gallery.unknowns import keep_unknowns
@@ -27,16 +28,16 @@ Named = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class PictureEnrolment:
+class ImageEnrollment:
     """What became of some pictures of one subject.
 
-    `enrolment` is None when no picture was fit. `refused` and `doubts` pair a picture's name with reasons: those left
+    `enrollment` is None when no picture was fit. `refused` and `doubts` pair a picture's name with reasons: those left
     out, and those enrolled though something is poor or they are unlike the subject's other pictures. `resembles` are
     other subjects above the threshold: perhaps the same person under another name. `looks` says how many samples each
     of the subject's templates has, the largest first: with several, these are looks of one person, or several people.
     """
 
-    enrolment: Enrolment | None
+    enrollment: Enrollment | None
     refused: tuple[Named, ...]
     doubts: tuple[Named, ...] = ()
     resembles: tuple[Candidate, ...] = ()
@@ -45,7 +46,7 @@ class PictureEnrolment:
 
 @dataclass
 class _Found:
-    """Faces to enrol, each with its picture's name and file, and what was said of the others."""
+    """Faces to enroll, each with its picture's name and file, and what was said of the others."""
 
     faces: list[Face] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
@@ -69,8 +70,8 @@ def enroll_pictures(
     consent: str = "",
     retention_days: float | None = None,
     threshold: float | None = None,
-) -> PictureEnrolment:
-    """Enrol the one face of each picture, weighted by its quality.
+) -> ImageEnrollment:
+    """Enroll the one face of each picture, weighted by its quality.
 
     Of several faces the large and central one is taken if it has four times the area of any other; otherwise who is
     meant cannot be told, and the picture is refused. A file the subject has a sample of is not looked at again. A new
@@ -98,8 +99,8 @@ def enroll_pictures(
     if threshold is not None:
         _compare_with_own(gallery, subject, found, threshold, strict=strict)
     if not found.faces:
-        there = Enrolment(gallery.subject(subject), added=0, already=found.known) if found.known else None
-        return PictureEnrolment(there, tuple(found.refused))
+        there = Enrollment(gallery.subject(subject), added=0, already=found.known) if found.known else None
+        return ImageEnrollment(there, tuple(found.refused))
     done = gallery.enroll(
         subject,
         [face.embedding for face in found.faces],
@@ -112,13 +113,13 @@ def enroll_pictures(
         threshold=threshold,
         same=SAME_PICTURE,
     )
-    enrolment = Enrolment(done.subject, done.added, done.already + found.known)
+    enrollment = Enrollment(done.subject, done.added, done.already + found.known)
     others, looks = (), ()
     try:
         others, looks = _others_like(gallery, found.faces, done.subject.id, threshold), _looks(gallery, done.subject.id)
     except StorageError as error:  # what was enrolled is kept, and to say otherwise would have it enrolled again
         found.doubts.append((subject, f"enrolled, but whom it resembles was not found out: {error.public or error}"))
-    return PictureEnrolment(enrolment, tuple(found.refused), tuple(found.doubts), others, looks)
+    return ImageEnrollment(enrollment, tuple(found.refused), tuple(found.doubts), others, looks)
 
 
 def keep_unknown_faces(
@@ -240,3 +241,6 @@ def _looks(gallery: GalleryBase, subject: int) -> tuple[int, ...]:
 def _area(face: Face) -> float:
     x1, y1, x2, y2 = (float(v) for v in face.box)
     return max(0.0, x2 - x1) * max(0.0, y2 - y1)
+
+
+__getattr__ = renamed(__name__, {"PictureEnrolment": "ImageEnrollment"})

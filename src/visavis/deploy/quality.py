@@ -17,7 +17,7 @@ MIN_EYES = 16.0  # pixels between the eyes; the ArcFace crop has 35, so that les
 MIN_SHARPNESS = 0.02  # 99.5 % of LFW crops lie above 0.022; after a blur of σ = 2 half of them fall below 0.012
 MAX_YAW, MAX_PITCH = 55.0, 40.0  # degrees
 MIN_INSIDE = 0.85
-MIN_CONTRAST = 14.0  # standard deviation of grey levels; 99.5 % of LFW crops lie above 30
+MIN_CONTRAST = 14.0  # standard deviation of gray levels; 99.5 % of LFW crops lie above 30
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,17 @@ _MEAN_FACE = _mean_face()
 
 
 def sharpness(crop: ByteArray) -> float:
-    """Mean squared Laplacian over the variance of grey, of the crop at 112 pixels height, without its border.
+    """Mean squared Laplacian over the variance of gray, of the crop at 112 pixels height, without its border.
 
     A blurred crop has little of it, a noisy one much; contrast cancels.
     """
     height = 112
     small = resize(crop, (height, round(crop.shape[1] * height / crop.shape[0])))
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[16:-16, 16:-16].astype(np.float32)
-    variance = float(grey.var())
+    gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[16:-16, 16:-16].astype(np.float32)
+    variance = float(gray.var())
     if variance < 1:
         return 0.0
-    return float(np.square(cv2.Laplacian(grey, cv2.CV_32F)).mean()) / variance
+    return float(np.square(cv2.Laplacian(gray, cv2.CV_32F)).mean()) / variance
 
 
 def assess(
@@ -126,7 +126,7 @@ def assess(
     factors.append(max(0.05, min(1.0, grain / (4 * MIN_SHARPNESS))) ** 0.5)
     contrast = float(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).std())
     if contrast < MIN_CONTRAST:
-        reasons.append(f"little contrast: {contrast:.0f} grey levels, at least {MIN_CONTRAST:.0f} wanted")
+        reasons.append(f"little contrast: {contrast:.0f} gray levels, at least {MIN_CONTRAST:.0f} wanted")
     factors.append(max(0.05, min(1.0, contrast / MIN_CONTRAST)))
     return Quality(
         score=max(0.01, math.prod(factors)),
@@ -142,7 +142,7 @@ def assess(
 
 def _inside(points: npt.NDArray[np.float64], extent: float, shape: tuple[int, int]) -> float:
     """Share of the square that the crop covers (3.2 eye distances wide) lying inside the picture."""
-    centre, half = points.mean(0), 1.3 * extent
-    low = np.maximum(centre - half, -0.5)
-    high = np.minimum(centre + half, np.array([shape[1], shape[0]]) - 0.5)
+    center, half = points.mean(0), 1.3 * extent
+    low = np.maximum(center - half, -0.5)
+    high = np.minimum(center + half, np.array([shape[1], shape[0]]) - 0.5)
     return float(np.prod(np.maximum(0, high - low)) / (2 * half) ** 2)

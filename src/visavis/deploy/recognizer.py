@@ -46,7 +46,7 @@ class Recognizer:
     Args:
         embedder: turns crops into embeddings.
         spec: the crops it wants.
-        card: thresholds, licence, identity; None for an embedder without.
+        card: thresholds, license, identity; None for an embedder without.
         detector: finds faces; MTCNN, loaded when first needed, when None.
         turn: whether pictures are looked at turned: `auto`, `never` or `always`; see `detect_turned`.
     """

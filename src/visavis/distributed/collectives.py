@@ -18,7 +18,7 @@ class RankGroup:
     """A process group, or one process alone (the collectives then do nothing).
 
     Args:
-        group: the group to use; the default group if torch.distributed is initialised and `alone` is False.
+        group: the group to use; the default group if torch.distributed is initialized and `alone` is False.
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None, *, alone: bool = False) -> None:

@@ -21,7 +21,7 @@ class PixelEmbedder:
     dim = 3 * side * side
 
     def embed(self, crops: ByteArray) -> npt.NDArray[np.float32]:
-        """uint8 (N, H, W, 3) -> float32 (N, 3072), unit rows (a picture of one colour gives zeros)."""
+        """uint8 (N, H, W, 3) -> float32 (N, 3072), unit rows (a picture of one color gives zeros)."""
         small = np.stack([resize(crop, (self.side, self.side)) for crop in crops]).reshape(len(crops), -1)
         rows = small.astype(np.float32)
         rows -= rows.mean(axis=1, keepdims=True)

@@ -28,7 +28,7 @@ VAL_FAR = 1e-3
 class Preset:
     """A published rule. `grid` is (start, stop, step) of np.arange; `best` which of several best thresholds is taken.
 
-    A comparison matches when cosine > threshold, or when squared distance < threshold. `centre` takes each embedding's
+    A comparison matches when cosine > threshold, or when squared distance < threshold. `center` takes each embedding's
     own mean from it before it is scaled to length 1. `val_step`: the grid of VAL@FAR, 0 for none. `xnorm`: the mean
     length of the raw features is printed.
     """
@@ -39,7 +39,7 @@ class Preset:
     measure: Literal["cosine", "squared_l2"]
     grid: tuple[float, float, float]
     best: Literal["first", "last"]
-    centre: bool = False
+    center: bool = False
     epsilon: float = 0.0
     val_step: float = 0.0
     xnorm: bool = False
@@ -60,7 +60,7 @@ class Preset:
             "best_of_equals": self.best,
             "folds": f"{FOLDS} contiguous, in the order of the list",
             "flip": self.flip,
-            "centred": self.centre,
+            "centered": self.center,
             "plus_minus": "standard deviation over folds, divisor K",
         }
 
@@ -68,7 +68,7 @@ class Preset:
 PRESETS = {
     "deepid": Preset("deepid", "D11", "none", "cosine", (-1.0, 1.0, 0.005), "last", epsilon=1e-5),
     "sphereface": Preset("sphereface", "S13", "none", "cosine", (-1.0, 1.0, 0.005), "last", epsilon=1e-5),
-    "massface": Preset("massface", "M12", "none", "squared_l2", (0, 4, 0.0025), "first", centre=True, val_step=0.001),
+    "massface": Preset("massface", "M12", "none", "squared_l2", (0, 4, 0.0025), "first", center=True, val_step=0.001),
     "arcface": Preset("arcface", "A6, A7", "sum", "squared_l2", (0, 4, 0.01), "first", val_step=0.001, xnorm=True),
 }
 
@@ -129,7 +129,7 @@ def pair_measure(
 ) -> Float64:
     """What the preset compares with its grid: cosine/(1 + ε) or squared distance (N,); NaN where not acquired.
 
-        ‖a − b‖² = ‖a‖² + ‖b‖² − 2·⟨a, b⟩,        ⟨a − ā, b − b̄⟩ = ⟨a, b⟩ − D·ā·b̄   (centred, row M12)
+        ‖a − b‖² = ‖a‖² + ‖b‖² − 2·⟨a, b⟩,        ⟨a − ā, b − b̄⟩ = ⟨a, b⟩ − D·ā·b̄   (centered, row M12)
 
     so that all presets share the `dots` ⟨a, b⟩ (N,) and no vector is gathered twice.
     """
@@ -138,12 +138,12 @@ def pair_measure(
     if preset.measure == "cosine":
         return dots / (1 + preset.epsilon)
     squares = np.asarray(np.vecdot(embeddings, embeddings), np.float64)
-    if not preset.centre:
+    if not preset.center:
         return np.maximum(squares[reference] + squares[probe] - 2 * dots, 0.0)
-    return 2 - 2 * centred_cosine(embeddings, reference, probe, dots)
+    return 2 - 2 * centered_cosine(embeddings, reference, probe, dots)
 
 
-def centred_cosine(embeddings: FloatArray, reference: IntArray, probe: IntArray, dots: FloatArray) -> Float64:
+def centered_cosine(embeddings: FloatArray, reference: IntArray, probe: IntArray, dots: FloatArray) -> Float64:
     """Cosine (N,) of rows from which their own mean is taken, from the plain `dots` (N,)."""
     dim = embeddings.shape[1]
     squares = np.asarray(np.vecdot(embeddings, embeddings), np.float64)

@@ -230,7 +230,7 @@ def _is_gated(timing: Timing, card: ModelCard) -> bool:
 
 
 def best_record(timing: Timing, folder: Path) -> dict[str, Any]:
-    """What the card keeps of the choice; the recogniser follows it."""
+    """What the card keeps of the choice; the recognizer follows it."""
     kept = {"runtime": timing.runtime, "threads": timing.threads, "p50_ms": timing.p50_ms, "batch": timing.batch}
     if timing.runtime != "torch":
         kept |= {"file": timing.file, "digest": digest_of(folder / timing.file)}

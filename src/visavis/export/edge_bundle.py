@@ -32,7 +32,7 @@ def write_bundle(folder: str | os.PathLike[str], model: str | os.PathLike[str]) 
     metadata = open_session(source).get_modelmeta().custom_metadata_map
     if CARD_KEY not in metadata:
         raise ModelFormatError(f"{source}: carries no model card; export it with visavis export --format onnx")
-    values = {**json.loads(metadata[CARD_KEY]), "input": metadata.get(INPUT_KEY, "normalised")}
+    values = {**json.loads(metadata[CARD_KEY]), "input": metadata.get(INPUT_KEY, "normalized")}
     frame = PreprocessSpec.from_dict(values["preprocess"]).frame
     values["frame"] = {"size": frame.size, "column": frame.column}  # of a 112 × 112 ArcFace crop; null: of none
     if home.exists() and any(home.iterdir()) and not (home / "model.json").is_file():

@@ -1,4 +1,4 @@
-"""Export a model: write the artefact aside, run it in its own runtime against the weights, only then let it in."""
+"""Export a model: write the artifact aside, run it in its own runtime against the weights, only then let it in."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def export_model(
     options: Options | None = None,
     say: ProgressCallback = lambda _: None,
 ) -> Exported:
-    """Export a model and prove the artefact.
+    """Export a model and prove the artifact.
 
-    The artefact is written into a folder aside, loaded by its own runtime and compared with the weights on `crops`;
-    when a pair set is given both are judged on it too. Only an artefact that passes is moved to its place; figures go
+    The artifact is written into a folder aside, loaded by its own runtime and compared with the weights on `crops`;
+    when a pair set is given both are judged on it too. Only an artifact that passes is moved to its place; figures go
     into its metadata and into the card of the model folder.
 
     Args:

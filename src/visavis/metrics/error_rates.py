@@ -5,7 +5,7 @@ A comparison matches when its similarity is at least the threshold. With G genui
     fmr(t) = #{impostor ≥ t} / I        tmr(t) = #{genuine ≥ t} / G = 1 − fnmr(t)        (ISO/IEC 19795-1:2021, 3.3)
 
 A comparison that could not be made (failure to acquire) has the similarity −inf: no threshold matches it, so the rates
-are ISO's generalised ones and a system that refuses hard pictures gains nothing by it.
+are ISO's generalized ones and a system that refuses hard pictures gains nothing by it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class ErrorCurve:
         return abs(float(genuine.mean()) - float(impostor.mean())) / spread if spread > 0 else None
 
     def detection_cost(self, *, prior: float = 0.01, miss: float = 1.0, false_match: float = 1.0) -> float:
-        """Least normalised cost over all thresholds: min_t [c_m·π·fnmr + c_f·(1−π)·fmr] / min(c_m·π, c_f·(1−π))."""
+        """Least normalized cost over all thresholds: min_t [c_m·π·fnmr + c_f·(1−π)·fmr] / min(c_m·π, c_f·(1−π))."""
         scores = (
             self.genuine
         )  # between two genuine scores a higher threshold only gains: the best is one of them, or inf

@@ -29,11 +29,11 @@ def wilson(successes: float, trials: int, *, confidence: float = CONFIDENCE) -> 
         raise ProtocolError(f"a proportion wants 0 ≤ successes ≤ trials and trials ≥ 1, got {successes} of {trials}")
     z = normal_quantile(0.5 + confidence / 2)
     p = successes / trials
-    centre = p + z * z / (2 * trials)
+    center = p + z * z / (2 * trials)
     half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == trials else (centre + half) / scale
+    low = 0.0 if successes == 0 else (center - half) / scale
+    high = 1.0 if successes == trials else (center + half) / scale
     return low, high
 
 

@@ -1,4 +1,4 @@
-"""Joint Bayesian: are two features one person's? A likelihood ratio learnt from many people, after PCA."""
+"""Joint Bayesian: are two features one person's? A likelihood ratio learned from many people, after PCA."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class JointBayesian:
         tolerance: float = 1e-4,
         point_estimates: bool = False,
     ) -> JointBayesian:
-        """Learn both covariances by expectation maximisation.
+        """Learn both covariances by expectation maximization.
 
             E:  E[μ] = S_μ (S_ε + m S_μ)⁻¹ Σᵢ xᵢ,  E[εᵢ] = xᵢ − E[μ],  V = S_μ (S_ε + m S_μ)⁻¹ S_ε
             M:  S_μ = mean over people of E[μ] E[μ]ᵀ + V,  S_ε = mean over pictures of E[ε] E[ε]ᵀ + V

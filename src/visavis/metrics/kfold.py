@@ -139,7 +139,7 @@ def fold_accuracy(walk: SortedScores, fold: IntArray) -> FoldAccuracy:
 def best_threshold(walk: SortedScores) -> float:
     """The threshold that decides most comparisons rightly; of several the middle one, half way to the next score.
 
-    Between two neighbouring scores every threshold decides the same. If several such gaps are best, the ⌈n/2⌉-th from
+    Between two neighboring scores every threshold decides the same. If several such gaps are best, the ⌈n/2⌉-th from
     the top is taken; within it the middle.
     """
     return walk.best_without(np.zeros(0, np.int64))

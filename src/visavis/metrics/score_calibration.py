@@ -54,8 +54,8 @@ def fit_logistic(similarities: FloatArray, genuine: BoolArray, *, prior: float |
     s, g = _acquired(similarities, genuine)
     positives, negatives = int(np.count_nonzero(g)), int(np.count_nonzero(~g))
     target = np.where(g, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    centre, scale = float(s.mean()), float(s.std()) or 1.0
-    z = (s - centre) / scale
+    center, scale = float(s.mean()), float(s.std()) or 1.0
+    z = (s - center) / scale
     slope, offset = 0.0, math.log((positives + 1) / (negatives + 1))
     loss = _logistic_loss(slope * z + offset, target)
     for _ in range(200):
@@ -77,7 +77,7 @@ def fit_logistic(similarities: FloatArray, genuine: BoolArray, *, prior: float |
         if gained <= 1e-14 * max(loss, 1.0):
             break
     shift = 0.0 if prior is None else _logit(prior) - _logit(positives / len(g))
-    return Logistic(float(slope / scale), float(offset - slope * centre / scale + shift))
+    return Logistic(float(slope / scale), float(offset - slope * center / scale + shift))
 
 
 def fit_isotonic(similarities: FloatArray, genuine: BoolArray) -> Isotonic:

@@ -33,9 +33,9 @@ class LicenseTerms:
     A text of one's own is `LicenseRef-…` or plain words; `NOASSERTION` says that nobody stated it.
 
     Attributes:
-        code: licence of the program that defines and trains the network.
-        weights: licence of the weights themselves.
-        training_data: licence or terms of the pictures they were trained on.
+        code: license of the program that defines and trains the network.
+        weights: license of the weights themselves.
+        training_data: license or terms of the pictures they were trained on.
         redistribution: terms of passing the weights on.
         consent: what the people on the pictures agreed to.
     """

@@ -15,7 +15,7 @@ from visavis.types import ByteArray
 from visavis.vision.preprocessing import Flip, PreprocessSpec, fit_crops
 
 CARD_KEY = "visavis.card"
-INPUT_KEY = "visavis.input"  # "uint8 pixels" or "float pixels"; absent from foreign files, which want x normalised
+INPUT_KEY = "visavis.input"  # "uint8 pixels" or "float pixels"; absent from foreign files, which want x normalized
 
 
 def require_cosine(card: ModelCard, path: Path) -> ModelCard:
@@ -45,9 +45,9 @@ def check_card(name: str, card: ModelCard, shape: list[Any], columns: Any, *, nh
 
 
 class GraphEmbedder:
-    """What ONNX Runtime and OpenVINO share: batching, the float input's normalisation, the mirrored view, unit rows.
+    """What ONNX Runtime and OpenVINO share: batching, the float input's normalization, the mirrored view, unit rows.
 
-    An export of visavis takes `pixels`, normalises and fuses inside; a foreign graph wants x normalised and fuses
+    An export of visavis takes `pixels`, normalizes and fuses inside; a foreign graph wants x normalized and fuses
     nothing. Another `flip` than the graph's is possible only where it fuses nothing: then the mirrored crops run
     through it a second time.
     """
@@ -138,8 +138,8 @@ class GraphEmbedder:
 
     @property
     def pixels(self) -> str:
-        """What the graph takes: uint8 or float pixels, or normalised values."""
-        return "uint8" if self._nhwc else "float" if self._pixels else "normalised"
+        """What the graph takes: uint8 or float pixels, or normalized values."""
+        return "uint8" if self._nhwc else "float" if self._pixels else "normalized"
 
     def layout(self, batch: ByteArray) -> npt.NDArray[Any]:
         """Crops (N, H, W, 3) of the network's size as the graph takes them."""

@@ -22,10 +22,10 @@ def import_onnx(
     preprocess: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> tuple[ModelCard, list[str]]:
-    """Copy a foreign ONNX recogniser into a model folder beside a card; needs no torch.
+    """Copy a foreign ONNX recognizer into a model folder beside a card; needs no torch.
 
     Args:
-        path: one input float N×3×H×W (normalised outside) or uint8 N×H×W×3; its first output is the feature.
+        path: one input float N×3×H×W (normalized outside) or uint8 N×H×W×3; its first output is the feature.
         out: folder to write.
         preprocess: fields of a PreprocessSpec; mean and std must be there, size too where the graph leaves it open.
         given: other fields of the card (license, source ...).
@@ -34,7 +34,7 @@ def import_onnx(
         The card and what there is to say about the graph.
 
     Raises:
-        ModelFormatError: damaged, not a recogniser's graph, or preprocessing unsaid or contrary to the graph.
+        ModelFormatError: damaged, not a recognizer's graph, or preprocessing unsaid or contrary to the graph.
     """
     source, home = Path(path), Path(out)
     if not source.is_file():

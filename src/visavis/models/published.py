@@ -129,7 +129,7 @@ class Published:
     dropped: tuple[str, ...]
 
 
-def recognise(state: State) -> tuple[PublishedSource, Facts] | None:
+def recognize(state: State) -> tuple[PublishedSource, Facts] | None:
     """The known source of a state dict by its names and shapes, or None."""
     for source in SOURCES.values():
         facts = source.facts(state)
@@ -165,7 +165,7 @@ def import_weights(
     """
     if backbone != "auto" and backbone not in BACKBONES and ":" not in backbone:
         raise ModelFormatError(unknown_name("backbone", backbone, [*BACKBONES, "auto"]))
-    known = recognise(state)
+    known = recognize(state)
     if known is not None and backbone not in ("auto", known[1].backbone):
         known = _unless_other(known, backbone, name)
     if known is None and backbone == "auto":
@@ -198,7 +198,7 @@ def import_weights(
 
 
 def _unless_other(known: tuple[PublishedSource, Facts], backbone: str, name: str) -> None:
-    """A named backbone that is not the recognised one may still be a user's own; a published one cannot be."""
+    """A named backbone that is not the recognized one may still be a user's own; a published one cannot be."""
     if ":" in backbone:
         return
     raise ModelFormatError(

@@ -87,14 +87,14 @@ def match_keys(network: nn.Module, state: Mapping[str, Tensor], *, limit: int = 
 
 
 class TorchEmbedder:
-    """A network as an Embedder: fits the crops, normalises once per batch into a reused buffer, fuses a mirrored view.
+    """A network as an Embedder: fits the crops, normalizes once per batch into a reused buffer, fuses a mirrored view.
 
         embedding = unit(f(x)),  unit(f(x) + f(mirror x))  or  unit([f(x), f(mirror x)])
 
     for `spec.flip` none, sum and concat: raw features are fused, then scaled to length 1; a zero feature stays zero.
 
     Args:
-        network: maps normalised float (N, 3, H, W) to raw features (N, D); is put into eval mode.
+        network: maps normalized float (N, 3, H, W) to raw features (N, D); is put into eval mode.
         spec: how its pictures must look.
         device: where the network runs.
         batch_size: crops at once, at least 1.
@@ -141,7 +141,7 @@ class TorchEmbedder:
         result, norms = np.empty((len(crops), self.dim), np.float32), np.empty(len(crops), np.float32)
         with torch.inference_mode():
             for start in range(0, len(crops), self.batch_size):
-                x = self._normalise(crops[start : start + self.batch_size])
+                x = self._normalize(crops[start : start + self.batch_size])
                 part = slice(start, start + len(x))
                 views = [self.network(x).float()]
                 if self.spec.flip != "none":
@@ -151,7 +151,7 @@ class TorchEmbedder:
                 result[part] = fused.cpu().numpy()
         return result, norms
 
-    def _normalise(self, crops: ByteArray) -> Tensor:
+    def _normalize(self, crops: ByteArray) -> Tensor:
         if len(self._buffer) < len(crops):
             shape = (len(crops), 3, *self.spec.size)
             self._buffer = torch.empty(shape, device=self.device, memory_format=torch.channels_last)

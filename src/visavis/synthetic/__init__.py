@@ -1,4 +1,4 @@
-"""Generated faces: deterministic, licence-free, any number of people."""
+"""Generated faces: deterministic, license-free, any number of people."""
 
 from __future__ import annotations
 

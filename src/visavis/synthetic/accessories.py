@@ -14,18 +14,18 @@ from visavis.synthetic.texture import SHAPE
 from visavis.types import ByteArray
 
 
-def dress(places: FaceLayout, now: Conditions, rho: Map, colours: ByteArray) -> None:
-    """Put clothes, hat and mask on; `rho` and `colours` are changed."""
+def dress(places: FaceLayout, now: Conditions, rho: Map, colors: ByteArray) -> None:
+    """Put clothes, hat and mask on; `rho` and `colors` are changed."""
     collar = places.chin_y + 30
     start = round((collar - TOP) / (BOTTOM - TOP) * (SHAPE[0] - 1))
-    colours[start:] = now.clothes.astype(np.uint8)
+    colors[start:] = now.clothes.astype(np.uint8)
     if now.hat:
-        _hat(places, now, rho, colours)
+        _hat(places, now, rho, colors)
     if now.mask:
-        _mask(places, now, rho, colours)
+        _mask(places, now, rho, colors)
 
 
-def _hat(places: FaceLayout, now: Conditions, rho: Map, colours: ByteArray) -> None:
+def _hat(places: FaceLayout, now: Conditions, rho: Map, colors: ByteArray) -> None:
     y, theta = grid()
     rim = -44.0 - 6.0 * now.glasses_shape[0] + 10.0 * smoothstep(np.abs(theta), 0.9, 1.7)
     on = smoothstep(rim - y, -1.5, 1.5) * smoothstep(y, -121, -108)
@@ -44,10 +44,10 @@ def _hat(places: FaceLayout, now: Conditions, rho: Map, colours: ByteArray) -> N
     reach = low * (np.abs(theta2) < 1.04)
     last = round((-30 - TOP) / (BOTTOM - TOP) * (SHAPE[0] - 1))
     cover = (y2 < rim2 + reach)[:last]
-    colours[:last][cover] = now.worn[1].astype(np.uint8)
+    colors[:last][cover] = now.worn[1].astype(np.uint8)
 
 
-def _mask(places: FaceLayout, now: Conditions, rho: Map, colours: ByteArray) -> None:
+def _mask(places: FaceLayout, now: Conditions, rho: Map, colors: ByteArray) -> None:
     y, theta = grid()
     x = rho * np.sin(theta)
     top = 0.38 * places.nose_y + 12 * (np.abs(x) / 60) ** 2
@@ -60,7 +60,7 @@ def _mask(places: FaceLayout, now: Conditions, rho: Map, colours: ByteArray) -> 
     rho += on * (hull - rho)
     cover = cv2.resize(on, (SHAPE[1], SHAPE[0]))[..., None]
     pleats = 1 + 0.05 * np.sin(grid(*SHAPE)[0] * 0.55)[..., None]
-    colours[:] = np.clip(colours + cover * (now.worn[2] * pleats - colours), 0, 255).astype(np.uint8)
+    colors[:] = np.clip(colors + cover * (now.worn[2] * pleats - colors), 0, 255).astype(np.uint8)
 
 
 def glasses(places: FaceLayout, now: Conditions, rho: Map, pose: Pose, place: Map, lit: Map) -> None:
@@ -73,9 +73,9 @@ def glasses(places: FaceLayout, now: Conditions, rho: Map, pose: Pose, place: Ma
     angle = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     ring = np.stack([np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** (2 / power) * half_w,
                      np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** (2 / power) * half_h], 1)  # fmt: skip
-    centre = max(places.eye_x, half_w + 5.0)
+    center = max(places.eye_x, half_w + 5.0)
     depth = max(point(rho, 0.0, -4.0)[2] + 3.0, point(rho, places.eye_x, 0.0)[2] + 10.0)
-    colour = (now.worn[0] / 255) ** 2 * (0.3 * now.key + now.ambient)
+    color = (now.worn[0] / 255) ** 2 * (0.3 * now.key + now.ambient)
     scale = float(np.sqrt(abs(np.linalg.det(place[:, :2]))))
     stroke = max(1, round((1.2 + 1.8 * thick) * scale))
 
@@ -85,7 +85,7 @@ def glasses(places: FaceLayout, now: Conditions, rho: Map, pose: Pose, place: Ma
 
     rings = []
     for sign in (-1, 1):
-        x = sign * centre + ring[:, 0]
+        x = sign * center + ring[:, 0]
         back = depth - 0.006 * np.abs(x) ** 2 * 0.8
         rings.append(seen(np.column_stack([x, ring[:, 1] + 3.0, back])))
     alpha = np.zeros(lit.shape[:2], np.uint8)
@@ -96,14 +96,14 @@ def glasses(places: FaceLayout, now: Conditions, rho: Map, pose: Pose, place: Ma
     alpha[:] = 0
     for r in rings:
         cv2.polylines(alpha, [r], True, 235, stroke, cv2.LINE_AA, 4)
-    nose = seen(np.array([[-(centre - half_w), 0, depth], [0, -2.5, depth + 1], [centre - half_w, 0, depth]]))
+    nose = seen(np.array([[-(center - half_w), 0, depth], [0, -2.5, depth + 1], [center - half_w, 0, depth]]))
     cv2.polylines(alpha, [nose], False, 235, stroke, cv2.LINE_AA, 4)
     sign = -1 if now.yaw > 0 else 1  # the arm on the side turned to the camera; the other is behind the face
-    hinge = depth - 0.0048 * (centre + half_w) ** 2
-    arm = seen(np.array([[sign * (centre + half_w), 0, hinge], [sign * 79.0, -2, 0.0]]))
+    hinge = depth - 0.0048 * (center + half_w) ** 2
+    arm = seen(np.array([[sign * (center + half_w), 0, hinge], [sign * 79.0, -2, 0.0]]))
     cv2.polylines(alpha, [arm], False, 235, stroke, cv2.LINE_AA, 4)
-    _over(lit, alpha, colour.astype(np.float32))
+    _over(lit, alpha, color.astype(np.float32))
 
 
-def _over(lit: Map, alpha: ByteArray, colour: Map) -> None:
-    lit += (alpha.astype(np.float32) / 255)[..., None] * (colour - lit)
+def _over(lit: Map, alpha: ByteArray, color: Map) -> None:
+    lit += (alpha.astype(np.float32) / 255)[..., None] * (color - lit)

@@ -1,4 +1,4 @@
-"""What lies behind the head and what the camera does to the light: exposure, colour, blur, noise, JPEG, few pixels."""
+"""What lies behind the head and what the camera does to the light: exposure, color, blur, noise, JPEG, few pixels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def background(rng: np.random.Generator, shape: tuple[int, int]) -> Map:
     for _ in range(int(rng.integers(0, 7))):
         corner = rng.uniform(-0.2, 1.0, 2) * (width, height)
         extent = rng.uniform(0.08, 0.8, 2) * (width, height)
-        colour = rng.uniform(0.0, 0.8, 3)
+        color = rng.uniform(0.0, 0.8, 3)
         low, high = corner.astype(int), (corner + extent).astype(int)
         if rng.random() < 0.6:
-            cv2.rectangle(image, low.tolist(), high.tolist(), colour.tolist(), -1)
+            cv2.rectangle(image, low.tolist(), high.tolist(), color.tolist(), -1)
         else:
-            cv2.circle(image, low.tolist(), int(extent.min() / 2), colour.tolist(), -1)
+            cv2.circle(image, low.tolist(), int(extent.min() / 2), color.tolist(), -1)
     blur = float(rng.uniform(0.4, 5.0)) * width / 112
     return np.clip(cv2.GaussianBlur(image, (0, 0), blur), 0, 1)
 

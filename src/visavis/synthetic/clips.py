@@ -37,9 +37,9 @@ def clip(
     target = template_points("arcface", (size // 2, size // 2)) + size // 4
     shown, points = np.empty((frames, size, size, 3), np.uint8), np.empty((frames, 5, 2))
     for k, now in enumerate(_moving(rng, start, frames, difficulty)):
-        rho, colours, pose, flat = prepare(who, now)
+        rho, colors, pose, flat = prepare(who, now)
         place = estimate_similarity(flat + now.jitter / 0.56, target)
-        lit = render(who, now, rho, colours, pose, place, backdrop.copy())
+        lit = render(who, now, rho, colors, pose, place, backdrop.copy())
         shown[k] = camera.develop(lit, now, rng, size / 224)
         points[k] = flat @ place[:, :2].T + place[:, 2]
     return shown, points

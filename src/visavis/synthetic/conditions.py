@@ -1,4 +1,4 @@
-"""What a picture adds and a recogniser must ignore: pose, expression, light, things worn, camera."""
+"""What a picture adds and a recognizer must ignore: pose, expression, light, things worn, camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Conditions:
     yaw: float
     pitch: float
     roll: float
-    camera: float  # distance in millimetres
+    camera: float  # distance in millimeters
     smile: float  # -0.6 (sad) to 1
     mouth_open: float  # 0 to 1
     brow_raise: float  # -1 to 1
@@ -24,22 +24,22 @@ class Conditions:
     eye_opening: float  # 0.15 (nearly shut) to 1.15
     gaze: tuple[float, float]  # -1 to 1 right, -1 to 1 down
     light: Map  # (3,) unit vector towards the key light, in the camera's frame
-    key: Map  # (3,) colour times strength
+    key: Map  # (3,) color times strength
     ambient: Map  # (3,)
     gloss: float
-    clothes: Map  # (3,) colour
+    clothes: Map  # (3,) color
     glasses: int  # 0 none, 1 clear, 2 dark
     glasses_shape: tuple[float, float, float]
     hat: int  # 0 none, 1 cap without brim, 2 with brim
     mask: bool
-    worn: Map  # (3, 3): colours of glasses, hat and mask
+    worn: Map  # (3, 3): colors of glasses, hat and mask
     gamma: float
     exposure: float
     tint: Map  # (3,)
     contrast: float
     blur: float  # pixels of a 112-pixel crop
     motion: tuple[float, float]  # pixels, radians
-    noise: float  # grey levels
+    noise: float  # gray levels
     quality: int  # of the JPEG
     resolution: float  # 1 = full
     jitter: Map  # (5, 2) error of the detector, in pixels of a 112-pixel crop

@@ -1,4 +1,4 @@
-"""What an expression moves: brows, eyes and mouth, painted into a copy of the colour map and pressed into the shape."""
+"""What an expression moves: brows, eyes and mouth, painted into a copy of the color map and pressed into the shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from visavis.synthetic.conditions import Conditions
 from visavis.synthetic.geometry import BOTTOM, SIDE, TOP, FaceLayout, bump
 from visavis.synthetic.identity import Identity, Map, between, smoothstep
-from visavis.synthetic.texture import hair_colour, skin_colour
+from visavis.synthetic.texture import hair_color, skin_color
 from visavis.types import ByteArray
 
 
@@ -19,7 +19,7 @@ def _patch(
 ) -> tuple[slice, slice, Map, Map]:
     """Rows and columns of a map around a box (x1, y1, x2, y2) of the front view, and x and y of its texels.
 
-    `radius` is ρ there: within so small a patch x = ρ sin θ with constant ρ is good to a fraction of a millimetre.
+    `radius` is ρ there: within so small a patch x = ρ sin θ with constant ρ is good to a fraction of a millimeter.
     """
     rows = [round((v - TOP) / (BOTTOM - TOP) * (shape[0] - 1)) for v in (box[1], box[3])]
     angles = [float(np.arcsin(np.clip(v / radius, -0.99, 0.99))) for v in (box[0], box[2])]
@@ -29,9 +29,9 @@ def _patch(
     return slice(*rows), slice(*columns), np.float32(radius) * np.sin(theta), y
 
 
-def _blend(patch: Map, alpha: Map, colour: npt.ArrayLike) -> None:
-    """Lay `colour` (3,) or (..., 3) over a float patch (..., 3) with opacity `alpha` (...)."""
-    patch += alpha[..., None] * (np.asarray(colour, np.float32) - patch)
+def _blend(patch: Map, alpha: Map, color: npt.ArrayLike) -> None:
+    """Lay `color` (3,) or (..., 3) over a float patch (..., 3) with opacity `alpha` (...)."""
+    patch += alpha[..., None] * (np.asarray(color, np.float32) - patch)
 
 
 def paint_features(person: Identity, places: FaceLayout, rho: Map, now: Conditions, canvas: ByteArray) -> None:
@@ -63,7 +63,7 @@ def _paint_eyes(person: Identity, places: FaceLayout, radius: float, now: Condit
     over, under = b - upper, lower - b
     within = (np.abs(a) < 1).astype(np.float32)
     inside = _ramp(np.minimum(over, under), soft) * within
-    skin = skin_colour(person)
+    skin = skin_color(person)
     crease = np.float32(between(person.lid_crease, 0.08, 0.34))
     fold = np.exp(-(((over + crease) / 0.055) ** 2)) * np.clip(1.15 - a * a, 0, 1)
     _blend(patch, 0.42 * fold, skin * 0.45)
@@ -73,10 +73,10 @@ def _paint_eyes(person: Identity, places: FaceLayout, radius: float, now: Condit
     distance = np.sqrt(u * u + v * v)
     iris = 6.2 / half
     shade = 0.72 + 0.5 * smoothstep(distance, 0.35 * iris, 0.8 * iris) * (1 - smoothstep(distance, 0.82 * iris, iris))
-    colour = _iris_colour(person.iris_hue, between(person.iris_lightness, 0.0, 1.0))
+    color = _iris_color(person.iris_hue, between(person.iris_lightness, 0.0, 1.0))
     white = np.array([236, 230, 226], np.float32) * (1 - 0.25 * np.abs(a[..., None]) ** 2)
     ball = np.broadcast_to(white, patch.shape).copy()
-    _blend(ball, _ramp(iris - distance, 0.9 * soft), colour * shade[..., None])
+    _blend(ball, _ramp(iris - distance, 0.9 * soft), color * shade[..., None])
     _blend(ball, _ramp(0.42 * iris - distance, 0.9 * soft), (10, 8, 8))
     glint = np.sqrt((u - 0.1 * float(now.light[0]) * sign) ** 2 + (v + np.float32(0.14)) ** 2)
     _blend(ball, 0.85 * _ramp(np.float32(0.13) - glint, 0.9 * soft), (255, 255, 255))
@@ -94,8 +94,8 @@ def _ramp(height: Map, width: float | np.floating[Any]) -> Map:
     return np.minimum(np.maximum(height / width + np.float32(0.5), 0), 1)
 
 
-def _iris_colour(hue: float, lightness: float) -> Map:
-    """Brown when dark; blue, grey, green or amber as it gets light."""
+def _iris_color(hue: float, lightness: float) -> Map:
+    """Brown when dark; blue, gray, green or amber as it gets light."""
     dark = np.array([48, 30, 20], np.float32)
     light = [(118, 164, 212), (140, 152, 160), (120, 158, 104), (186, 132, 58)]
     place = between(hue, 0.0, 3.0)
@@ -122,7 +122,7 @@ def _paint_brow(
     ends = np.clip((1 - np.abs(a)) / 0.14, 0, 1)
     alpha = np.clip((thick - np.abs(y - line)) / 1.4 + 0.5, 0, 1) * ends
     dark = between(person.brow_darkness, 0.45, 0.95)
-    _blend(patch, (alpha * np.float32(dark)).astype(np.float32), 0.62 * hair_colour(person))
+    _blend(patch, (alpha * np.float32(dark)).astype(np.float32), 0.62 * hair_color(person))
     canvas[rows, columns] = np.clip(patch, 0, 255).astype(np.uint8)
 
 
@@ -145,8 +145,8 @@ def _paint_mouth(person: Identity, places: FaceLayout, radius: float, now: Condi
     rows, columns, x, y = _patch(canvas.shape, radius, (-half, places.mouth_y - 15, half, places.mouth_y + 24))
     patch = canvas[rows, columns].astype(np.float32)
     reach, upper, top, bottom, lower = mouth_lines(person, places, now, x)
-    skin = skin_colour(person)
-    red = between(person.lip_colour, 0.05, 1.0)
+    skin = skin_color(person)
+    red = between(person.lip_color, 0.05, 1.0)
     lips = skin * (1 - red * np.array([0.22, 0.52, 0.46], np.float32))
     on = (reach > 0).astype(np.float32)
     alpha = np.clip(np.minimum(y - upper, lower - y) / 1.3 + 0.4, 0, 1) * on

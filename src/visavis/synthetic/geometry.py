@@ -1,4 +1,4 @@
-"""The head as a surface in cylinder coordinates: its distance ρ from the vertical axis, in millimetres.
+"""The head as a surface in cylinder coordinates: its distance ρ from the vertical axis, in millimeters.
 
 x points right in the picture, y down, z to the viewer; the origin lies on the axis at the height of the eyes. The angle
 θ is 0 in the middle of the face and grows towards +x, so that a point of the surface is (ρ sin θ, y, ρ cos θ).
@@ -20,7 +20,7 @@ ROWS, COLUMNS = 225, 273  # 1.6 mm a texel on the face
 
 @dataclass(frozen=True)
 class FaceLayout:
-    """Where the features of a person lie, in millimetres in the front view, and how large they are."""
+    """Where the features of a person lie, in millimeters in the front view, and how large they are."""
 
     eye_x: float
     eye_half_width: float
@@ -61,17 +61,17 @@ def grid(rows: int = ROWS, columns: int = COLUMNS) -> tuple[Map, Map]:
     return y, theta
 
 
-def bump(x: Map, y: Map, centre: tuple[float, float], width: float, height: float) -> Map:
+def bump(x: Map, y: Map, center: tuple[float, float], width: float, height: float) -> Map:
     """A Gaussian hill of height 1 over x (h, w) and y (h, 1) or (h, w)."""
-    dy = (y - np.float32(centre[1])) / np.float32(height)
+    dy = (y - np.float32(center[1])) / np.float32(height)
     if y.shape[1] != 1 or x.shape[0] != y.shape[0]:
-        dx = (x - np.float32(centre[0])) / np.float32(width)
+        dx = (x - np.float32(center[0])) / np.float32(width)
         return np.exp(np.float32(-0.5) * (dx * dx + dy * dy))
     hill = np.zeros(x.shape, np.float32)  # only rows within 3.7 widths differ from 0 by more than a thousandth
     near = np.flatnonzero(np.abs(dy[:, 0]) < 3.7)
     if len(near):
         rows = slice(near[0], near[-1] + 1)
-        dx = (x[rows] - np.float32(centre[0])) / np.float32(width)
+        dx = (x[rows] - np.float32(center[0])) / np.float32(width)
         hill[rows] = np.exp(np.float32(-0.5) * dx * dx) * np.exp(np.float32(-0.5) * dy[rows] ** 2)
     return hill
 

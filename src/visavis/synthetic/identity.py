@@ -17,7 +17,7 @@ class Identity:
     """The factors of a person, each uniform in [-1, 1] and independent of all others.
 
     −1 and 1 are the ends of what the painter and the sculptor can show, not of what people look like; how a factor
-    becomes millimetres or colour is said where it is used. `marks` holds what needs more than one number: the places
+    becomes millimeters or color is said where it is used. `marks` holds what needs more than one number: the places
     and sizes of moles and the grain of freckles, hair and wrinkles, as seeds.
     """
 
@@ -57,7 +57,7 @@ class Identity:
     upper_lip: float
     lower_lip: float
     lip_bow: float
-    lip_colour: float
+    lip_color: float
     philtrum: float
     ear_size: float
     ear_protrusion: float
@@ -71,7 +71,7 @@ class Identity:
     iris_hue: float
     hair_lightness: float
     hair_warmth: float
-    hair_grey: float
+    hair_gray: float
     hair_amount: float
     hair_length: float
     hair_volume: float

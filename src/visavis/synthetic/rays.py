@@ -20,13 +20,13 @@ _HALF_TURN = np.float32(np.pi * (COLUMNS - 1) / (2 * SIDE) - (COLUMNS - 1) / 2)
 
 @dataclass(frozen=True)
 class Pose:
-    """RenderedHead frame to camera frame; the camera looks down −z from `camera` millimetres away."""
+    """RenderedHead frame to camera frame; the camera looks down −z from `camera` millimeters away."""
 
     rotation: Map
     camera: float
 
     def project(self, points: Map) -> Map:
-        """RenderedHead points (N, 3) to the picture plane through the origin (N, 2), in millimetres."""
+        """RenderedHead points (N, 3) to the picture plane through the origin (N, 2), in millimeters."""
         seen = points @ self.rotation.T
         return seen[:, :2] * (self.camera / (self.camera - seen[:, 2:]))
 

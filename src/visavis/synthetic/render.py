@@ -28,7 +28,7 @@ class RenderedHead:
     person: Identity
     places: FaceLayout
     rho: Map
-    colours: ByteArray
+    colors: ByteArray
 
 
 @functools.lru_cache(maxsize=8)
@@ -41,10 +41,10 @@ def build(person: Identity) -> RenderedHead:
     """Sculpt and paint a person."""
     places = plan(person)
     rho = features(person, places, skull(person, places))
-    colours = paint.base_colours(person, places, rho)
+    colors = paint.base_colors(person, places, rho)
     rho = rho + paint.hair_relief(person, places)
     rho[grid()[0][:, 0] < -117] -= 25  # nothing above the crown, not even a hair's breadth around the axis
-    return RenderedHead(person, places, rho, colours)
+    return RenderedHead(person, places, rho, colors)
 
 
 def face(seed: int, identity: int, picture: int, *, size: int = 112, difficulty: float = 1.0) -> tuple[ByteArray, Map]:
@@ -82,24 +82,24 @@ def check_request(seed: int, identity: int, picture: int, size: int, difficulty:
 
 def draw(who: RenderedHead, now: Conditions, rng: np.random.Generator, size: int) -> tuple[ByteArray, Map]:
     """Draw a person under given conditions on the ArcFace template."""
-    rho, colours, pose, flat = prepare(who, now)
+    rho, colors, pose, flat = prepare(who, now)
     target = template_points("arcface", (size, size))
     wanted = estimate_similarity(flat + now.jitter / 0.56, target)
     landmarks = flat @ wanted[:, :2].T + wanted[:, 2]
     backdrop = camera.background(rng, (size, size))
-    picture = render(who, now, rho, colours, pose, wanted, backdrop)
+    picture = render(who, now, rho, colors, pose, wanted, backdrop)
     return camera.develop(picture, now, rng, size / 112), landmarks
 
 
 def prepare(who: RenderedHead, now: Conditions) -> tuple[Map, ByteArray, Pose, Map]:
-    """The surface and colours of one picture, its pose and its landmarks in millimetres of the picture plane (5, 2)."""
-    rho, colours = who.rho.copy(), who.colours.copy()
+    """The surface and colors of one picture, its pose and its landmarks in millimeters of the picture plane (5, 2)."""
+    rho, colors = who.rho.copy(), who.colors.copy()
     moving.press_expression(who.person, who.places, now, rho)
-    moving.paint_features(who.person, who.places, rho, now, colours)
+    moving.paint_features(who.person, who.places, rho, now, colors)
     solid = landmarks_3d(who.places, now, rho)
-    worn.dress(who.places, now, rho, colours)
+    worn.dress(who.places, now, rho, colors)
     pose = Pose(rotation(now.yaw, now.pitch, now.roll), now.camera)
-    return rho, colours, pose, pose.project(solid)
+    return rho, colors, pose, pose.project(solid)
 
 
 def landmarks_3d(places: FaceLayout, now: Conditions, rho: Map) -> Map:
@@ -114,7 +114,7 @@ def render(
     who: RenderedHead,
     now: Conditions,
     rho: Map,
-    colours: ByteArray,
+    colors: ByteArray,
     pose: Pose,
     place: Map,
     backdrop: Map,
@@ -122,7 +122,7 @@ def render(
     """Light reflected towards each pixel, (H, W, 3), linear; `place` (2, 3) maps the picture plane to pixels."""
     hit = cast(rho, pose, place, backdrop.shape[:2])
     across, down = hit.column * np.float32(paint.SCALE), hit.row * np.float32(paint.SCALE)
-    albedo = cv2.remap(colours, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    albedo = cv2.remap(colors, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     albedo *= albedo * np.float32(1 / 65025)
     light = (pose.rotation.T @ now.light).astype(np.float32)
     lit = shade(rho, hit, pose, albedo, now, shadow(rho, hit, light), light)

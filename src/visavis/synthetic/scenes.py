@@ -53,7 +53,7 @@ def scene(
     common = sample_conditions(rng, difficulty)
     count = int(rng.integers(1, min(most, len(identities)) + 1))
     who = rng.choice(len(identities), count, replace=False)
-    # Millimetres to pixels: heads of about 55 pixels up to half of the frame, the small ones first.
+    # Millimeters to pixels: heads of about 55 pixels up to half of the frame, the small ones first.
     scales = np.sort(np.exp(rng.uniform(np.log(0.26), np.log(min(size) / 430), count)))
     lit = camera.background(rng, size)
     found: list[tuple[int, Map, Map]] = []
@@ -61,37 +61,37 @@ def scene(
         person = head(seed, identities[int(index)])
         now = _under_same_light(sample_conditions(rng, difficulty), common)
         for _ in range(40):
-            centre = rng.uniform((75 * scale, 110 * scale), (width - 75 * scale, height - 135 * scale))
-            x, y = centre
+            center = rng.uniform((75 * scale, 110 * scale), (width - 75 * scale, height - 135 * scale))
+            x, y = center
             room = np.array([x - 100 * scale, y - 135 * scale, x + 100 * scale, y + 130 * scale])
             body = np.array([x - 215 * scale, y + 100 * scale, x + 215 * scale, height])
             if not any(_overlap(area, box) for area in (room, body) for _, box, _ in found):
                 break
         else:
             continue  # no room left for this one
-        box, points = _add(lit, person, now, float(scale), centre)
+        box, points = _add(lit, person, now, float(scale), center)
         found.append((identities[int(index)], box, points))
     image = camera.develop(lit, _mild(common), rng, 1.0)
     boxes = np.array([box for _, box, _ in found])
     return Scene(image, np.array([i for i, _, _ in found], np.int64), boxes, np.array([p for _, _, p in found]))
 
 
-def _add(lit: Map, person: RenderedHead, now: Conditions, scale: float, centre: Map) -> tuple[Map, Map]:
+def _add(lit: Map, person: RenderedHead, now: Conditions, scale: float, center: Map) -> tuple[Map, Map]:
     """Draw one person into the frame; returns box and landmarks."""
-    rho, colours, pose, flat = prepare(person, now)
-    place = np.array([[scale, 0, centre[0]], [0, scale, centre[1]]])
+    rho, colors, pose, flat = prepare(person, now)
+    place = np.array([[scale, 0, center[0]], [0, scale, center[1]]])
     width = lit.shape[1]
-    left, right = max(0, int(centre[0] - 260 * scale)), min(width, int(centre[0] + 260 * scale))
-    top = max(0, int(centre[1] - 200 * scale))
+    left, right = max(0, int(center[0] - 260 * scale)), min(width, int(center[0] + 260 * scale))
+    top = max(0, int(center[1] - 200 * scale))
     shift = place - np.array([[0, 0, left], [0, 0, top]])
     window = np.ascontiguousarray(lit[top:, left:right])
-    lit[top:, left:right] = render(person, now, rho, colours, pose, shift, window)
-    outline = _outline(person, rho, pose) * scale + centre
-    return np.concatenate([outline.min(0), outline.max(0)]), flat * scale + centre
+    lit[top:, left:right] = render(person, now, rho, colors, pose, shift, window)
+    outline = _outline(person, rho, pose) * scale + center
+    return np.concatenate([outline.min(0), outline.max(0)]), flat * scale + center
 
 
 def _outline(person: RenderedHead, rho: Map, pose: Pose) -> Map:
-    """The face from ear to ear and hairline to chin as points of the picture plane (N, 2), in millimetres."""
+    """The face from ear to ear and hairline to chin as points of the picture plane (N, 2), in millimeters."""
     y = np.linspace(-58.0, person.places.chin_y, 12)
     theta = np.deg2rad(np.linspace(-80, 80, 17))
     rows = np.round((y - TOP) / (BOTTOM - TOP) * (rho.shape[0] - 1)).astype(int)

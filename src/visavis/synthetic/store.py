@@ -98,7 +98,7 @@ def write_scenes(
 ) -> int:
     """Write `out`/images/scene_000000.jpg … and `out`/scenes.tsv, a line per face under a line of `SCENE_COLUMNS`.
 
-    Coordinates are pixels, (0, 0) the centre of the first; returns the number of faces.
+    Coordinates are pixels, (0, 0) the center of the first; returns the number of faces.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
     faces = 0

@@ -1,4 +1,4 @@
-"""The colours of a person that no expression moves: skin, freckles, moles, hair, beard."""
+"""The colors of a person that no expression moves: skin, freckles, moles, hair, beard."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from visavis.synthetic.geometry import BOTTOM, COLUMNS, ROWS, TOP, FaceLayout, b
 from visavis.synthetic.identity import Identity, Map, between, smoothstep
 from visavis.types import ByteArray
 
-SCALE = 1.25  # texels of the colour map per texel of the shape map
+SCALE = 1.25  # texels of the color map per texel of the shape map
 SHAPE = (round(SCALE * (ROWS - 1)) + 1, round(SCALE * (COLUMNS - 1)) + 1)
 
 _SKIN = np.array([[246, 214, 190], [228, 184, 152], [196, 144, 108], [146, 98, 68], [92, 60, 44]], np.float32)
 _HAIR = np.array([[24, 19, 18], [66, 44, 30], [124, 86, 52], [188, 148, 92], [226, 200, 148]], np.float32)
 
 
-def skin_colour(person: Identity) -> Map:
+def skin_color(person: Identity) -> Map:
     """RGB (3,), 0–255."""
     place = between(person.skin_tone, 0.0, 4.0)
     base = np.array([np.interp(place, range(5), _SKIN[:, c]) for c in range(3)], np.float32)
@@ -24,14 +24,14 @@ def skin_colour(person: Identity) -> Map:
     return base + np.array([0.35 * red, -red, -0.8 * red - yellow], np.float32)
 
 
-def hair_colour(person: Identity) -> Map:
-    """RGB (3,), 0–255: black to blond, ash to red, with grey mixed in above a third of the range."""
+def hair_color(person: Identity) -> Map:
+    """RGB (3,), 0–255: black to blond, ash to red, with gray mixed in above a third of the range."""
     place = between(person.hair_lightness, 0.0, 4.0)
     base = np.array([np.interp(place, range(5), _HAIR[:, c]) for c in range(3)], np.float32)
     warm = np.array([26.0, -4.0, -22.0], np.float32) * np.float32(person.hair_warmth)
     base = base + warm * np.float32(min(1.0, 0.3 + place / 2))
-    grey = max(0.0, (person.hair_grey - 0.35) / 0.65) ** 0.7
-    return base * np.float32(1 - grey) + np.float32(188 * grey) * np.array([1.0, 0.99, 0.97], np.float32)
+    gray = max(0.0, (person.hair_gray - 0.35) / 0.65) ** 0.7
+    return base * np.float32(1 - gray) + np.float32(188 * gray) * np.array([1.0, 0.99, 0.97], np.float32)
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], rows: float, columns: float) -> Map:
@@ -47,7 +47,7 @@ def _ramp(value: float, low: float, high: float) -> float:
 
 
 def hair_mask(person: Identity, places: FaceLayout, y: Map, theta: Map, edge: Map) -> Map:
-    """How much hair covers the head, 0–1; `edge` roughens its border, in millimetres."""
+    """How much hair covers the head, 0–1; `edge` roughens its border, in millimeters."""
     amount = _ramp(person.hair_amount, -0.95, -0.75)
     angle = np.abs(theta)
     line = places.hairline_y - between(person.hairline_recession, -6.0, 24.0) * bump(
@@ -70,7 +70,7 @@ def hair_mask(person: Identity, places: FaceLayout, y: Map, theta: Map, edge: Ma
 
 
 def hair_relief(person: Identity, places: FaceLayout) -> Map:
-    """By how many millimetres hair raises the surface."""
+    """By how many millimeters hair raises the surface."""
     y, theta = grid()
     rng = np.random.default_rng(person.marks + 1)
     edge = 3.0 * noise(rng, (ROWS, COLUMNS), 12, 6)
@@ -85,14 +85,14 @@ def hair_relief(person: Identity, places: FaceLayout) -> Map:
     return relief * smoothstep(y, -119.0, -100.0)  # closes over the crown
 
 
-def base_colours(person: Identity, places: FaceLayout, rho: Map) -> ByteArray:
-    """The colour map (H, W, 3) over `grid(*SHAPE)`, without brows, eyes, lips and clothes."""
+def base_colors(person: Identity, places: FaceLayout, rho: Map) -> ByteArray:
+    """The color map (H, W, 3) over `grid(*SHAPE)`, without brows, eyes, lips and clothes."""
     y, theta = grid(*SHAPE)
     rng = np.random.default_rng(person.marks)
     wide = cv2.resize(rho, (SHAPE[1], SHAPE[0]), interpolation=cv2.INTER_LINEAR)
     x = wide * np.sin(theta)
     side = np.abs(x)
-    skin = skin_colour(person)
+    skin = skin_color(person)
     mottled = 1 + 0.018 * noise(rng, SHAPE, 10, 10) + 0.014 * noise(rng, SHAPE, 3, 3)
     flush = 0.6 * bump(side, y, (44.0, places.nose_y - 4), 17.0, 15.0) + 0.7 * bump(x, y, (0, places.nose_y), 12.0, 9.0)
     flush += 0.5 * bump(side, y, (76.0, 15.0), 8.0, 20.0)
@@ -103,7 +103,7 @@ def base_colours(person: Identity, places: FaceLayout, rho: Map) -> ByteArray:
     freckle = _freckles(person, places, rng, side, y)
     image = np.empty((*SHAPE, 3), np.float32)
     beard = _beard(person, places, rng, x, side, y)
-    hair = hair_colour(person)
+    hair = hair_color(person)
     edge = 3.0 * cv2.resize(
         noise(np.random.default_rng(person.marks + 1), (ROWS, COLUMNS), 12, 6), (SHAPE[1], SHAPE[0])
     )

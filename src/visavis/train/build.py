@@ -26,7 +26,7 @@ from visavis.train.finetune.distillation import Teacher, open_teacher
 from visavis.train.finetune.finetuning import FineTuning, imprint
 from visavis.train.finetune.init_head import init_head
 from visavis.train.finetune.whitening import check_can_whiten, whiten
-from visavis.train.loader import Batch, Loader, Normaliser
+from visavis.train.loader import Batch, Loader, Normalizer
 from visavis.train.lr_curves import Factor
 from visavis.train.objective import Objective, check_objective
 from visavis.train.optimizers import OPTIMIZERS, ExponentialMovingAverage, build_optimizer
@@ -54,7 +54,7 @@ class Training:
     plan: BatchPlan
     pictures: ImageDataset
     loader: Loader
-    normalise: Normaliser
+    normalize: Normalizer
     tuning: FineTuning
     forward: nn.Module
     schedule: Factor
@@ -130,7 +130,7 @@ def build_training(
         init_head(objective.head, recipe.init, pictures.identities)
     if loop.shard_backbone:
         tuning.shard(world)
-    normalise = Normaliser(spec, device, channels_last=loop.channels_last)
+    normalize = Normalizer(spec, device, channels_last=loop.channels_last)
     per_epoch = max(1, loader.sampler.batches_per_epoch // plan.accumulate)
     total = loop.steps or max(1, round(loop.epochs * per_epoch))
     reference = recipe.optimizer.lr_reference_batch
@@ -140,11 +140,11 @@ def build_training(
         optimizer=build_optimizer(network, [objective], recipe.optimizer, lr=lr),
         scaler=torch.amp.GradScaler(device.type, enabled=loop.precision == "fp16"),
         ema=ExponentialMovingAverage(network, loop.ema) if loop.ema else None,
-        pool=open_pool(recipe, loader, objective, network, normalise, tuning.train, pictures=plan.device_batch),
+        pool=open_pool(recipe, loader, objective, network, normalize, tuning.train, pictures=plan.device_batch),
     )  # fmt: skip
     forward = torch.compile(network) if loop.compile else network
     training = Training(
-        recipe, world, plan, pictures, loader, normalise, tuning, judge=judge, observer=observer, spec=spec,
+        recipe, world, plan, pictures, loader, normalize, tuning, judge=judge, observer=observer, spec=spec,
         forward=distributed.wrap(forward, world),  # pyright: ignore[reportArgumentType]
         schedule=build_schedule(recipe.schedule, total=total, per_epoch=per_epoch),
         total=total, per_epoch=per_epoch, learning_rate=lr,
@@ -191,7 +191,7 @@ def build_network(recipe: Recipe) -> tuple[nn.Module, PreprocessSpec, ModelCard]
 
 @torch.no_grad()
 def check_network(network: nn.Module, spec: PreprocessSpec, dim: int, *, name: str) -> None:
-    """Try a network on two images of noise before anything long begins; in evaluation mode, so nothing is learnt.
+    """Try a network on two images of noise before anything long begins; in evaluation mode, so nothing is learned.
 
     Raises:
         RecipeError: it gives no tensor of finite embeddings (2, `dim`).

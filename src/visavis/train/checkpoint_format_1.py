@@ -54,7 +54,7 @@ def read(run: Path) -> dict[str, Any]:
 
 
 def _today(name: str) -> str:
-    """A tensor's name as it is now spelt."""
+    """A tensor's name as it is now spelled."""
     return name.replace("head.centres.", "head.centers.")
 
 

@@ -22,7 +22,7 @@ from visavis.train.build import build_network, build_sampler, check_recipe
 from visavis.train.dataset import FromSource, InMemory, kept_pictures
 from visavis.train.finetune.distillation import open_teacher
 from visavis.train.finetune.finetuning import FineTuning
-from visavis.train.loader import Loader, Normaliser
+from visavis.train.loader import Loader, Normalizer
 from visavis.train.objective import Objective
 from visavis.train.optimizers import build_optimizer
 from visavis.train.recipe import Recipe
@@ -31,8 +31,8 @@ from visavis.vision.preprocessing import PreprocessSpec
 log = logging.getLogger(__name__)
 STEPS = 20
 SECONDS = 60.0  # about what measuring may take; slower machines measure smaller batches
-MOST_CENTRES = 32_768  # class centres to measure with; what more of them would take is computed
-STATES = {"adagrad": 1, "adam": 2, "adamw": 2, "sgd": 1}  # numbers an optimiser keeps per parameter
+MOST_CENTERS = 32_768  # class centers to measure with; what more of them would take is computed
+STATES = {"adagrad": 1, "adam": 2, "adamw": 2, "sgd": 1}  # numbers an optimizer keeps per parameter
 HEAD_BUFFERS = 64 << 20  # what margin_softmax keeps between forward and backward at most
 
 
@@ -47,12 +47,12 @@ class Extent:
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured: images per second over `steps` steps of `batch` pictures, with `centres` class centres."""
+    """What was measured: images per second over `steps` steps of `batch` pictures, with `centers` class centers."""
 
     images_per_second: float
     steps: int
     batch: int
-    centres: int
+    centers: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Cost:
     steps: int
     parameters: int
     learning: int
-    centres: int
+    centers: int
     forward_flops: int
     activations: int
     memory: dict[str, int]
@@ -85,7 +85,7 @@ class Cost:
         rows = [
             ("data", f"{extent.pictures:,} pictures of {extent.identities:,} identities ({extent.known_from})"),
             ("parameters of the network", f"{self.parameters:,}, of which {self.learning:,} learn"),
-            ("class centres", f"{self.centres:,} numbers"),
+            ("class centers", f"{self.centers:,} numbers"),
             ("FLOPs per image, forward", f"{_flops(self.forward_flops)} (a multiplication and an addition are 2)"),
             ("FLOPs of the run, about", f"{3 * self.forward_flops * self.images:.2e} (3 × forward × images)"),
             ("activations per image, measured", _bytes(self.activations)),
@@ -94,7 +94,7 @@ class Cost:
             ("steps", f"{self.steps:,} of {self.batch:,} pictures on {self.devices} devices; "
              f"{self.steps_per_epoch:,} an epoch"),
             ("measured here", f"{speed.images_per_second:.1f} images/s over {speed.steps} steps of {speed.batch} "
-             f"pictures with {speed.centres:,} class centres, on {self.device}"),
+             f"pictures with {speed.centers:,} class centers, on {self.device}"),
             ("the run on this machine alone", _duration(self.images / speed.images_per_second)),
         ]  # fmt: skip
         note = "Measured without torch.compile. Not counted: the decoded pictures, cuDNN's workspace, fragmentation."
@@ -145,11 +145,11 @@ def dry_run(
         steps=recipe.loop.steps or max(1, round(recipe.loop.epochs * per_epoch)),
         parameters=parameters,
         learning=learning,
-        centres=rows * card.embedding_dim,
+        centers=rows * card.embedding_dim,
         forward_flops=flops,
         activations=activations,
         memory=estimate_memory(
-            recipe, network, centres=rows * card.embedding_dim, activations=activations, devices=devices
+            recipe, network, centers=rows * card.embedding_dim, activations=activations, devices=devices
         ),
         speed=measure_speed(
             _of_one_device(recipe, plan), network, spec, card.embedding_dim, extent, device, steps=steps,
@@ -220,24 +220,24 @@ def _kept_bytes(network: nn.Module, pixels: Tensor, precision: str) -> int:
 
 
 def estimate_memory(
-    recipe: Recipe, network: nn.Module, *, centres: int, activations: int, devices: int
+    recipe: Recipe, network: nn.Module, *, centers: int, activations: int, devices: int
 ) -> dict[str, int]:
-    """Bytes per device by purpose: fp32 weights, as autocast has them; class centres split over the devices."""
+    """Bytes per device by purpose: fp32 weights, as autocast has them; class centers split over the devices."""
     weights = sum(p.numel() for p in network.parameters())
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     states = STATES.get(recipe.optimizer.name, 2) if recipe.optimizer.name != "sgd" or recipe.optimizer.momentum else 0
-    share = -(-centres // devices)
+    share = -(-centers // devices)
     sampled = recipe.head.sample_rate if recipe.optimizer.name == "sgd" else 1.0  # others fill in a dense gradient
     memory = {
         "weights": 4 * weights,
         "gradients": 4 * learning,
-        "optimiser state": 4 * learning * states,
+        "optimizer state": 4 * learning * states,
         "activations": activations * plan_batch(recipe, devices).device_batch,
     }
     if recipe.loop.ema:
         memory["moving average"] = 4 * weights
-    if centres:
-        memory["class centres, their gradient and state"] = round(4 * share * (1 + sampled + states))
+    if centers:
+        memory["class centers, their gradient and state"] = round(4 * share * (1 + sampled + states))
         memory["head's buffers"] = HEAD_BUFFERS
     return memory
 
@@ -253,9 +253,9 @@ def measure_speed(
     steps: int,
     advance: Callable[[int, int], None] | None = None,
 ) -> Speed:
-    """Images per second of whole training steps: loading, augmenting, forward, loss, backward, optimiser.
+    """Images per second of whole training steps: loading, augmenting, forward, loss, backward, optimizer.
 
-    The batch is the recipe's, or as many as `SECONDS` allow; the class centres are at most `MOST_CENTRES`.
+    The batch is the recipe's, or as many as `SECONDS` allow; the class centers are at most `MOST_CENTERS`.
     """
     unit = recipe.data.images_per_class if recipe.data.sampler == "pxk" else 1
     smallest = max(2, unit * (2 if recipe.data.sampler == "pxk" else 1))
@@ -272,7 +272,7 @@ def measure_speed(
         trial.step()
         if advance:
             advance(done + 1, steps)
-    return Speed(steps * batch / (time.perf_counter() - begun), steps, batch, trial.centres)
+    return Speed(steps * batch / (time.perf_counter() - begun), steps, batch, trial.centers)
 
 
 class _Trial:
@@ -290,18 +290,18 @@ class _Trial:
         batch: int,
     ) -> None:
         self.recipe, self.network, self.device = recipe, network, device
-        self.centres = min(extent.identities, MOST_CENTRES)
-        pictures = sample_pictures(recipe, spec, self.centres, most=max(512, 4 * batch))
+        self.centers = min(extent.identities, MOST_CENTERS)
+        pictures = sample_pictures(recipe, spec, self.centers, most=max(512, 4 * batch))
         teacher = open_teacher(recipe.distill, pictures.size, device)
         sampler = build_sampler(replace(recipe, loop=replace(recipe.loop, batch_size=batch)), pictures)
         self.batches = Loader(
             pictures, sampler, recipe.augment, spec, seed=recipe.seed,
             workers=recipe.data.workers, teacher_spec=teacher.spec if teacher else None,
         ).batches(0)  # fmt: skip
-        self.normalise = Normaliser(spec, device, channels_last=recipe.loop.channels_last)
-        self.objective = Objective(recipe, num_classes=self.centres, dim=dim, teacher=teacher).to(device)
+        self.normalize = Normalizer(spec, device, channels_last=recipe.loop.channels_last)
+        self.objective = Objective(recipe, num_classes=self.centers, dim=dim, teacher=teacher).to(device)
         if self.objective.head is None:
-            self.centres = 0
+            self.centers = 0
         self.optimizer = build_optimizer(network, [self.objective], recipe.optimizer, lr=1e-6)
 
     def step(self) -> float:
@@ -309,7 +309,7 @@ class _Trial:
         begun = time.perf_counter()
         batch = next(self.batches)
         with autocast(self.device, self.recipe.loop.precision):
-            embeddings = self.network(self.normalise(batch.pixels))
+            embeddings = self.network(self.normalize(batch.pixels))
         self.objective(embeddings.float(), batch.labels.to(self.device), batch.teacher).backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

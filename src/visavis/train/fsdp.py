@@ -1,4 +1,4 @@
-"""Backbones too large for one device: weights, gradients and optimiser state split over the ranks (FSDP2)."""
+"""Backbones too large for one device: weights, gradients and optimizer state split over the ranks (FSDP2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def shard_weights(network: nn.Module, world: World, *, precision: str = "fp32", 
 
     Each block (a child of a ModuleList or Sequential with at least `smallest` parameters) is gathered just before it
     computes and let go after it; the rest belongs to the root. Gradients are averaged over the ranks as
-    DistributedDataParallel does, so the heads' contract holds. Build the optimiser afterwards: its state is split with
+    DistributedDataParallel does, so the heads' contract holds. Build the optimizer afterwards: its state is split with
     the weights. Running statistics of batch norms stay each rank's own.
 
     Args:

@@ -16,7 +16,7 @@ from visavis.train.step import StepResult
 
 log = logging.getLogger(__name__)
 WITHOUT_TRIPLETS = 100  # steps in a row
-AT_LN_C = 0.01  # relative distance from ln C that counts as having learnt nothing
+AT_LN_C = 0.01  # relative distance from ln C that counts as having learned nothing
 LONG, LONG_STEPS = 0.25, 500  # of the run, and at least so many steps
 
 
@@ -60,12 +60,12 @@ class LearningWatch:
         if self.without_triplets >= WITHOUT_TRIPLETS:
             self._say(
                 "triplets",
-                f"no triplets in {WITHOUT_TRIPLETS} steps in a row: nothing is learnt from them; use the pxk sampler "
+                f"no triplets in {WITHOUT_TRIPLETS} steps in a row: nothing is learned from them; use the pxk sampler "
                 "(--data.sampler pxk), a larger batch, a larger triplet.margin or another miner",
             )
         self.at_rate_0 = self.at_rate_0 + 1 if result.rate == 0 else 0
         if self.at_rate_0 >= 2 and state.step < self.total:  # a warm-up may begin at 0, a schedule end there
-            self._say("rate", f"the learning rate is 0 at step {state.step} of {self.total}: nothing is learnt")
+            self._say("rate", f"the learning rate is 0 at step {state.step} of {self.total}: nothing is learned")
         if self.alone and result.finite and state.step % 10 == 0:
             near = abs(float(result.loss) / self.uniform - 1) < AT_LN_C
             self.at_uniform = self.at_uniform + 10 if near else 0

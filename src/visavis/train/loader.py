@@ -97,7 +97,7 @@ class Loader:
             pool.shutdown(wait=True)
 
 
-class Normaliser:
+class Normalizer:
     """(pixel − mean) / std into one reused channels-last buffer on the device: (B, H, W, 3) uint8 → (B, 3, H, W)."""
 
     def __init__(self, spec: PreprocessSpec, device: torch.device, *, channels_last: bool = True) -> None:
@@ -109,7 +109,7 @@ class Normaliser:
         self.buffer = torch.empty(0)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Normalise; the result is valid until the next call."""
+        """Normalize; the result is valid until the next call."""
         planes = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         if self.buffer.shape != planes.shape:
             self.buffer = torch.empty(planes.shape, device=self.device, memory_format=self.format)

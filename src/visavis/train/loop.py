@@ -138,7 +138,7 @@ def _run(training: Training, state: TrainState, out: Path, book: RunLogger) -> R
 
 
 def _saved_first(training: Training, state: TrainState, out: Path, error: DataError) -> DataError:
-    """The error that ends a run at a damaged image, after what was learnt is on disk.
+    """The error that ends a run at a damaged image, after what was learned is on disk.
 
     With several ranks the others wait in a collective, so nothing can be saved together: the last checkpoint stands.
     """

@@ -1,4 +1,4 @@
-"""What a run minimises: the weighted sum of a classification head, a triplet loss and a teacher's loss."""
+"""What a run minimizes: the weighted sum of a classification head, a triplet loss and a teacher's loss."""
 
 from __future__ import annotations
 

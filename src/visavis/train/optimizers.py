@@ -1,4 +1,4 @@
-"""Optimisers by name, parameter groups, and an exponential moving average of weights."""
+"""Optimizers by name, parameter groups, and an exponential moving average of weights."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ OPTIMIZERS: dict[str, Callable[[Groups, OptimizerRecipe, bool], torch.optim.Opti
 def build_optimizer(
     network: nn.Module, others: Iterable[nn.Module], recipe: OptimizerRecipe, *, lr: float
 ) -> torch.optim.Optimizer:
-    """The optimiser over a network and the modules beside it (head, centres), fused where the device has it.
+    """The optimizer over a network and the modules beside it (head, centers), fused where the device has it.
 
     Each group keeps its `base_lr`; the loop sets lr = base_lr · schedule(step). With `decay_norms_and_biases` off,
     parameters of one dimension (biases, norms, PReLU) have no weight decay.
 
     Raises:
-        RecipeError: unknown name, or a setting the optimiser refuses.
+        RecipeError: unknown name, or a setting the optimizer refuses.
     """
     if recipe.name not in OPTIMIZERS:
         raise RecipeError(unknown_name("optimizer", recipe.name, OPTIMIZERS))
@@ -99,7 +99,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
 def clip_gradients(
     network: nn.Module, objective: nn.Module, limit: float, *, stop: bool = False
 ) -> tuple[Tensor, bool]:
-    """Scale all gradients by min(1, `limit` / ‖g‖), ‖g‖ over the network and the class centres of every rank.
+    """Scale all gradients by min(1, `limit` / ‖g‖), ‖g‖ over the network and the class centers of every rank.
 
     The same trip over the ranks tells whether any of them was asked to `stop`. A limit of 0 only measures.
 

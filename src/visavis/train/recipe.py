@@ -150,7 +150,7 @@ class FinetuneRecipe:
     anew. `imprint` sets the class centers to the mean embeddings of at most `imprint_images` pictures a class. `freeze`
     holds names or prefixes, `all`, `all but last N children` or `all but last N layers`; `freeze_norms` says which
     batch norms keep their statistics: those whose parameters are `frozen`, `all` or `none`. `wise_ft_alpha` b < 1
-    saves and judges w₀ + b·(w − w₀), weights part of the way from those of `init` to the learnt ones.
+    saves and judges w₀ + b·(w − w₀), weights part of the way from those of `init` to the learned ones.
     """
 
     init_head: bool = False
@@ -205,12 +205,12 @@ class ScheduleRecipe:
 
 @dataclass
 class LoopRecipe:
-    """How long and how: optimiser steps, or `epochs` where `steps` is 0.
+    """How long and how: optimizer steps, or `epochs` where `steps` is 0.
 
     `batch_size` is the global batch, the images of one step on all devices together; a device that cannot take its
     equal part at once takes `device_batch` images at a time and accumulates their gradients (0: all at once).
 
-    `shard_backbone` splits weights, gradients and optimiser state over the processes (FSDP2); `wccn_ridge`, a ridge
+    `shard_backbone` splits weights, gradients and optimizer state over the processes (FSDP2); `wccn_ridge`, a ridge
     above 0, folds a within-class whitening into the finished network. `keep` is how many checkpoints stay as model
     folders in `models/`.
     """

@@ -29,7 +29,7 @@ class Observer:
         """A line was added to metrics.jsonl."""
 
     def stepped(self, step: int) -> None:
-        """An optimiser step was done (or skipped)."""
+        """An optimizer step was done (or skipped)."""
 
 
 class RunLogger:

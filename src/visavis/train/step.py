@@ -84,7 +84,7 @@ def _accumulate(training: Training, state: TrainState, batches: Iterator[Batch])
         counters.reset()
         syncing = _syncing(training.forward, is_last=part == parts - 1)
         with autocast(device, training.recipe.loop.precision), torch.set_grad_enabled(not frozen), syncing:
-            embeddings = training.forward(training.normalise(batch.pixels))
+            embeddings = training.forward(training.normalize(batch.pixels))
         own = state.objective(embeddings.float(), batch.labels.to(device), batch.teacher, batch.triplets) / parts
         state.scaler.scale(own).backward()
         loss += own.detach()

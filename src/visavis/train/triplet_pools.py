@@ -24,7 +24,7 @@ from visavis.losses.triplets.distances import unit_rows
 from visavis.losses.triplets.loss import TripletObjective
 from visavis.losses.triplets.pools import TripletBatch, cut, mine_pool
 from visavis.losses.triplets.triplet_images import sheet, strips
-from visavis.train.loader import Batch, Loader, Normaliser
+from visavis.train.loader import Batch, Loader, Normalizer
 from visavis.train.recipe import Recipe
 from visavis.types import IntArray, Triplets
 from visavis.vision.images import write
@@ -46,7 +46,7 @@ class Pool(ABC):
         loader: the training pictures.
         objective: whose miner and margin to use.
         network: what embeds, in evaluation mode for as long.
-        normalise: from pixels to its input.
+        normalize: from pixels to its input.
         train_mode: puts the network back in training mode.
         pictures: most pictures of a batch.
         batches: batches a semi-online pool holds.
@@ -57,13 +57,13 @@ class Pool(ABC):
         loader: Loader,
         objective: TripletObjective,
         network: nn.Module,
-        normalise: Normaliser,
+        normalize: Normalizer,
         *,
         train_mode: Callable[[], object],
         pictures: int,
         batches: int,
     ) -> None:
-        self.loader, self.objective, self.network, self.normalise = loader, objective, network, normalise
+        self.loader, self.objective, self.network, self.normalize = loader, objective, network, normalize
         self.train_mode, self.size, self.count = train_mode, pictures, batches
         self.number, self.used = -1, 0
         self.triplets = _empty()
@@ -95,8 +95,8 @@ class Pool(ABC):
         """What a checkpoint keeps: every rank's triplets, since one rank writes for all; all ranks must call it."""
         t = self.triplets
         rows = torch.from_numpy(np.stack([t.anchor, t.positive, t.negative], axis=1).astype(np.int64))
-        everyone, _ = gather_rows(rows.to(self.normalise.device))
-        counts, _ = gather_rows(torch.tensor([len(rows)], device=self.normalise.device))
+        everyone, _ = gather_rows(rows.to(self.normalize.device))
+        counts, _ = gather_rows(torch.tensor([len(rows)], device=self.normalize.device))
         return {"number": self.number, "used": self.used, "triplets": everyone.cpu(), "counts": counts.cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ class Pool(ABC):
         rng = seeding.generator(self.loader.seed, "triplet batches", self.number, self.loader.sampler.rank)
         steps = -(-len(self.triplets) // max(1, self.size // 3))
         if world_size() > 1:
-            most = torch.tensor(steps, device=self.normalise.device)
+            most = torch.tensor(steps, device=self.normalize.device)
             distributed.all_reduce(most, distributed.ReduceOp.MAX)
             steps = int(most)
         self.chunks = cut(self.triplets, pictures=self.size, rng=rng, at_least=steps)
@@ -141,7 +141,7 @@ class Pool(ABC):
         """Unit rows of uint8 pixels (n, H, W, 3), batch by batch, in evaluation mode."""
         self.network.eval()
         try:
-            return torch.cat([unit_rows(self.network(self.normalise(part))) for part in pixels])
+            return torch.cat([unit_rows(self.network(self.normalize(part))) for part in pixels])
         finally:
             self.train_mode()
 
@@ -230,7 +230,7 @@ def open_pool(
     loader: Loader,
     objective: Any,
     network: nn.Module,
-    normalise: Normaliser,
+    normalize: Normalizer,
     train_mode: Callable[[], object],
     *,
     pictures: int,
@@ -243,7 +243,7 @@ def open_pool(
         loader,
         objective.triplet,
         network,
-        normalise,
+        normalize,
         train_mode=train_mode,
         pictures=pictures,
         batches=wanted.pool_batches,

@@ -32,7 +32,7 @@ class Template:
 
 
 def _arcface_columns(name: str, width: int, *, column: int | None = None) -> Template:
-    """The centre `width` columns of the ArcFace frame, kept at `column` of square crops (the centre when None)."""
+    """The center `width` columns of the ArcFace frame, kept at `column` of square crops (the center when None)."""
     points = np.array(_ARCFACE_POINTS)
     points[:, 0] -= (112 - width) / 2
     return Template(name, (112, width), points, (112 - width) // 2 if column is None else column)
@@ -43,7 +43,7 @@ TEMPLATES = {
     "sphereface": _arcface_columns("sphereface", 96),  # reference-systems row S2: the same points, x − 8
 }
 # Named by model folders and one recipe of the benchmarks, not offered: crops made by warping those 96-wide points
-# into a 112-wide picture, so that the face lies 8 pixels left of the centre.
+# into a 112-wide picture, so that the face lies 8 pixels left of the center.
 FORMER_TEMPLATES = {"sphereface-left": _arcface_columns("sphereface-left", 96, column=0)}
 
 
@@ -102,7 +102,7 @@ def template_points(
 ) -> npt.NDArray[np.float64]:
     """The template's points (5, 2) scaled to a crop of `size` = (height, width) with `padding` template pixels around.
 
-    A pixel's centre has integer coordinates, so scaling by s maps x to (x + ½)·s − ½. Five points given as such are
+    A pixel's center has integer coordinates, so scaling by s maps x to (x + ½)·s − ½. Five points given as such are
     those of the crop without its padding.
     """
     bare = (round(size[0] - 2 * padding), round(size[1] - 2 * padding))
@@ -128,11 +128,11 @@ def estimate_similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.NDA
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError("alignment wants finite landmarks, got NaN or infinity")
     x_mean, y_mean = x.mean(0), y.mean(0)
-    x_centred, y_centred = x - x_mean, y - y_mean
-    variance = (x_centred**2).sum() / len(x)
+    x_centered, y_centered = x - x_mean, y - y_mean
+    variance = (x_centered**2).sum() / len(x)
     if variance < 1e-12:
         raise DataError("alignment wants landmarks that differ, got one point for all")
-    u, singular, vt = np.linalg.svd(y_centred.T @ x_centred / len(x))
+    u, singular, vt = np.linalg.svd(y_centered.T @ x_centered / len(x))
     signs = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt)) or 1.0])
     rotation = (u * signs) @ vt
     scale = (singular * signs).sum() / variance

@@ -46,14 +46,14 @@ class ReducedImage:
     divisor: int = 1
 
     def whole(self, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Coordinates in `pixels` as those of the whole picture; a pixel's centre is at whole numbers in both."""
+        """Coordinates in `pixels` as those of the whole picture; a pixel's center is at whole numbers in both."""
         return points if self.divisor == 1 else (points + np.float32(0.5)) * self.divisor - np.float32(0.5)
 
 
 def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> ByteArray:
     """Decode JPEG, PNG, BMP, WebP, PPM, TIFF, AVIF, HEIC or the first frame of a GIF into uint8 (H, W, 3) RGB.
 
-    EXIF orientation is applied, grey is repeated over three channels, alpha is blended onto white, CMYK is converted.
+    EXIF orientation is applied, gray is repeated over three channels, alpha is blended onto white, CMYK is converted.
     Size, scans and parts are read from the header first, so that a picture beyond the limits costs nothing.
 
     Raises:

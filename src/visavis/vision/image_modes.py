@@ -57,7 +57,7 @@ def white_of(largest: float, *, integral: bool) -> float:
 
 
 def scaled(values: npt.NDArray[np.generic], white: float) -> ByteArray:
-    """Grey (H, W) or color (H, W, 3) values from 0 to `white` as uint8 RGB; NaN is black."""
+    """Gray (H, W) or color (H, W, 3) values from 0 to `white` as uint8 RGB; NaN is black."""
     levels = np.nan_to_num(values.astype(np.float64) * (255 / white), nan=0.0, posinf=255.0, neginf=0.0)
     rgb = np.rint(levels.clip(0, 255)).astype(np.uint8)
     return np.repeat(rgb[..., None], 3, axis=2) if rgb.ndim == 2 else rgb

@@ -30,7 +30,7 @@ class PreprocessSpec:
     """A network's input: x = (pixel − mean) / std by channel, of a `size` = (height, width) crop on `template`.
 
     `mean` and `std` are in pixel units (0–255) and in the order of `channels`. `flip` says how the embedding of the
-    mirrored picture joins that of the picture: not at all, added before normalisation, or concatenated. `template` is
+    mirrored picture joins that of the picture: not at all, added before normalization, or concatenated. `template` is
     a name of TEMPLATES or the five points (5, 2), x and y in a crop of `size`. `antialias` says how a face larger than
     the crop is reduced when it is aligned (see `align`); `normalization`, over what mean and std are taken.
     """
@@ -116,7 +116,7 @@ class PreprocessSpec:
 def fit_crop(crop: ByteArray, spec: PreprocessSpec) -> ByteArray:
     """Bring one aligned uint8 (H, W, 3) crop to a network's size: as it is, or from a full ArcFace frame.
 
-    A square crop of another size is an ArcFace frame. It holds every named template as some of its columns (the centre
+    A square crop of another size is an ArcFace frame. It holds every named template as some of its columns (the center
     ones, unless the template says otherwise): those are cut out and shrunk to `spec.size`; onto five points it is
     warped. Anything else is refused, since stretching would move the landmarks.
 

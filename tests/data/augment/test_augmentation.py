@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_pictures_and_another_seed_others(crops):
     assert first.shape == (6, 56, 56, 3)
 
 
-def test_grey_takes_all_colour_away(crops):
+def test_gray_takes_all_color_away(crops):
     out = Augmentation(flip=0, grayscale=1)(crops, np.random.default_rng(0), size=(112, 112)).astype(int)
     assert np.abs(out - out[..., :1]).max() <= 1
 
@@ -52,9 +52,9 @@ def test_shift_moves_by_at_most_its_fraction(crops):
     dot = np.zeros((40, 112, 112, 3), np.uint8)
     dot[:, 55:57, 55:57] = 255
     out = Augmentation(flip=0, shift=0.1)(dot, np.random.default_rng(0), size=(112, 112))
-    centres = np.array([np.argwhere(p[..., 0] > 60).mean(0) for p in out])
-    assert np.abs(centres - 55.5).max() <= 11.2 + 0.5
-    assert centres.std(0).min() > 3
+    centers = np.array([np.argwhere(p[..., 0] > 60).mean(0) for p in out])
+    assert np.abs(centers - 55.5).max() <= 11.2 + 0.5
+    assert centers.std(0).min() > 3
 
 
 def test_erasing_covers_at_most_its_area():
@@ -81,7 +81,7 @@ def _dots(*places):
     return picture
 
 
-def _centre(picture, around, reach=12):
+def _center(picture, around, reach=12):
     x, y = around
     window = picture[y - reach : y + reach + 1, x - reach : x + reach + 1, 0].astype(float)
     rows, columns = np.mgrid[y - reach : y + reach + 1, x - reach : x + reach + 1]
@@ -99,7 +99,7 @@ def test_a_turned_head_moves_its_points_as_rotation_says(degrees):
         turned = cv2.remap(_dots(point), *maps, cv2.INTER_LINEAR)
         z = head.depth[point[1], point[0]]
         expected = 55.5 + (point[0] - 55.5) * np.cos(angle) + (z - head.landmark_depth) * np.sin(angle)
-        seen = _centre(turned, point)
+        seen = _center(turned, point)
         assert seen[0] == pytest.approx(expected, abs=0.6)
         assert seen[1] == pytest.approx(point[1], abs=0.3)
 

@@ -10,7 +10,7 @@ import pytest
 from visavis.data.pair_lists.base import check_pairs
 from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.sources import open_source
-from visavis.data.sources.youtube_faces import centre_half, prepare_youtube_faces, read_tree
+from visavis.data.sources.youtube_faces import center_half, prepare_youtube_faces, read_tree
 from visavis.data.sources.youtube_split import SplitSettings, split
 from visavis.errors import DataError
 from visavis.vision import images
@@ -34,25 +34,25 @@ def _many(people: int) -> dict[str, dict[str, list[str]]]:
     return _people({f"p{k}": tuple(rng.integers(48, 120, rng.integers(1, 4)).tolist()) for k in range(people)})
 
 
-def test_the_centre_half_is_the_centre_half() -> None:
+def test_the_center_half_is_the_center_half() -> None:
     """Row D2, set right."""
     picture = np.zeros((80, 120, 3), np.uint8)
     picture[20:60, 30:90] = 200
-    assert centre_half(picture).shape == (55, 47, 3)
-    assert centre_half(picture).min() == 200
+    assert center_half(picture).shape == (55, 47, 3)
+    assert center_half(picture).min() == 200
     square = picture[:, 20:100]
-    np.testing.assert_array_equal(centre_half(square), centre_half(square, legacy=True))
+    np.testing.assert_array_equal(center_half(square), center_half(square, legacy=True))
 
 
 def test_legacy_takes_the_width_for_both_axes() -> None:
     """Row D2: (w/4, w/4, 3w/4, 3w/4); a wide picture ends before the box does and leaves black."""
     wide = np.full((60, 120, 3), 200, np.uint8)  # box rows 30..90, picture ends at 60
-    crop = centre_half(wide, legacy=True)
+    crop = center_half(wide, legacy=True)
     assert crop[:26].min() == 200
     assert crop[29:].max() == 0
     tall = np.full((200, 100, 3), 10, np.uint8)
     tall[25:75] = 200
-    assert centre_half(tall, legacy=True).min() == 200
+    assert center_half(tall, legacy=True).min() == 200
 
 
 def test_the_published_split() -> None:
@@ -71,7 +71,7 @@ def test_the_published_split() -> None:
 
 
 def test_the_default_split_keeps_clips_apart() -> None:
-    """Row D17: validation frames are no neighbours of training frames."""
+    """Row D17: validation frames are no neighbors of training frames."""
     found = split(_many(60), SplitSettings())
     trained, validated = ({_clip(n) for n, _ in rows} for rows in (found.train, found.valid))
     people = _many(60)

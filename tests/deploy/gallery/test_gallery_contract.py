@@ -30,8 +30,8 @@ def gallery(place):
 
 def test_a_subject_is_found_by_the_quality_weighted_template(gallery):
     samples, weights = unit(1, 3), [0.2, 1.0, 0.5]
-    enrolment = gallery.enroll("Ada", samples, weights=weights)
-    assert (enrolment.added, enrolment.subject.samples) == (3, 3)
+    enrollment = gallery.enroll("Ada", samples, weights=weights)
+    assert (enrollment.added, enrollment.subject.samples) == (3, 3)
     gallery.enroll("Bob", unit(2))
     template = 0.2 * samples[0] + samples[1] + 0.5 * samples[2]
     template /= np.linalg.norm(template)

@@ -39,7 +39,7 @@ def test_a_second_process_sees_what_the_first_wrote_and_the_other_way(place, gal
         assert {c.name for c in other.search(unit(1), top=5)[0]} == {"Bob"}
 
 
-def test_threads_search_while_others_enrol_and_forget(gallery):
+def test_threads_search_while_others_enroll_and_forget(gallery):
     """No search ever pairs one subject's name with another's vector."""
     people = unit(11, 60)
     gallery.enroll_many([f"s{i}" for i in range(60)], people)
@@ -66,7 +66,7 @@ def test_threads_search_while_others_enrol_and_forget(gallery):
     assert len(gallery) == 60
 
 
-_ENROL_FOREVER = """
+_ENROLL_FOREVER = """
 import sys, numpy as np
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.opening import open_gallery
@@ -81,10 +81,10 @@ for i in range(start, start + 100000):
 
 
 def test_a_killed_process_loses_nothing_it_acknowledged(place):
-    """SIGKILL at arbitrary moments of a loop of enrolments and erasures, six times."""
+    """SIGKILL at arbitrary moments of a loop of enrollments and erasures, six times."""
     rng, said = np.random.default_rng(5), -1
     for _ in range(6):
-        command = [sys.executable, "-c", _ENROL_FOREVER, place.address, str(3 * (said // 3 + 2))]
+        command = [sys.executable, "-c", _ENROLL_FOREVER, place.address, str(3 * (said // 3 + 2))]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         assert child.stdout is not None
         first = said = int(child.stdout.readline())
@@ -123,14 +123,14 @@ def at_once(count, function):
     return answers
 
 
-def test_eight_threads_enrol_and_search_through_one_gallery(gallery):
-    def enrol(k):
+def test_eight_threads_enroll_and_search_through_one_gallery(gallery):
+    def enroll(k):
         for i in range(10):
             gallery.enroll(f"{k}-{i}", unit(100 * k + i))
             gallery.search(unit(i), top=1)
         return "done"
 
-    assert at_once(8, enrol) == ["done"] * 8
+    assert at_once(8, enroll) == ["done"] * 8
     assert {s.name for s in gallery.subjects()} == {f"{k}-{i}" for k in range(8) for i in range(10)}
     assert gallery.search(unit(305), top=1)[0][0].name == "3-5"
 
@@ -141,7 +141,7 @@ def test_one_picture_enrolled_by_several_threads_is_one_sample(gallery):
     assert gallery.subject("Ada").samples == 1
 
 
-def test_merging_both_ways_while_others_enrol_keeps_every_sample_and_the_template_of_all(gallery):
+def test_merging_both_ways_while_others_enroll_keeps_every_sample_and_the_template_of_all(gallery):
     for round_ in range(4):
         a, b = f"a{round_}", f"b{round_}"
         gallery.enroll_many([a, b], np.concatenate([unit(1), unit(2)]))

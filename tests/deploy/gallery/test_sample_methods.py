@@ -159,7 +159,7 @@ def test_unknown_faces_that_nobody_compared_make_the_receipt_incomplete(gallery)
     assert read_unknowns(gallery)[0] == [1]
 
 
-def test_whoever_is_swept_by_an_enrolment_takes_unknown_faces_along_too(gallery):
+def test_whoever_is_swept_by_an_enrollment_takes_unknown_faces_along_too(gallery):
     gallery.enroll("Ada", unit(1), retention_days=0.05 / 86_400)
     keep_unknowns(gallery, [unit(1)[0], unit(2)[0]])
     time.sleep(0.06)

@@ -106,7 +106,7 @@ def test_after_a_server_forgot_somebody_others_come_and_go_and_its_log_stays(tmp
     assert b"Bob-before" not in raw
 
 
-_ENROL_AND_FORGET = """
+_ENROLL_AND_FORGET = """
 who, end = sys.argv[2], time.time() + float(sys.argv[3])
 def work(k):
     rng, i = np.random.default_rng(k), 0
@@ -125,9 +125,9 @@ for thread in threads: thread.join()
 """
 
 
-def test_two_processes_of_several_threads_that_enrol_and_forget_lose_nothing(tmp_path):
+def test_two_processes_of_several_threads_that_enroll_and_forget_lose_nothing(tmp_path):
     path = tmp_path / "people.db"
-    children = [start(_ENROL_AND_FORGET, path, who, 4) for who in ("p", "q")]
+    children = [start(_ENROLL_AND_FORGET, path, who, 4) for who in ("p", "q")]
     ended = [(child.communicate(timeout=120), child.returncode) for child in children]
     assert [code for _, code in ended] == [0, 0], ended
     acknowledged = [name for (said, _), _ in ended for name in said.split()]

@@ -1,6 +1,6 @@
 """Power cuts: every write since the last fsync of a file may be lost, or torn; what was acknowledged before is there.
 
-A small C library notes the writes and fsyncs of a process that enrols and erases; from them the files are made as a
+A small C library notes the writes and fsyncs of a process that enrolls and erases; from them the files are made as a
 power cut may leave them at any moment, and the gallery is opened.
 """
 

@@ -62,7 +62,7 @@ def test_a_line_that_was_removed_changed_or_repeated_shows(path, ten, index):
     assert check_audit([path]).findings == []
 
 
-def test_a_rewritten_record_does_not_fit_its_neighbours(path, ten):
+def test_a_rewritten_record_does_not_fit_its_neighbors(path, ten):
     forged = AuditLog(path.with_name("other"))
     for i in range(10):
         forged.write("look", subjects=[99 if i == 4 else i])

@@ -40,10 +40,10 @@ def records(path, *events):
 def enroll(client, draw, *names):
     people = dict(zip(names, (draw.RED, draw.GREEN, draw.BLUE), strict=False))
     return [
-        client.post("/enroll", files={"pictures": draw.jpeg(colour)}, data={"name": name}, headers=WRITER).json()[
+        client.post("/enroll", files={"pictures": draw.jpeg(color)}, data={"name": name}, headers=WRITER).json()[
             "subject"
         ]["id"]
-        for name, colour in people.items()
+        for name, color in people.items()
     ]
 
 

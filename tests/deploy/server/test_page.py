@@ -95,7 +95,7 @@ def test_drop_a_picture_on_a_field(visit, draw):
     assert page.locator("[data-name=reference] img").get_attribute("alt") == "First picture: dropped.png"
 
 
-def test_enrol_find_rename_and_forget(visit, draw):
+def test_enroll_find_rename_and_forget(visit, draw):
     page = visit(keep_crops=True)
     page.click("#tab-enroll")
     give(page, "pictures", draw.jpeg(draw.RED), draw.jpeg(draw.RED, seed=1), draw.jpeg())
@@ -196,7 +196,7 @@ def test_a_narrow_screen_does_not_scroll_sideways(visit, draw):
 def faults(page):
     """What axe-core finds wrong with the page as it is now."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    page.wait_for_timeout(100)  # colours fade
+    page.wait_for_timeout(100)  # colors fade
     found = axe.Axe().run(page).response["violations"]
     return [(fault["id"], node["html"][:120]) for fault in found for node in fault["nodes"]]
 
@@ -265,7 +265,7 @@ def test_a_role_is_offered_what_it_may(visit, draw, start):
             page.click("#tab-people")
             page.wait_for_selector("h3:has-text('Rosa')")
             assert page.locator("[aria-label^=Forget]").count() == 0
-    assert tabs["w"] == ["Compare", "Find", "Enrol", "People", "About"]
+    assert tabs["w"] == ["Compare", "Find", "Enroll", "People", "About"]
     assert tabs["r"] == ["Compare", "Find", "People", "About"]
     assert tabs["m"] == ["Compare", "Find", "About"]
     page.click("#tab-find")
@@ -312,7 +312,7 @@ def test_a_token_is_asked_for_and_a_wrong_one_asked_again(start, browser, draw):
     context.close()
 
 
-def test_the_about_tab_shows_licence_and_measurements(visit):
+def test_the_about_tab_shows_license_and_measurements(visit):
     page = visit()
     page.click("#tab-about")
     said = page.inner_text("#about")

@@ -83,8 +83,8 @@ def test_refused_roles_count_towards_the_rate(connect):
 
 def test_match_learns_decisions_only(connect, draw):
     client = connect(tokens=TOKENS)
-    for name, colour in (("Rosa", draw.RED), ("Pinka", draw.PINK)):
-        files = {"pictures": draw.jpeg(colour)}
+    for name, color in (("Rosa", draw.RED), ("Pinka", draw.PINK)):
+        files = {"pictures": draw.jpeg(color)}
         client.post("/enroll", files=files, data={"name": name, "consent": "form 7"}, headers=bearer("write"))
     crowd = {"picture": draw.jpeg(draw.RED, draw.GREEN, size=(220, 420), seed=5)}
     pair = {"reference": draw.jpeg(draw.RED), "probe": draw.jpeg(draw.PINK)}

@@ -38,12 +38,12 @@ def service(make):
     return make()
 
 
-def enroll(client, draw, name, *colours, **texts):
-    files = [("pictures", ("x", draw.jpeg(colour, seed=i))) for i, colour in enumerate(colours)]
+def enroll(client, draw, name, *colors, **texts):
+    files = [("pictures", ("x", draw.jpeg(color, seed=i))) for i, color in enumerate(colors)]
     return client.post("/enroll", files=files, data={"name": name, **texts})
 
 
-def test_enrol_identify_verify_and_forget(service, draw):
+def test_enroll_identify_verify_and_forget(service, draw):
     answer = enroll(service, draw, "Rosa", draw.RED, draw.RED, consent="form 7").json()
     assert (answer["added"], answer["subject"]["name"], answer["subject"]["consent"]) == (2, "Rosa", "form 7")
     enroll(service, draw, "Blau", draw.BLUE)
@@ -248,7 +248,7 @@ def test_the_audit_log_names_nobody(make, draw, tmp_path):
     assert "wwww" not in text
 
 
-def test_a_time_limit_outlives_the_next_enrolment_and_a_merge(service, draw):
+def test_a_time_limit_outlives_the_next_enrollment_and_a_merge(service, draw):
     kept = enroll(service, draw, "Rosa", draw.RED, retention_days="30", consent="form 7").json()["subject"]
     again = enroll(service, draw, "Rosa", draw.PINK).json()
     assert (again["added"], again["subject"]["expires"]) == (1, kept["expires"])

@@ -45,7 +45,7 @@ def test_similarity_quality_reasons_and_the_share_of_unknown(connect, draw, reco
     assert of(found, "similarity_bucket", task="identify", le="1.0") == 4
     assert of(found, "face_quality_count", task="verify") == 2
     assert of(found, "face_reasons_total", model=digest, task="embed", reason="face too small") == 1
-    assert of(found, "model_info", model=digest, name="colours") == 1
+    assert of(found, "model_info", model=digest, name="colors") == 1
     assert of(found, "requests_total", route="/identify", status="200") == 1
     assert of(found, "request_seconds_count", route="/identify") == 1
     assert of(found, "subjects") == 1

@@ -105,7 +105,7 @@ def test_paired_bootstrap_of_a_model_with_itself_is_no_difference_and_of_a_worse
 
 
 class Noisy:
-    """Colours of crops with a given error."""
+    """Colors of crops with a given error."""
 
     dim = 3
 
@@ -123,9 +123,9 @@ def evaluations(tmp_path_factory):
     """JSONs and scores of a better and a worse model, and of one on other pairs."""
     folder = tmp_path_factory.mktemp("evaluations")
     rng = np.random.default_rng(0)
-    colours = rng.integers(20, 236, (30, 3))
+    colors = rng.integers(20, 236, (30, 3))
     images = {
-        f"id{i}/{p}.png": np.clip(colours[i] + rng.normal(0, 12, (6, 6, 3)), 0, 255).astype(np.uint8)
+        f"id{i}/{p}.png": np.clip(colors[i] + rng.normal(0, 12, (6, 6, 3)), 0, 255).astype(np.uint8)
         for i in range(30)
         for p in range(4)
     }

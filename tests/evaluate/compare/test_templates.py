@@ -29,8 +29,8 @@ class Noisy:
         rows = []
         for crop in crops:
             person, picture = int(crop[0, 0, 0]), int(crop[0, 0, 1])
-            centre = np.random.default_rng(person).normal(size=16)
-            rows.append(centre + self.noise * np.random.default_rng((person, picture)).normal(size=16))
+            center = np.random.default_rng(person).normal(size=16)
+            rows.append(center + self.noise * np.random.default_rng((person, picture)).normal(size=16))
         rows = np.array(rows)
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 

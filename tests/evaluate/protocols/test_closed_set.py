@@ -41,8 +41,8 @@ def test_ranks_are_those_of_a_plain_loop(protocol: ClosedSet, vectors: np.ndarra
     for row, probe in enumerate(protocol.probes):
         similarity = []
         for k in range(PEOPLE):
-            centre = vectors[protocol.enrolled][protocol.label[protocol.enrolled] == k].sum(0)
-            similarity.append(float(vectors[probe] @ centre / np.linalg.norm(centre)))
+            center = vectors[protocol.enrolled][protocol.label[protocol.enrolled] == k].sum(0)
+            similarity.append(float(vectors[probe] @ center / np.linalg.norm(center)))
         true = int(protocol.label[probe])
         assert scores["rank"][row] == 1 + sum(s > similarity[true] for s in similarity)
         assert scores["first"][row] == int(np.argmax(similarity))
@@ -87,7 +87,7 @@ def test_pictures_not_acquired_count_as_wrong(protocol: ClosedSet, vectors: np.n
     assert (scores["first"][later] != 0).all()
 
 
-class _Colour:
+class _Color:
     dim = 3
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
@@ -98,10 +98,10 @@ def _write(root: Path, enrolled: int = 2) -> None:
     rng = np.random.default_rng(1)
     rows: dict[str, list[str]] = {"train.txt": [], "valid.txt": []}
     for label, person in enumerate(("Ann Lee", "Bo", "Cy")):
-        colour = rng.integers(0, 255, 3)
+        color = rng.integers(0, 255, 3)
         (root / "images" / person).mkdir(parents=True)
         for k in range(enrolled + 1):
-            picture = np.clip(colour + rng.integers(-9, 9, (20, 20, 3)), 0, 255).astype(np.uint8)
+            picture = np.clip(color + rng.integers(-9, 9, (20, 20, 3)), 0, 255).astype(np.uint8)
             images.write(root / "images" / person / f"{k}.png", picture)
             rows["train.txt" if k < enrolled else "valid.txt"].append(f"{person}/{k}.png\t{label}")
     for name, lines in rows.items():
@@ -111,7 +111,7 @@ def _write(root: Path, enrolled: int = 2) -> None:
 def test_it_runs_on_two_lists(tmp_path: Path) -> None:
     _write(tmp_path)
     task = load_closed_set(ProtocolArgs(tmp_path))
-    report = evaluate(_Colour(), task.protocol, task.images, settings=EvaluationSettings(bootstrap=50), baseline=True)
+    report = evaluate(_Color(), task.protocol, task.images, settings=EvaluationSettings(bootstrap=50), baseline=True)
     assert report.results["rank_1"] == 1.0
     assert "among 3 people" in str(report)
     about = report.context["data"]

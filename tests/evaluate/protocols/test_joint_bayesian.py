@@ -12,26 +12,26 @@ from visavis.vision import images
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, write_colour_model):
-    """Thirty people of four pictures to compare, thirty others to learn from: a colour each."""
+def made(tmp_path_factory, write_color_model):
+    """Thirty people of four pictures to compare, thirty others to learn from: a color each."""
     root = tmp_path_factory.mktemp("joint")
     rng = np.random.default_rng(0)
     for group in ("judge", "learn"):
         for i in range(30):
             (root / group / "images" / f"{group}{i}").mkdir(parents=True)
-            colour = rng.integers(60, 200, 3)
+            color = rng.integers(60, 200, 3)
             for p in range(4):
-                crop = np.clip(colour + rng.normal(0, (25, 4, 4)) + np.zeros((16, 16, 3)), 0, 255).astype(np.uint8)
+                crop = np.clip(color + rng.normal(0, (25, 4, 4)) + np.zeros((16, 16, 3)), 0, 255).astype(np.uint8)
                 images.write(root / group / "images" / f"{group}{i}" / f"{group}{i}_{p + 1:04d}.png", crop)
     lines = ["10\t30"]
     for fold in range(10):
         lines += [f"judge{(i + fold) % 30}\t{1 + fold % 3}\t4" for i in range(30)]
         lines += [f"judge{i}\t1\tjudge{(i + 1 + fold) % 30}\t2" for i in range(30)]
     (root / "judge/pairs.txt").write_text("\n".join(lines) + "\n")
-    return root, write_colour_model(root / "model")
+    return root, write_color_model(root / "model")
 
 
-def test_scores_are_those_of_a_scorer_learnt_from_the_other_people(made, tmp_path):
+def test_scores_are_those_of_a_scorer_learned_from_the_other_people(made, tmp_path):
     root, model = made
     command = ["evaluate", str(model), "--data", str(root / "judge"), "--bootstrap", "0"]
     learn = ["--joint-bayesian", str(root / "learn"), "--joint-dim", "2"]
@@ -57,7 +57,7 @@ def test_scores_are_those_of_a_scorer_learnt_from_the_other_people(made, tmp_pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--joint-bayesian", "judge"], "must be learnt from people who are not compared, but judge0"),
+        (["--joint-bayesian", "judge"], "must be learned from people who are not compared, but judge0"),
         (["--joint-bayesian", "learn", "--joint-dim", "99"], "PCA to 99 dimensions"),
         (["--joint-bayesian", "learn", "--preset", "deepid"], "its scores are no cosines, which --preset"),
         (["--joint-bayesian", "nowhere"], "nowhere"),

@@ -13,11 +13,11 @@ from visavis.evaluate.protocols.registry import PROTOCOLS, load_protocol
 from visavis.vision import images
 
 PEOPLE, PICTURES = 12, 4
-COLOURS = np.random.default_rng(0).integers(30, 226, (40, 3))
+COLORS = np.random.default_rng(0).integers(30, 226, (40, 3))
 
 
-class Colours:
-    """The mean colour of a crop, centred, as a unit vector."""
+class Colors:
+    """The mean color of a crop, centered, as a unit vector."""
 
     dim = 3
 
@@ -32,7 +32,7 @@ class Colours:
 
 def write_person(path, person, picture, size=16):
     rng = np.random.default_rng((person, picture))
-    crop = np.clip(COLOURS[person] + rng.normal(0, 6, 3) + rng.normal(0, 2, (size, size, 3)), 0, 255)
+    crop = np.clip(COLORS[person] + rng.normal(0, 6, 3) + rng.normal(0, 2, (size, size, 3)), 0, 255)
     path.parent.mkdir(parents=True, exist_ok=True)
     images.write(path, crop.astype(np.uint8))
 
@@ -226,10 +226,10 @@ def layouts(tmp_path_factory):
 
 
 @pytest.mark.parametrize("protocol", sorted(LAYOUTS))
-def test_every_protocol_runs_and_finds_the_colours(protocol, layouts, tmp_path):
+def test_every_protocol_runs_and_finds_the_colors(protocol, layouts, tmp_path):
     task = load_protocol(protocol, layouts(LAYOUTS[protocol]))
     report = evaluate(
-        Colours(),
+        Colors(),
         task.protocol,
         task.images,
         scores=tmp_path / "s.npz",
@@ -256,7 +256,7 @@ def test_ijb_equals_plain_pooling(layouts):
     """Media means, sums over media, detector scores: one comparison worked by hand."""
     root = layouts(ijb)
     task = load_protocol("ijb", root)
-    embedder = Colours()
+    embedder = Colors()
     report = evaluate(embedder, task.protocol, task.images, settings=EvaluationSettings(bootstrap=0, preset="arcface"))
 
     def template(person, half):
@@ -280,7 +280,7 @@ def test_ijb_equals_plain_pooling(layouts):
 
 def test_open_set_identification_counts_who_is_not_enrolled(layouts):
     task = load_protocol("identification", layouts(identification))
-    body = evaluate(Colours(), task.protocol, task.images).to_dict()
+    body = evaluate(Colors(), task.protocol, task.images).to_dict()
     assert body["searches"] == {"mated": 18, "non_mated": 6}
     assert body["data"]["distractors"] == 6
     assert body["tpir_at_fpir"]["1e-1"] is None  # six non-mated searches allow no false positive
@@ -289,7 +289,7 @@ def test_open_set_identification_counts_who_is_not_enrolled(layouts):
 def test_groups_share_one_threshold(layouts):
     task = load_protocol("groups", layouts(groups))
     body = evaluate(
-        Colours(), task.protocol, task.images, settings=EvaluationSettings(bootstrap=0, group_fmr=0.05)
+        Colors(), task.protocol, task.images, settings=EvaluationSettings(bootstrap=0, group_fmr=0.05)
     ).to_dict()
     assert set(body["groups"]) == {"age", "light"}
     age = body["groups"]["age"]

@@ -130,9 +130,9 @@ def test_layers_return_to_float_until_the_budget_holds(monkeypatch):
 
     monkeypatch.setattr("visavis.export.gates.sensitivity.judge", lambda embedder, _: {"accuracy": embedder.accuracy})
     arguments = {"before": {"accuracy": 0.98}, "pairs": object(), "say": lambda _: None}
-    artefact, kept, _ = hold_budget(build, lambda: list("abcdefgh"), max_drop=0.1, **arguments)
+    artifact, kept, _ = hold_budget(build, lambda: list("abcdefgh"), max_drop=0.1, **arguments)
     assert tried == [[], ["a"], ["a", "b"], ["a", "b", "c", "d"]]
-    assert (artefact, kept) == (4, ["a", "b", "c", "d"])
+    assert (artifact, kept) == (4, ["a", "b", "c", "d"])
     with pytest.raises(ModelFormatError, match="whatever stays in float"):
         hold_budget(build, lambda: list("ab"), max_drop=0.001, **arguments)
 
@@ -157,7 +157,7 @@ def test_int8_runs_at_any_batch(folder, faces, tmp_path):
 
 
 def test_a_broken_int8_is_refused_without_pairs_too(folder, faces, tmp_path):
-    """Ranges learnt on black pictures cut what faces need; the old bound, 1 − cos of 0.2, is not what finds it."""
+    """Ranges learned on black pictures cut what faces need; the old bound, 1 − cos of 0.2, is not what finds it."""
     black = replace(faces, pictures=np.zeros_like(faces.pictures[:10]), names=faces.names[:10])
     with pytest.raises(ModelFormatError) as refused:
         export_model(

@@ -113,7 +113,7 @@ def test_prelu_in_convolutions_is_the_same_function(low, high, ends, group):
         helper.make_node("PRelu", ["c", "s"], ["p"]),
         helper.make_node("Conv", ["p", "v"], ["q"], kernel_shape=[3, 3], pads=[1] * 4, group=group),
     ]
-    if ends:  # the activation is read elsewhere too, so its neighbours must stay as they are
+    if ends:  # the activation is read elsewhere too, so its neighbors must stay as they are
         nodes.append(helper.make_node("Add", ["q", "p"], ["y"]))
     else:
         nodes[-1].output[0] = "y"

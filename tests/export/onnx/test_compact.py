@@ -9,8 +9,8 @@ from visavis.export.onnx.compact import compact
 CHANNELS = 24
 
 
-def quantised(bias_scale=None):
-    """x -> Q -> DQ -> Conv of int8 weights and int32 bias -> Q -> DQ, as the quantiser writes it, twice."""
+def quantized(bias_scale=None):
+    """x -> Q -> DQ -> Conv of int8 weights and int32 bias -> Q -> DQ, as the quantizer writes it, twice."""
     rng = np.random.default_rng(0)
     x_scale = np.array(0.02, np.float32)
     constants = {"x_scale": x_scale, "x_zero": np.array(128, np.uint8)}
@@ -64,7 +64,7 @@ def sizes(model):
 
 
 def test_a_compact_graph_computes_the_same_from_fewer_constants():
-    model = quantised()
+    model = quantized()
     before, bytes_before, constants = outputs_of(model), model.ByteSize(), len(model.graph.initializer)
     made = compact(model)
     onnx.checker.check_model(made, full_check=True)
@@ -83,7 +83,7 @@ def test_the_runtime_still_finds_integer_convolutions(tmp_path):
     options = SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
-    InferenceSession(compact(quantised()).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    InferenceSession(compact(quantized()).SerializeToString(), options, providers=["CPUExecutionProvider"])
     kinds = [n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node]
     assert kinds.count("QLinearConv") == 2
     assert "Mul" not in kinds
@@ -91,7 +91,7 @@ def test_the_runtime_still_finds_integer_convolutions(tmp_path):
 
 @pytest.mark.parametrize("factor", [1.01, 0.5])
 def test_a_bias_scale_that_is_no_product_stays(factor):
-    model = quantised(lambda weight_scale: np.float32(0.02 * factor) * weight_scale)
+    model = quantized(lambda weight_scale: np.float32(0.02 * factor) * weight_scale)
     made = compact(model)
     assert not [n for n in made.graph.node if n.op_type == "Mul"]
     assert list(sizes(made).values()).count((CHANNELS,)) == 8  # scales and biases, and one zero point of each type

@@ -177,11 +177,11 @@ def test_a_distilled_student_learns_to_embed_as_the_teacher_does(blob_folder, te
     assert card.embedding_dim == 12
     upper = np.triu_indices(len(crops), 1)
     views = [TorchEmbedder(n, c.preprocess).embed(crops) for n, c in (load_model(teacher), (network, card))]
-    taught, learnt = (np.asarray(v @ v.T)[upper] for v in views)
+    taught, learned = (np.asarray(v @ v.T)[upper] for v in views)
     torch.manual_seed(0)
     fresh = TorchEmbedder(build_backbone("small", size=(32, 32), dim=12, width=8), card.preprocess).embed(crops)
     untaught = np.asarray(fresh @ fresh.T)[upper]
-    assert np.corrcoef(taught, learnt)[0, 1] > np.corrcoef(taught, untaught)[0, 1] + 0.2
+    assert np.corrcoef(taught, learned)[0, 1] > np.corrcoef(taught, untaught)[0, 1] + 0.2
 
 
 class StopAfter(Observer):

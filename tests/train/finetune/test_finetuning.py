@@ -1,4 +1,4 @@
-"""Freeze plans, adapters, imprinted centres, learning rates by depth: what each does, alone and through the loop."""
+"""Freeze plans, adapters, imprinted centers, learning rates by depth: what each does, alone and through the loop."""
 
 import signal
 
@@ -92,7 +92,7 @@ def test_resuming_a_fine_tuning_ends_in_the_same_bits(blob_folder, trained, tmp_
 
 
 @pytest.mark.parametrize("kind", ["plain", "lora"])
-def test_a_blend_lies_between_the_start_and_what_was_learnt(blob_folder, trained, tmp_path, kind):
+def test_a_blend_lies_between_the_start_and_what_was_learned(blob_folder, trained, tmp_path, kind):
     runs = {}
     for blend in (1.0, 0.25):
         plan = {"wise_ft_alpha": blend, "lora": {"rank": 2 if kind == "lora" else 0}}
@@ -279,7 +279,7 @@ def test_freeze_plans_name_what_they_say():
 
 
 @pytest.mark.parametrize("sub_centers", [1, 3])
-def test_imprinted_centres_are_the_class_means_at_their_own_length(sub_centers):
+def test_imprinted_centers_are_the_class_means_at_their_own_length(sub_centers):
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     labels = np.array([2, 0, 1, 0, 2, 2, 1, 0])
@@ -307,14 +307,14 @@ def test_imprinting_starts_the_run_at_a_higher_accuracy(blob_folder, trained, tm
 
     def first_cosine(name, *, imprint):
         recipe = tiny(blob_folder, steps=1, init=str(trained), finetune={"imprint": imprint}, loop={"log_every": 1})
-        recipe.seed = 1  # with the model's own seed the random centres are those it was trained with
+        recipe.seed = 1  # with the model's own seed the random centers are those it was trained with
         train(recipe, tmp_path / name)
         return read_metrics(tmp_path / name)[0]["target_cosine"]
 
     assert first_cosine("with", imprint=True) > first_cosine("without", imprint=False) + 0.3
 
 
-def test_imprinting_needs_class_centres(blob_folder, trained, tmp_path):
+def test_imprinting_needs_class_centers(blob_folder, trained, tmp_path):
     recipe = tiny(
         blob_folder,
         init=str(trained),

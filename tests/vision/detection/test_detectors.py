@@ -34,8 +34,8 @@ def planted(path, kind: str):
     else:
         outputs["score", stride][index] = 0.9
         outputs["there", stride][index] = 0.9
-        centre, sides = (BOX[:2] + BOX[2:]) / 2, BOX[2:] - BOX[:2]
-        outputs["box", stride][index] = np.concatenate([(centre - corner) / stride, np.log(sides / stride)])
+        center, sides = (BOX[:2] + BOX[2:]) / 2, BOX[2:] - BOX[:2]
+        outputs["box", stride][index] = np.concatenate([(center - corner) / stride, np.log(sides / stride)])
         names = ["score", "there", "box", "points"]
     outputs["points", stride][index] = ((POINTS - corner) / stride).ravel()
     nodes, infos = [], []

@@ -96,6 +96,6 @@ ACTIONS = {
     "unknowns": Action(
         "group the unknown faces kept by: visavis identify --keep-unknown", _unknowns, _unknowns_arguments
     ),
-    "adopt": Action("enrol unknown faces as a subject", _adopt, _adopt_arguments),
+    "adopt": Action("enroll unknown faces as a subject", _adopt, _adopt_arguments),
     "drop-unknowns": Action("erase unknown faces", _drop, _drop_arguments),
 }

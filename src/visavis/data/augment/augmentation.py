@@ -14,7 +14,7 @@ from visavis.types import ByteArray, FloatArray
 
 _LIMITS = {"rotate": 180.0, "yaw": 45.0, "pitch": 45.0, "warp": 10.0}  # 1 for the rest
 _BEND = (5, 4)  # rows and columns of the displacements that a warp interpolates
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
+_GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Augmentation:
     `yaw` and `pitch` turn the face as a generic head would turn, by a normal angle with half of that many degrees as
     its deviation and that many at most; `relight` tilts the light by a normal amount with two thirds of it as its
     deviation; `warp` bends the face by smooth displacements of that many pixels (standard deviation, of a crop of 112
-    rows). The first three want crops aligned to the ArcFace frame or its centre columns; see `generic_head`.
+    rows). The first three want crops aligned to the ArcFace frame or its center columns; see `generic_head`.
     """
 
     flip: float = 0.5
@@ -77,7 +77,7 @@ class Augmentation:
         n = len(crops)
         out = np.empty((n, *size, 3), np.uint8) if out is None else out[:n]
         matrices = self._geometry(rng, n, crops.shape[1:3], size)
-        colours = self._colour(rng, n)
+        colors = self._color(rng, n)
         lows = np.where(rng.random(n) < self.low_resolution, rng.uniform(self.lowest_resolution, 1.0, n), 1.0)
         blurs = np.where(rng.random(n) < self.blur, rng.uniform(0.3, 1.2, n) * size[0] / 64, 0.0)
         boxes = self._boxes(rng, n, size)
@@ -92,8 +92,8 @@ class Augmentation:
                 picture = _lower_resolution(picture, lows[i])
             if blurs[i] > 0:
                 picture = cv2.GaussianBlur(picture, (0, 0), float(blurs[i]))
-            if colours is not None:
-                picture = _recolour(picture, colours[i])
+            if colors is not None:
+                picture = _recolor(picture, colors[i])
             if shading is not None:
                 picture = cv2.multiply(picture, cv2.merge([shading] * 3), dtype=cv2.CV_8U)
             out[i] = picture
@@ -103,7 +103,7 @@ class Augmentation:
         return out
 
     def _geometry(self, rng: np.random.Generator, n: int, source: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
-        """One (2, 3) matrix a picture, from the crop's pixels to the output's: flip, rotate and scale about the centre,
+        """One (2, 3) matrix a picture, from the crop's pixels to the output's: flip, rotate and scale about the center,
         shift, resize.
         """
         angle = np.deg2rad(rng.uniform(-self.rotate, self.rotate, n))
@@ -124,9 +124,9 @@ class Augmentation:
         matrices = np.empty((n, 2, 3))
         matrices[:, 0, 0], matrices[:, 0, 1] = cos * mirror, -sin
         matrices[:, 1, 0], matrices[:, 1, 1] = sin * mirror, cos
-        centre = np.array([source[1] - 1, source[0] - 1]) / 2
+        center = np.array([source[1] - 1, source[0] - 1]) / 2
         target = np.array([width - 1, height - 1]) / 2
-        matrices[:, :, 2] = target + shift - matrices[:, :, :2] @ centre
+        matrices[:, :, 2] = target + shift - matrices[:, :, :2] @ center
         return matrices
 
     def _bends(self, rng: np.random.Generator, n: int) -> list[_Bend]:
@@ -155,15 +155,15 @@ class Augmentation:
         picture = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return picture, head.shading(x, y, side=bend.side, above=bend.above) if self.relight else None
 
-    def _colour(self, rng: np.random.Generator, n: int) -> np.ndarray | None:
-        """One (3, 4) matrix a picture: saturation about its luma, contrast about mid-grey, brightness."""
+    def _color(self, rng: np.random.Generator, n: int) -> np.ndarray | None:
+        """One (3, 4) matrix a picture: saturation about its luma, contrast about mid-gray, brightness."""
         if not (self.brightness or self.contrast or self.saturation or self.grayscale):
             return None
         saturation = 1 + rng.uniform(-self.saturation, self.saturation, n)
         saturation = np.where(rng.random(n) < self.grayscale, 0.0, saturation)[:, None, None]
         contrast = (1 + rng.uniform(-self.contrast, self.contrast, n))[:, None, None]
         gain = (1 + rng.uniform(-self.brightness, self.brightness, n))[:, None, None]
-        mix = saturation * np.eye(3) + (1 - saturation) * _GREY[None, None, :]
+        mix = saturation * np.eye(3) + (1 - saturation) * _GRAY[None, None, :]
         matrices = np.empty((n, 3, 4), np.float32)
         matrices[:, :, :3] = mix * contrast * gain
         matrices[:, :, 3:] = 127.5 * (1 - contrast) * gain
@@ -198,5 +198,5 @@ def _lower_resolution(picture: np.ndarray, share: float) -> np.ndarray:
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _recolour(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _recolor(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return cv2.transform(picture, matrix)  # saturates to 0..255

@@ -20,7 +20,7 @@ _DARKEST, _BRIGHTEST = 0.25, 1.9
 
 
 class GenericHead:
-    """The same head for every crop (H, W) of the ArcFace frame or its centre columns, in the crop's pixels.
+    """The same head for every crop (H, W) of the ArcFace frame or its center columns, in the crop's pixels.
 
         z(x, y) = D · √max(0, 1 − u² − v²) + nose,   u = (x − c_x) / a,  v = (y − c_y) / b
 
@@ -53,8 +53,8 @@ class GenericHead:
         pixel at these angles.
         """
         x0, y0 = (
-            (place - centre + self.landmark_depth * np.float32(np.sin(angle))) / np.float32(np.cos(angle)) + centre
-            for place, centre, angle in ((x, self.column, yaw), (y, self.row, pitch))
+            (place - center + self.landmark_depth * np.float32(np.sin(angle))) / np.float32(np.cos(angle)) + center
+            for place, center, angle in ((x, self.column, yaw), (y, self.row, pitch))
         )
         for _ in range(2):
             z = cv2.remap(self.depth, x, y, cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""What a source of labelled pictures is, whatever format it is kept in."""
+"""What a source of labeled pictures is, whatever format it is kept in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Labels = npt.NDArray[np.int64]
 
 
 class Source(ABC):
-    """Labelled pictures: `names[i]` (relative, `Name/file.jpg`) shows `identities[labels[i]]`.
+    """Labeled pictures: `names[i]` (relative, `Name/file.jpg`) shows `identities[labels[i]]`.
 
     Labels are int64 (N,), contiguous 0..C-1. `skipped` lists what lies in the source and is not one of its pictures,
     as (name, reason). A source can be pickled and read from worker processes at the same time.

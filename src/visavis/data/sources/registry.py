@@ -71,7 +71,7 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
 def open_source(
     path: str | os.PathLike[str], *, kind: Kind | None = None, min_identities: int = 1, skip_damaged: bool = False
 ) -> Source:
-    """Open labelled pictures in any format.
+    """Open labeled pictures in any format.
 
     Args:
         path: a folder per identity (or a folder that holds `images/` with one), train.rec or its folder, a .bin

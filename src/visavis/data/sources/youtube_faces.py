@@ -1,4 +1,4 @@
-"""YouTube Faces for DeepID: the centre-half crop to 47 × 55, and lists for training, validation and testing."""
+"""YouTube Faces for DeepID: the center-half crop to 47 × 55, and lists for training, validation and testing."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"{folder}: cannot list the folder ({error.strerror})") from error
 
 
-def centre_half(image: ByteArray, *, size: tuple[int, int] = DEEPID_SIZE, legacy: bool = False) -> ByteArray:
+def center_half(image: ByteArray, *, size: tuple[int, int] = DEEPID_SIZE, legacy: bool = False) -> ByteArray:
     """Cut the middle half of a picture (H, W, 3) and resize it to `size` = (height, width).
 
     `legacy` cuts (W/4, W/4) to (3W/4, 3W/4), taking the width for both axes as the reference does (row D2): right for
@@ -110,7 +110,7 @@ def prepare_youtube_faces(
         src: YouTube Faces, or its aligned_images_DB.
         dst: a new or empty folder, or one this function wrote.
         seed: of the split.
-        legacy: crop and split as the reference does, see `centre_half` and `visavis.data.sources.youtube_split.split`.
+        legacy: crop and split as the reference does, see `center_half` and `visavis.data.sources.youtube_split.split`.
         settings: of the split, in place of `seed` and `legacy`'s defaults.
         workers: processes; 0 or 1 for none.
         progress: called with (frames done, frames in all).
@@ -164,7 +164,7 @@ def _crop_one(task: tuple[Path, Path, bool]) -> str:
     """Crop one frame; returns why not, or nothing. A target that cannot be written is an error of its own."""
     source, target, legacy = task
     try:
-        crop = centre_half(images.read(source), legacy=legacy)
+        crop = center_half(images.read(source), legacy=legacy)
     except DataError as error:
         return str(error)
     try:

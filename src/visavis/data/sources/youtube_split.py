@@ -52,8 +52,8 @@ def split(people: Mapping[str, Clips], settings: SplitSettings) -> Split:
     """Cut people, clips and frames into training, validation and test pairs.
 
     The reference (`legacy`) shuffles a person's frames, whatever clip they are from, and takes 10 for validation and
-    the next 90 for training, so that validation frames are neighbours of training frames; its test people are those
-    with fewer than 100 frames, most of whom have one clip, so that genuine pairs are neighbours too. The default
+    the next 90 for training, so that validation frames are neighbors of training frames; its test people are those
+    with fewer than 100 frames, most of whom have one clip, so that genuine pairs are neighbors too. The default
     validates on a clip not trained on (for people with one clip: on its end, after a gap), tests on a share of the
     people that have two clips, and compares frames of different clips. Same seed, same lists.
 

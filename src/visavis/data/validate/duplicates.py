@@ -13,7 +13,7 @@ BITS = 128
 _EXACT_LIMIT = 20_000
 _BLOCK = 1 << 19
 _SAMPLE = 200_000  # pictures from which the medians are taken
-_NEIGHBOURS = 64  # of one picture in one bucket: thousands of blank pictures must not cost their square
+_NEIGHBORS = 64  # of one picture in one bucket: thousands of blank pictures must not cost their square
 _DEGREE = 64  # look-alikes kept of one picture
 _SURE = 22  # bits within which at least _RECALL of the pairs are found; a crop moved by four pixels differs in so many
 _RECALL = 0.95
@@ -50,8 +50,8 @@ def perceptual_hashes(features: npt.NDArray[np.floating], valid: npt.NDArray[np.
 
 
 def _directions(features: npt.NDArray[np.float32], mean: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    centred = features - mean
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    centered = features - mean
+    return centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-6)
 
 
 def radius_for(count: int) -> int:
@@ -158,11 +158,11 @@ def _among(values: Codes, known: Codes) -> npt.NDArray[np.bool_]:
 
 
 def _bucket_pairs(key: npt.NDArray[np.uint32]) -> Iterator[tuple[Codes, Codes]]:
-    """Pairs of equal keys, in blocks of bounded size: the s-th neighbours in sorted order, s = 1, 2, ..."""
+    """Pairs of equal keys, in blocks of bounded size: the s-th neighbors in sorted order, s = 1, 2, ..."""
     order = np.argsort(key)
     ordered = key[order]
     alive = np.arange(len(ordered) - 1)
-    for step in range(1, _NEIGHBOURS + 1):
+    for step in range(1, _NEIGHBORS + 1):
         alive = alive[alive + step < len(ordered)]
         alive = alive[ordered[alive] == ordered[alive + step]]
         if not len(alive):

@@ -25,7 +25,7 @@ _CHUNK = 64
 class Fingerprints:
     """Of N pictures: `digest` (N, 16) bytes, `size` (N, 2), `feature` (N, 128); `faults` by index.
 
-    Sizes are height, width. The feature is the 128 lowest frequencies but the mean of the grey 32 × 32 picture's cosine
+    Sizes are height, width. The feature is the 128 lowest frequencies but the mean of the gray 32 × 32 picture's cosine
     transform, in half precision, since millions of them are kept. A picture that cannot be decoded has size 0 and a
     feature of zeros.
     """
@@ -53,8 +53,8 @@ _ORDER = _zigzag()
 
 def feature_of(picture: ByteArray) -> npt.NDArray[np.float32]:
     """The perceptual feature (128,) of a uint8 (H, W, 3) RGB picture."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    small = np.asarray(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    small = np.asarray(cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
     return np.asarray(cv2.dct(small), np.float32).ravel()[_ORDER]
 
 

@@ -26,7 +26,7 @@ class LabelError:
 
 @dataclass(frozen=True)
 class SameClass:
-    """Two classes whose centres are as close as pictures of one person."""
+    """Two classes whose centers are as close as pictures of one person."""
 
     first: int
     second: int
@@ -42,7 +42,7 @@ class LabelReview:
     threshold: float
 
 
-def centres(embeddings: FloatArray, labels: IntArray, classes: int) -> npt.NDArray[np.float32]:
+def centers(embeddings: FloatArray, labels: IntArray, classes: int) -> npt.NDArray[np.float32]:
     """The unit mean (C, D) of each class's embeddings (N, D); rows of NaN do not count, an empty class is zeros."""
     good = np.isfinite(embeddings).all(1)
     sums = np.zeros((classes, embeddings.shape[1]), np.float64)
@@ -72,9 +72,9 @@ def match_threshold(embeddings: FloatArray, labels: IntArray, *, pairs: int = 20
 def review_labels(embeddings: FloatArray, labels: IntArray, classes: int) -> LabelReview:
     """Find probable label errors and classes that may be one person.
 
-    A picture is suspicious when its similarity to the centre of another class reaches the match threshold and exceeds
-    that to the centre of the rest of its own class. Classes of one picture have no rest: they appear in `same`, when
-    their centre matches another's.
+    A picture is suspicious when its similarity to the center of another class reaches the match threshold and exceeds
+    that to the center of the rest of its own class. Classes of one picture have no rest: they appear in `same`, when
+    their center matches another's.
 
     Args:
         embeddings: (N, D) unit rows; NaN where a picture could not be embedded.
@@ -82,7 +82,7 @@ def review_labels(embeddings: FloatArray, labels: IntArray, classes: int) -> Lab
         classes: number of identities.
     """
     threshold = match_threshold(embeddings, labels)
-    middle = centres(embeddings, labels, classes)
+    middle = centers(embeddings, labels, classes)
     good = np.isfinite(embeddings).all(1)
     sizes = np.bincount(labels[good], minlength=classes)
     sums = np.zeros((classes, embeddings.shape[1]), np.float64)
@@ -104,11 +104,11 @@ def review_labels(embeddings: FloatArray, labels: IntArray, classes: int) -> Lab
             for k in np.flatnonzero((best >= threshold) & (best > own))
         ]
     errors.sort(key=lambda e: e.own_similarity - e.other_similarity)
-    return LabelReview(tuple(errors), tuple(matching_centres(middle, middle, threshold, same_set=True)), threshold)
+    return LabelReview(tuple(errors), tuple(matching_centers(middle, middle, threshold, same_set=True)), threshold)
 
 
-def matching_centres(a: FloatArray, b: FloatArray, threshold: float, *, same_set: bool = False) -> list[SameClass]:
-    """Pairs of centres (C, D) and (E, D) of similarity at least `threshold`, best first; within one set i < j."""
+def matching_centers(a: FloatArray, b: FloatArray, threshold: float, *, same_set: bool = False) -> list[SameClass]:
+    """Pairs of centers (C, D) and (E, D) of similarity at least `threshold`, best first; within one set i < j."""
     found: list[SameClass] = []
     rows = max(16, _CELLS // max(1, len(b)))
     for start in range(0, len(a), rows):

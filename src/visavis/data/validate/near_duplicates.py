@@ -34,9 +34,9 @@ class Match:
 
 
 def detail_of(picture: ByteArray) -> Detail:
-    """The fine detail of a picture, (64, 64) float32: grey minus its blur, where no two photographs agree by chance."""
-    grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
-    plain = np.asarray(grey, np.float32)
+    """The fine detail of a picture, (64, 64) float32: gray minus its blur, where no two photographs agree by chance."""
+    gray = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
+    plain = np.asarray(gray, np.float32)
     return plain - np.asarray(cv2.GaussianBlur(plain, (0, 0), 4), np.float32)
 
 

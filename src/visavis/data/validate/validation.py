@@ -12,7 +12,7 @@ import numpy as np
 from visavis.data.sources.base import Source
 from visavis.data.validate.duplicates import close_hashes, equal_bytes, perceptual_hashes
 from visavis.data.validate.fingerprints import Collector, Fingerprints, fingerprint
-from visavis.data.validate.label_errors import LabelReview, SameClass, centres, matching_centres, review_labels
+from visavis.data.validate.label_errors import LabelReview, SameClass, centers, matching_centers, review_labels
 from visavis.data.validate.near_duplicates import Match, confirm
 from visavis.types import BoolArray, FloatArray, IntArray
 
@@ -225,9 +225,9 @@ def validate(
     if against is not None:
         people: list[SameClass] = []
         if labels is not None and embeddings is not None and against_embeddings is not None:
-            ours = centres(embeddings, source.labels, len(source.identities))
-            others = centres(against_embeddings, against.labels, len(against.identities))
-            people = matching_centres(ours, others, labels.threshold)
+            ours = centers(embeddings, source.labels, len(source.identities))
+            others = centers(against_embeddings, against.labels, len(against.identities))
+            people = matching_centers(ours, others, labels.threshold)
         names = tuple(sorted(set(source.identities) & set(against.identities)))
         overlap = Overlap(names, tuple(shared), _ranked(elsewhere), tuple(people))
     identical = tuple(group for group in inside if len(group) > 1)

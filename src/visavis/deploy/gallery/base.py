@@ -20,7 +20,7 @@ from visavis.errors import DataError
 
 
 class GalleryBase(EnrollMethods, SubjectMethods):
-    """Enrol, identify, forget; a gallery of a kind opens its store, and says how it searches and how it deletes."""
+    """Enroll, identify, forget; a gallery of a kind opens its store, and says how it searches and how it deletes."""
 
     _index: TemplateIndex
     _lock: SharedLock

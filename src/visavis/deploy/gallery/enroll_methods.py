@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from visavis.deploy.gallery.forget_methods import ForgetMethods
 from visavis.deploy.gallery.names import clean_name, clean_note
-from visavis.deploy.gallery.records import Enrolment, SourceFile, Subject
+from visavis.deploy.gallery.records import Enrollment, SourceFile, Subject
 from visavis.deploy.gallery.retention import DAY, checked_days
 from visavis.deploy.gallery.samples import Samples
 from visavis.deploy.gallery.subject_rows import add_samples, touch_subject, touch_subjects
@@ -33,7 +33,7 @@ class EnrollMethods(ForgetMethods):
         retention_days: float | None = None,
         threshold: float | None = None,
         same: float | None = None,
-    ) -> Enrolment:
+    ) -> Enrollment:
         """Add samples to a subject, who is made when new; all or none, on the disk when this returns.
 
         The subject is then found by the template Σ wᵢ·vᵢ / ‖Σ wᵢ·vᵢ‖ over all samples, and, where these fall apart at
@@ -43,10 +43,10 @@ class EnrollMethods(ForgetMethods):
             name: the subject; Unicode, 1 to 200 characters.
             embeddings: (n, D), or (D,) for one; any length but 0, stored as unit vectors.
             weights: quality of each sample, positive; 1 when None.
-            pictures: digests by which a sample that is already there is recognised and left out.
+            pictures: digests by which a sample that is already there is recognized and left out.
             crops: encoded pictures to keep; nothing is kept when None.
             sources: the file of each sample.
-            consent: why this person may be enrolled; replaces the note of an earlier enrolment when not empty.
+            consent: why this person may be enrolled; replaces the note of an earlier enrollment when not empty.
             retention_days: erase after so many days from now. None leaves the end of a subject who is there as it is;
                 a new one gets the gallery's default. Where every sample is there already, nothing at all changes.
             threshold: the model's calibrated similarity; without it the new samples join the first template.
@@ -65,7 +65,7 @@ class EnrollMethods(ForgetMethods):
             earlier = [self._rows.earlier_digest(picture) for picture in pictures or [None] * len(samples.marks)]
             new = self._new(db, tidy, samples, earlier, same)
             if not new:
-                return Enrolment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
+                return Enrollment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))
             generation = self._store.next_generation(db)
             subject = touch_subject(
                 db, self._rows, tidy, note,
@@ -75,7 +75,7 @@ class EnrollMethods(ForgetMethods):
             self._regroup(db, subject, threshold)
             self._fused(db, [subject])
             row = db.execute(f"{self._columns} WHERE id = ?", (subject,)).fetchone()
-        return Enrolment(Subject(*row), added=len(new), already=len(samples.marks) - len(new))
+        return Enrollment(Subject(*row), added=len(new), already=len(samples.marks) - len(new))
 
     def enroll_many(
         self, names: Sequence[str], embeddings: npt.NDArray[np.float32], *, consent: str = "", batch: int = 10_000

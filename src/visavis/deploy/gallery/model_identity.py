@@ -83,13 +83,13 @@ def open_binding(store: Store, model: ModelIdentity | None, seal: Cipher) -> tup
     if model is not None and model.digest != digest:
         raise DataError(
             f"{store.path}: this gallery belongs to the model {name!r} ({digest[:12]}), got {model.name!r} "
-            f"({model.digest[:12]}); embeddings of two models cannot be compared: enrol the pictures into a new gallery"
+            f"({model.digest[:12]}); embeddings of two models cannot be compared: enroll the pictures in a new gallery"
         )
     context = context_of(settings.get("uuid", ""))
     sealed = settings.get("sealed")
     if bool(sealed) == isinstance(seal, NoCipher):
         state = "encrypted" if sealed else "not encrypted"
-        do = f"set {KEY_VARIABLE}" if sealed else f"unset {KEY_VARIABLE}, or enrol into a new gallery"
+        do = f"set {KEY_VARIABLE}" if sealed else f"unset {KEY_VARIABLE}, or enroll in a new gallery"
         raise DataError(f"{store.path}: this gallery is {state}; {do}")
     if sealed and seal.unseal(_from_hex(sealed, store), context) != b"visavis":
         raise DataError(f"{store.path}: {KEY_VARIABLE} is not this gallery's key")

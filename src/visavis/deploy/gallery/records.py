@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from visavis._moved import renamed
 from visavis.errors import DataError
 
 
@@ -78,7 +79,7 @@ class UnknownFace:
 
 
 @dataclass(frozen=True)
-class Enrolment:
+class Enrollment:
     """What enrolling did: pictures `added`, and those `already` there (same crop, same subject) and left alone."""
 
     subject: Subject
@@ -203,3 +204,6 @@ def damaged_sample(sample: int, subject: int) -> StorageError:
         f"sample {sample} of subject {subject} is damaged (its checksum does not fit); restore the gallery from a "
         f"backup, or erase the subject: visavis forget GALLERY --id {subject}"
     )
+
+
+__getattr__ = renamed(__name__, {"Enrolment": "Enrollment"})

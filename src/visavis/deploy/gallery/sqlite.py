@@ -1,4 +1,4 @@
-"""Gallery: enrol, identify, forget. SQLite holds everything; the search index in memory is derived from it."""
+"""Gallery: enroll, identify, forget. SQLite holds everything; the search index in memory is derived from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TRIES = 20
 
 @final
 class Gallery(GalleryBase):
-    """The people a model can recognise, in one file.
+    """The people a model can recognize, in one file.
 
     A write that returned is on the disk; a process killed in the middle of one leaves the file as it was before. One
     process writes at a time, any number read. Methods may be called from several threads. Expired subjects are never

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.clustering import cluster
 from visavis.deploy.gallery.index import Vector, unit_vectors
-from visavis.deploy.gallery.records import Cluster, Enrolment, Forgotten, SourceFile, UnknownFace
+from visavis.deploy.gallery.records import Cluster, Enrollment, Forgotten, SourceFile, UnknownFace
 from visavis.deploy.gallery.retention import DAY, checked_days
 from visavis.deploy.gallery.samples import SAME_PICTURE, Samples
 from visavis.deploy.gallery.table_access import Progress
@@ -165,8 +165,8 @@ def adopt(
     consent: str = "",
     retention_days: float | None = None,
     threshold: float | None = None,
-) -> Enrolment:
-    """Enrol unknown faces as a subject, weighed by their quality, with crops and files; they are unknown no more.
+) -> Enrollment:
+    """Enroll unknown faces as a subject, weighed by their quality, with crops and files; they are unknown no more.
 
     Args:
         gallery: keeps them.
@@ -186,7 +186,7 @@ def adopt(
     if not chosen:
         raise DataError(f"{gallery.path}: which unknown faces? give numbers; see: visavis gallery ... unknowns")
     qualities = [face.quality for face in faces if face.quality is not None]
-    enrolment = gallery.enroll(
+    enrollment = gallery.enroll(
         name,
         vectors[[where[unknown] for unknown in chosen]],
         weights=qualities if len(qualities) == len(faces) else None,
@@ -199,7 +199,7 @@ def adopt(
         same=SAME_PICTURE,
     )
     forget_unknowns(gallery, chosen)
-    return enrolment
+    return enrollment
 
 
 def forget_unknowns(

@@ -53,7 +53,7 @@ def create_app(recognizer: Recognizer, gallery: GalleryBase, settings: ServiceSe
     app = FastAPI(
         title="visavis",
         version=__version__,
-        description="Verify, identify, enrol and forget faces.",
+        description="Verify, identify, enroll and forget faces.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

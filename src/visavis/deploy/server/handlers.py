@@ -181,9 +181,9 @@ class RequestHandlers:
             threshold=None if point is None else point.threshold,
         )
         return {
-            "subject": None if done.enrolment is None else subject_json(done.enrolment.subject),
-            "added": 0 if done.enrolment is None else done.enrolment.added,
-            "already": 0 if done.enrolment is None else done.enrolment.already,
+            "subject": None if done.enrollment is None else subject_json(done.enrollment.subject),
+            "added": 0 if done.enrollment is None else done.enrollment.added,
+            "already": 0 if done.enrollment is None else done.enrollment.already,
             "refused": [{"picture": p, "reason": r} for p, r in done.refused],
             "doubts": [{"picture": p, "reason": r} for p, r in done.doubts],
             "resembles": [candidate_json(c) for c in done.resembles],

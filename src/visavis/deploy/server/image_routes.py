@@ -1,4 +1,4 @@
-"""Routes that take pictures: compare, search, enrol, embed."""
+"""Routes that take pictures: compare, search, enroll, embed."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class ImageRoutes:
         )
         if answer["subject"] is None:
             said = "; ".join(f"{r['picture']}: {r['reason']}" for r in answer["refused"])
-            raise HTTPException(422, f"no picture was fit to enrol: {said}")
+            raise HTTPException(422, f"no picture was fit to enroll: {said}")
         request.state.subjects = [answer["subject"]["id"]]
         return answer
 

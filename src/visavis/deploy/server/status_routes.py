@@ -33,7 +33,7 @@ class StatusRoutes:
         router.get("/metrics", response_class=PlainTextResponse, openapi_extra=needs("read"))(self.metrics)
 
     async def model(self, request: Request) -> dict[str, Any]:
-        """What the model is, its licence, data, intended use and measured differences between groups."""
+        """What the model is, its license, data, intended use and measured differences between groups."""
         role = request.state.role
         if self._service.settings.read_only and may(role, "write"):
             role = "read"  # what is refused is not offered

@@ -212,8 +212,8 @@ function evaluationRows(values, path = []) {
 const ROLE_TEXT = {
   match: "compare and find, and learn the decision",
   read: "compare and find, and see names and similarities",
-  write: "everything: also enrol, change and forget people",
-  admin: "everything: also enrol, change and forget people, and read the audit log",
+  write: "everything: also enroll, change and forget people",
+  admin: "everything: also enroll, change and forget people, and read the audit log",
 };
 async function about() {
   try {
@@ -231,7 +231,7 @@ async function about() {
     if (model) {
       parts.push(el("div", { class: "panel" }, facts([
         ["Model", `${model.name} (${model.backbone}, ${answer.dim} numbers per face)`],
-        ["Licence", model.license], ["Trained on", model.training_data], ["Intended use", model.intended_use],
+        ["License", model.license], ["Trained on", model.training_data], ["Intended use", model.intended_use],
         ["Decision", point ? `match from similarity ${point.threshold.toFixed(3)}` + (point.fmr ? `, at a false match rate of ${rate(point.fmr)}` : "") : "not calibrated"],
         ["You may", ROLE_TEXT[role]],
         ["Kept", `embeddings${answer.keeps_crops ? " and crops" : " only"}, ${answer.encrypted ? "encrypted" : "not encrypted"}, ${answer.retention_days ? `for ${answer.retention_days} days` : "without a time limit"}`],

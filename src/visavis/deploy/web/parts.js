@@ -65,7 +65,7 @@ function askToken(wrong) {
   return asking;
 }
 
-// A field that takes pictures by drop, by file dialogue, from the clipboard or the camera.
+// A field that takes pictures by drop, by file dialog, from the clipboard or the camera.
 export class PictureField {
   constructor(node, onchange) {
     this.node = node;

@@ -29,7 +29,7 @@ class ClosedSet(EvaluationProtocol):
 
         class vector = unit(Σ embeddings of the person's enrolled pictures),  rank = 1 + #{others at least as similar}
 
-    The reference takes the classifier trained along with the network for the class vectors; a recogniser is shipped
+    The reference takes the classifier trained along with the network for the class vectors; a recognizer is shipped
     without it and people are enrolled later, so that means of embeddings stand in its place. Ties count against the
     model. `enrolled` and `probes` number `images`; `label` (images,) says who is on each.
     """
@@ -47,13 +47,13 @@ class ClosedSet(EvaluationProtocol):
 
     def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
         """For each probe: rank of its person, who came first, and both similarities; rank 0 = not acquired."""
-        centres = self._centres(embedded.vectors)
+        centers = self._centers(embedded.vectors)
         rank, first = np.zeros(len(self.probes), np.int64), np.full(len(self.probes), -1, np.int64)
         own, best = (np.full(len(self.probes), np.nan, np.float32) for _ in range(2))
         acquired = np.flatnonzero(np.isfinite(embedded.vectors[self.probes]).all(axis=1))
         for start in range(0, len(acquired), _CHUNK):
             part = acquired[start : start + _CHUNK]
-            similarity = embedded.vectors[self.probes[part]] @ centres.T
+            similarity = embedded.vectors[self.probes[part]] @ centers.T
             true = self.label[self.probes[part]]
             mine = similarity[np.arange(len(part)), true]
             rank[part] = (similarity >= mine[:, None]).sum(axis=1)  # itself among them; NaN never is
@@ -68,7 +68,7 @@ class ClosedSet(EvaluationProtocol):
             "probe": self.probes,
         }
 
-    def _centres(self, vectors: FloatArray) -> FloatArray:
+    def _centers(self, vectors: FloatArray) -> FloatArray:
         """Unit class vectors (C, D); a person none of whose pictures was acquired has NaN and is never first."""
         enrolled = self.enrolled[np.isfinite(vectors[self.enrolled]).all(axis=1)]
         if not len(enrolled):
@@ -155,31 +155,31 @@ def _cmc(rank: IntArray, people: int) -> Plot:
 
 
 def load_closed_set(request: ProtocolArgs) -> LoadedProtocol:
-    """SRC/train.txt enrols, SRC/valid.txt probes: `path label` lines, as `visavis prepare --youtube-faces` writes.
+    """SRC/train.txt enrolls, SRC/valid.txt probes: `path label` lines, as `visavis prepare --youtube-faces` writes.
 
     Raises:
         ProtocolError: a list is missing, a probe of somebody not enrolled, a picture in both, or one person only.
     """
-    enrol, probe = request.data / "train.txt", request.data / "valid.txt"
-    for listed in (enrol, probe):
+    enroll, probe = request.data / "train.txt", request.data / "valid.txt"
+    for listed in (enroll, probe):
         if not listed.is_file():
             raise ProtocolError(
                 f"{listed}: closed-set wants SRC/train.txt (pictures enrolled) and SRC/valid.txt (probes), "
                 "`path TAB label` lines; visavis prepare --youtube-faces writes both"
             )
-    known, asked = open_list(enrol), open_list(probe)
+    known, asked = open_list(enroll), open_list(probe)
     rows = {person: label for label, person in enumerate(known.identities)}
     strangers = [person for person in asked.identities if person not in rows]
     if strangers:
-        raise ProtocolError(f"{probe}: label {strangers[0]!r} ({len(strangers)} in all) is not enrolled by {enrol}")
+        raise ProtocolError(f"{probe}: label {strangers[0]!r} ({len(strangers)} in all) is not enrolled by {enroll}")
     if len(rows) < 2:
-        raise ProtocolError(f"{enrol}: identification wants at least two people, got {len(rows)}")
+        raise ProtocolError(f"{enroll}: identification wants at least two people, got {len(rows)}")
     both = set(known.names) & set(asked.names)
     if both:
         raise ProtocolError(f"{probe}: {min(both)!r} ({len(both)} pictures in all) is among the enrolled pictures")
-    names = (*(f"enrol/{name}" for name in known.names), *(f"probe/{name}" for name in asked.names))
+    names = (*(f"enroll/{name}" for name in known.names), *(f"probe/{name}" for name in asked.names))
     moved = np.array([rows[person] for person in asked.identities], np.int64)
     label = np.concatenate([known.labels, moved[asked.labels]])
     count = len(known.names)
     protocol = ClosedSet(names, label, np.arange(count), np.arange(count, len(names)), known.identities)
-    return LoadedProtocol(protocol, ManySources({"enrol": known, "probe": asked}), (enrol, probe))
+    return LoadedProtocol(protocol, ManySources({"enroll": known, "probe": asked}), (enroll, probe))

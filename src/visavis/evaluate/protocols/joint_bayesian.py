@@ -1,4 +1,4 @@
-"""Verification by Joint Bayesian, DeepID's scorer, in place of the cosine; learnt from people who are not compared."""
+"""Verification by Joint Bayesian, DeepID's scorer, in place of the cosine; learned from people who are not compared."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def learn_scorer(
     if both:
         shown = ", ".join(both[:_NAMED]) + (f" and {len(both) - _NAMED} more" if len(both) > _NAMED else "")
         raise ProtocolError(
-            f"{source.path}: Joint Bayesian must be learnt from people who are not compared, but {shown} "
+            f"{source.path}: Joint Bayesian must be learned from people who are not compared, but {shown} "
             "are in both; name the people to learn from with --joint-people FILE"
         )
     embedded = embed_images(embedder, source.names, SourceImages(source), batch_size=batch_size, progress=progress)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours that differ in lightness as well as hue (Okabe and Ito 2008), in the order lines take them.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555", "#8B5FBF")
+# Colors that differ in lightness as well as hue (Okabe and Ito 2008), in the order lines take them.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555", "#8B5FBF")
 _FILLS = {"genuine": "#0072B2", "impostor": "#D55E00"}
 _INK, _GRID = "#333a44", "#e6e9ee"
 _PROBIT_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
@@ -62,7 +62,7 @@ def draw(plot: Plot) -> Figure:
     axes.grid(visible=True, color=_GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     for index, series in enumerate(plot.series):
-        _draw_series(axes, series, plot, COLOURS[index % len(COLOURS)])
+        _draw_series(axes, series, plot, COLORS[index % len(COLORS)])
     axes.set_xlabel(plot.x_label)
     axes.set_ylabel(plot.y_label)
     _scale(axes, "x", plot)
@@ -74,22 +74,22 @@ def draw(plot: Plot) -> Figure:
     return figure
 
 
-def _draw_series(axes: Axes, series: Series, plot: Plot, colour: str) -> None:
+def _draw_series(axes: Axes, series: Series, plot: Plot, color: str) -> None:
     x, y = (_transform(v, s) for v, s in ((series.x, plot.scales[0]), (series.y, plot.scales[1])))
     if series.style == "marker":
         axes.axvline(float(x[0]), color=_INK, linewidth=1, linestyle=(0, (4, 3)), label=series.label)
     elif series.style == "fill":
-        colour = next((c for name, c in _FILLS.items() if series.label.startswith(name)), colour)
-        axes.fill_between(x, y, step="post", color=colour, alpha=0.35, linewidth=0)
-        axes.step(x, y, where="post", color=colour, linewidth=1.2, label=series.label)
+        color = next((c for name, c in _FILLS.items() if series.label.startswith(name)), color)
+        axes.fill_between(x, y, step="post", color=color, alpha=0.35, linewidth=0)
+        axes.step(x, y, where="post", color=color, linewidth=1.2, label=series.label)
     elif series.style == "step":
-        axes.step(x, y, where="post", color=colour, linewidth=1.6, label=series.label)
+        axes.step(x, y, where="post", color=color, linewidth=1.6, label=series.label)
     elif series.style == "points":
         if series.interval is not None:
-            axes.vlines(x, *series.interval, color=colour, linewidth=1.1, alpha=0.6)
-        axes.plot(x, y, "o", color=colour, markersize=4.5, label=series.label)
+            axes.vlines(x, *series.interval, color=color, linewidth=1.1, alpha=0.6)
+        axes.plot(x, y, "o", color=color, markersize=4.5, label=series.label)
     else:
-        axes.plot(x, y, color=colour, linewidth=1.6, label=series.label)
+        axes.plot(x, y, color=color, linewidth=1.6, label=series.label)
 
 
 def _transform(values: npt.NDArray[Any], scale: str) -> npt.NDArray[np.float64]:

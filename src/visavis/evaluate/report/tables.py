@@ -56,7 +56,7 @@ class Table:
         return "\n".join([self.title, *text, *([self.note] if self.note else [])])
 
     def to_markdown(self) -> str:
-        """A GitHub-flavoured table."""
+        """A GitHub-flavored table."""
         head = "| " + " | ".join(c.replace("|", r"\|") for c in self.columns) + " |"
         rule = "|" + "|".join("---" if c == 0 else "---:" for c in range(len(self.columns))) + "|"
         rows = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in self.rows]

@@ -39,7 +39,7 @@ def read_pairs(path):
 
 
 def best_threshold(score, genuine):
-    """The middle of the thresholds that decide most comparisons rightly, half way between neighbouring scores."""
+    """The middle of the thresholds that decide most comparisons rightly, half way between neighboring scores."""
     order = np.argsort(-score.astype(np.float64))
     score, step = score[order], np.where(genuine[order], 1, -1)
     gain = np.concatenate([[0], np.cumsum(step)])

@@ -34,7 +34,7 @@ def features(session, batch, model):
     """Raw features (N, D) of tensors (N, ...) in the graph's layout, the mirrored view joined as the card says."""
     feature = run(session, batch)
     flip = model["preprocess"]["flip"]
-    if model["input"] != "normalised" or flip == "none":
+    if model["input"] != "normalized" or flip == "none":
         return feature  # graphs that take pixels join it themselves
     mirrored = run(session, np.ascontiguousarray(batch[..., ::-1]))
     return feature + mirrored if flip == "sum" else np.concatenate([feature, mirrored], 1)

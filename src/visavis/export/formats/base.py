@@ -47,7 +47,7 @@ class Options:
 
 @dataclass(frozen=True)
 class ExportInfo:
-    """What a writer has to say: facts for the card, lines for the user, its judgement on the pairs if it has one."""
+    """What a writer has to say: facts for the card, lines for the user, its judgment on the pairs if it has one."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

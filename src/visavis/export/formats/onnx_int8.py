@@ -1,4 +1,4 @@
-"""int8 for ONNX Runtime: static QDQ quantisation, weights per channel, activation ranges from calibration crops."""
+"""int8 for ONNX Runtime: static QDQ quantization, weights per channel, activation ranges from calibration crops."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RANGES = {
     "entropy": (_Method.Entropy, {"num_bins": 512, "num_quantized_bins": 256}),  # 128 of 128 leave no choice
     "percentile": (_Method.Percentile, {"percentile": 99.99}),
 }
-QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Relu", "LeakyRelu")
+QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "Relu", "LeakyRelu")
 
 
 def layout(model: ExportModel, crops: ByteArray, pixels: Input) -> Array:
@@ -70,7 +70,7 @@ def calibrate(model: onnx.ModelProto, batches: list[Array], ranges: str) -> Any:
         source = Path(folder) / "float.onnx"
         onnx.save(model, source)
         calibrator = _calibration.create_calibrator(
-            source, list(QUANTISED), str(Path(folder) / "augmented.onnx"), calibrate_method=method, extra_options=extra
+            source, list(QUANTIZED), str(Path(folder) / "augmented.onnx"), calibrate_method=method, extra_options=extra
         )
         if calibrator is None:
             raise ModelFormatError("ONNX Runtime offers no calibrator")
@@ -98,7 +98,7 @@ def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onn
             ranges,
             [],
             in_float,
-            list(QUANTISED),
+            list(QUANTIZED),
             {"ActivationSymmetric": False, "WeightSymmetric": True},
         )
         quantizer.quantize_model()
@@ -111,7 +111,7 @@ def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onn
 def write_int8_onnx(
     model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
 ) -> ExportInfo:
-    """Calibrate, quantise, and keep sensitive layers in float until the accuracy budget holds."""
+    """Calibrate, quantize, and keep sensitive layers in float until the accuracy budget holds."""
     from visavis.export.onnx.prelu import rewrite_prelu
 
     crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)

@@ -28,7 +28,7 @@ def _hidden(bar: Callable[..., Any]) -> Callable[..., Any]:
 def write_int8_openvino(
     model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
 ) -> ExportInfo:
-    """Quantise with NNCF and keep sensitive layers in float until the accuracy budget holds."""
+    """Quantize with NNCF and keep sensitive layers in float until the accuracy budget holds."""
     nncf, bars = import_runtime("nncf"), import_runtime("nncf.common.logging.track_progress")
     crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
     graph = float_onnx(model, options)
@@ -51,7 +51,7 @@ def write_int8_openvino(
         save(made, path)
         return path, OpenVinoEmbedder(path, batch_size=32)
 
-    say(f"quantising, calibrated on {len(rows)} crops of {crops.origin}")
+    say(f"quantizing, calibrated on {len(rows)} crops of {crops.origin}")
     _, kept, judged = hold_budget(
         build,
         lambda: rank_layers(graph, batch[:16]),

@@ -92,18 +92,18 @@ def hold_budget(
     max_drop: float | None,
     say: Callable[[str], None],
 ) -> tuple[T, list[str], dict[str, Any] | None]:
-    """Quantise with 0, 1, 2, 4, 8 ... of the most sensitive layers left in float until the accuracy budget holds.
+    """Quantize with 0, 1, 2, 4, 8 ... of the most sensitive layers left in float until the accuracy budget holds.
 
     Args:
-        build: quantises with the named layers left in float; gives the artefact and an embedder of it.
+        build: quantizes with the named layers left in float; gives the artifact and an embedder of it.
         ranked: layer names, most sensitive first; called only when the budget does not hold at once.
         before: what the weights reach on `pairs`.
-        pairs: the pair set; without one the first artefact is taken as it is.
+        pairs: the pair set; without one the first artifact is taken as it is.
         max_drop: points of accuracy that may be lost; None = any.
         say: told of each try.
 
     Returns:
-        The artefact, the layers left in float, and its judgement on the pairs.
+        The artifact, the layers left in float, and its judgment on the pairs.
 
     Raises:
         ModelFormatError: even with every layer but a few in float the budget does not hold.
@@ -111,14 +111,14 @@ def hold_budget(
     kept: list[str] = []
     order: list[str] = []
     while True:
-        artefact, embedder = build(kept)
+        artifact, embedder = build(kept)
         if pairs is None or before is None:
-            return artefact, kept, None
+            return artifact, kept, None
         found = judge(embedder, pairs)
         lost = 100 * (before["accuracy"] - found["accuracy"])
         say(f"int8 with {len(kept)} layers in float: {100 * found['accuracy']:.2f} %, {lost:+.2f} points lost")
         if max_drop is None or lost <= max_drop + 1e-9:
-            return artefact, kept, found
+            return artifact, kept, found
         order = order or ranked()
         if len(kept) >= len(order):
             raise ModelFormatError(f"int8 loses {lost:.2f} points whatever stays in float; allowed are {max_drop:g}")

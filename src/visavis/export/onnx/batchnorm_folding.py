@@ -1,4 +1,4 @@
-"""Fold BatchNorm into its neighbours, exactly, in float64: behind and before convolutions and dense layers.
+"""Fold BatchNorm into its neighbors, exactly, in float64: behind and before convolutions and dense layers.
 
     behind:  BN(conv(x)) = conv_{W·a}(x) + (b·a + c),                       a = γ/√(σ² + ε), c = β − μ·a
     before:  conv_W(BN(x)) = conv_{W·a}(x) + conv_W(c over the grid, zeros around)

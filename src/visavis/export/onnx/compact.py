@@ -1,4 +1,4 @@
-"""Make a quantised ONNX graph small: what a file of int8 weights says twice can outweigh what it says once.
+"""Make a quantized ONNX graph small: what a file of int8 weights says twice can outweigh what it says once.
 
 A QDQ graph of a small network holds, beside its int8 weights, a zero point for every channel (all 0), a scale for every
 channel of every bias, which is the product of two others, and long names. None of it is needed:

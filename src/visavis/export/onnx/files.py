@@ -14,7 +14,7 @@ from visavis.models.card import ModelCard
 from visavis.models.graph import CARD_KEY, INPUT_KEY
 
 Exporter = Literal["torchscript", "dynamo"]
-Input = Literal["uint8", "float", "normalised"]
+Input = Literal["uint8", "float", "normalized"]
 OPSETS = range(17, 24)
 
 
@@ -24,7 +24,7 @@ def set_metadata(model: onnx.ModelProto, card: ModelCard, *, pixels: Input) -> N
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     values = {CARD_KEY: card.to_json()}
-    if pixels != "normalised":
+    if pixels != "normalized":
         values[INPUT_KEY] = f"{pixels} pixels"
     for key, value in values.items():
         entry = model.metadata_props.add()

@@ -54,7 +54,7 @@ class PixelNetwork(nn.Module):
         return views.transpose(0, 1).reshape(-1, 2 * self.dim)
 
     def example(self, count: int = 2) -> Tensor:
-        """A batch of grey crops in the input's own layout."""
+        """A batch of gray crops in the input's own layout."""
         height, width = self.spec.size
         if self.pixels == "uint8":
             return torch.full((count, height, width, 3), 128, dtype=torch.uint8)
@@ -74,7 +74,7 @@ def make_onnx(
     """The ONNX model of a network with its preprocessing, BatchNorm folded, its card in `metadata_props`.
 
     Args:
-        network: maps normalised (N, 3, H, W) to features (N, D).
+        network: maps normalized (N, 3, H, W) to features (N, D).
         card: says the preprocessing; its JSON is stored under `visavis.card`.
         pixels: uint8 (N, H, W, 3) or float (N, 3, H, W), both RGB pixels 0–255.
         exporter: torchscript (seconds) or dynamo (torch.export, slower, what PyTorch will keep).

@@ -58,7 +58,7 @@ def _reason(model: onnx.ModelProto, message: str) -> str:
 def set_card(model: Any, card: ModelCard, *, pixels: str) -> None:
     """Store the card and what the input holds in the model's runtime information."""
     model.set_rt_info(card.to_json(), CARD_KEY.split("."))
-    if pixels != "normalised":
+    if pixels != "normalized":
         model.set_rt_info(f"{pixels} pixels", INPUT_KEY.split("."))
 
 

@@ -56,7 +56,7 @@ def open_teacher(recipe: DistillRecipe, size: tuple[int, int], device: torch.dev
 class Distillation(nn.Module):
     """L = w · mean_i(1 − cos(P x_i, t_i)) + w_r · (L_D + 2·L_A), from student embeddings x and the teacher's t.
 
-    P is a learnt matrix where student and teacher differ in dimension, else absent. L_D and L_A compare the distances
+    P is a learned matrix where student and teacher differ in dimension, else absent. L_D and L_A compare the distances
     and angles within the batch (`relational_distance`, `relational_angle`); both need no P.
 
     Args:

