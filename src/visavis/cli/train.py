@@ -17,7 +17,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.epilog = EPILOG
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a recipe's name or a .yaml file")
-    parser.add_argument("--data", metavar="SRC", help="pictures to train on, in place of the recipe's data.source")
+    parser.add_argument(
+        "--data",
+        metavar="SRC",
+        help="pictures to train on in place of the recipe's source\nand generated people (--data.generated adds them)",
+    )
     parser.add_argument(
         "--out",
         metavar="RUN",

@@ -19,6 +19,7 @@ from visavis.data.sources.tolerant import TolerantSource
 from visavis.errors import DataError
 from visavis.machine import cache_home
 from visavis.train.generated_faces import generated_faces
+from visavis.train.held_out import split_identities
 from visavis.train.recipe import DataRecipe
 from visavis.types import ByteArray, IntArray
 from visavis.vision.preprocessing import PreprocessSpec, place_frame
@@ -107,6 +108,8 @@ def open_dataset(
             "dropped_identities": dropped,
             "skipped_files": len(source.skipped),
         }
+        if recipe.held_out:
+            about["held_out_identities"] = len(held_out_pictures(recipe).identities)
         for name, reason in source.skipped[:20]:
             log.warning("skipped %s: %s", name, reason)
         if not len(source):
@@ -152,7 +155,21 @@ def decoded_folder(recipe: DataRecipe) -> Path | None:
 
 
 def kept_pictures(recipe: DataRecipe) -> tuple[Source, int]:
-    """The pictures of `data.source` that `identities` and `min_images` leave, and how many identities are too rare."""
+    """The pictures of `data.source` that `identities`, `min_images` and `held_out` leave to train on.
+
+    Also how many identities are too rare.
+    """
+    source, dropped = _listed_pictures(recipe)
+    return (source.only(split_identities(source, recipe.held_out)[0]) if recipe.held_out else source), dropped
+
+
+def held_out_pictures(recipe: DataRecipe) -> Source:
+    """The pictures of the identities that `data.held_out` keeps out of training."""
+    source, _ = _listed_pictures(recipe)
+    return source.only(split_identities(source, recipe.held_out)[1])
+
+
+def _listed_pictures(recipe: DataRecipe) -> tuple[Source, int]:
     source = open_source(recipe.source)
     if recipe.identities:
         source = source.only(read_identities(beside(recipe.identities, recipe.source)))

@@ -20,6 +20,8 @@ from visavis.errors import DataError
 from visavis.metrics.verification import VerificationMetrics
 from visavis.train.build import Training, build_training, check_recipe
 from visavis.train.checkpoint import open_checkpoint
+from visavis.train.held_out import FILE as HELD_OUT
+from visavis.train.held_out import write_held_out
 from visavis.train.identities import Identities
 from visavis.train.learning import LearningWatch, check_can_learn
 from visavis.train.recipe import Recipe
@@ -51,11 +53,11 @@ class Run:
 def train(recipe: Recipe, out: str | Path, *, resume: bool | None = False, observer: Observer | None = None) -> Run:
     """Train `recipe` into the run folder `out`.
 
-    Written there: `recipe.yaml`, `metrics.jsonl`, `log.txt`, and the model folders `best/` and `last/`, the latter with
-    a checkpoint. With `resume` the run continues from that checkpoint and, on the same machine and as many processes,
-    ends in the same bits as an uninterrupted one; where it ended before its first checkpoint, it starts over. With
-    None it starts, or goes on where the folder holds an unfinished run of the same recipe. Ctrl-C and SIGTERM stop
-    after the current step, with a checkpoint.
+    Written there: `recipe.yaml`, `metrics.jsonl`, `log.txt`, `held_out.txt` where people were held out, and the model
+    folders `best/` and `last/`, the latter with a checkpoint. With `resume` the run continues from that checkpoint and,
+    on the same machine and as many processes, ends in the same bits as an uninterrupted one; where it ended before its
+    first checkpoint, it starts over. With None it starts, or goes on where the folder holds an unfinished run of the
+    same recipe. Ctrl-C and SIGTERM stop after the current step, with a checkpoint.
 
     Raises:
         RecipeError: an impossible setting, or a run that lost its way (no finite loss for many steps).
@@ -93,6 +95,9 @@ def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer
                  recipe.loop.precision)  # fmt: skip
         training, state = build_training(recipe, world, observer, resumes=kept is not None)
         check_can_learn(recipe, training.pictures)
+        if training.judge and (people := training.judge.people):
+            on_first(lambda: write_held_out(out, people), world)
+            log.info("judged by %d identities held out of training: %s", len(people), out / HELD_OUT)
         if kept:
             check_belongings(kept, training, Identities.of(training.pictures), run=out)
             state.load_state_dict(kept)

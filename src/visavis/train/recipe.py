@@ -19,6 +19,7 @@ from visavis.data.pair_lists.dialect import Dialect
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.runtimes import import_runtime
 from visavis.train.former_keys import present_flags, present_keys
+from visavis.train.own_data import GENERATED, with_own_data
 from visavis.train.started_from import settled
 from visavis.train.strict_yaml import read_yaml
 from visavis.vision.preprocessing import PreprocessSpec
@@ -33,7 +34,10 @@ GONE = {
 
 @dataclass
 class SyntheticRecipe:
-    """Generated identities, added to `data.source` or used alone when there is none."""
+    """Generated identities, used alone or beside `data.source`.
+
+    A source given by flag takes their place unless --data.generated adds them (visavis.train.own_data).
+    """
 
     identities: int = 0
     images_per_identity: int = 16
@@ -50,6 +54,8 @@ class DataRecipe:
     `identities` is a file naming the identities to use, one a line (a path, or a file in the source); `min_images`
     drops rarer ones (they are counted). Decoded pictures are kept, memory-mapped, in the folder `cache` (auto: the
     user's cache folder; memory: nowhere) when they take at most `cache_gb`; larger sets are decoded as they are needed.
+    `held_out` is the share of the source's identities kept out of training and judged by, where `evaluate` names no
+    pairs (visavis.train.held_out).
     `skip_damaged` pictures that cannot be read are replaced by others of their identity, logged and counted in the
     card; decoded pictures then stay in memory. `expected_identities` and `expected_pictures` say what the published set
     holds, for `--dry-run` without it.
@@ -58,6 +64,7 @@ class DataRecipe:
     source: str = ""
     identities: str = ""
     min_images: int = 1
+    held_out: float = 0.0
     synthetic: SyntheticRecipe = field(default_factory=SyntheticRecipe)
     sampler: Literal["shuffled", "pxk"] = "shuffled"
     images_per_class: int = 5
@@ -238,7 +245,8 @@ class LoopRecipe:
 class EvaluateRecipe:
     """VerificationMetrics during training: every `every` steps (0: at the end only) on `pairs` of `source`.
 
-    With no source, `synthetic_identities` generated people the training never saw are compared; 0: no evaluation.
+    With neither, the identities of `data.held_out` are compared; without a source of pictures, `synthetic_identities`
+    generated people the training never saw; 0: no evaluation.
     `dialect` says how the lists are written, where they differ from LFW's.
     `retention_pairs` of `retention_source` are pairs the model given as `init` should not get worse on: the forgetting
     check.
@@ -323,6 +331,7 @@ def parse_recipe(values: Any, overrides: Sequence[str] = (), *, name: str = "rec
     if not isinstance(values, Mapping):
         raise RecipeError(f"{name}: expected sections like 'optimizer:', got {type(values).__name__}")
     values, overrides = present_keys(values, name=name), present_flags(overrides)
+    overrides = with_own_data(values, overrides, kept=kept)
     _check_keys(Recipe, values, name, "")
     _check_flags(overrides)
     jsonargparse = import_runtime("jsonargparse")
@@ -372,6 +381,8 @@ def _check_flags(overrides: Sequence[str]) -> None:
     for word in overrides:
         if word.startswith("--"):
             key = word[2:].split("=")[0]
+            if key == GENERATED:
+                continue
             if key in GONE:
                 raise RecipeError(f"--{key} is gone: {GONE[key]}")
             base = next((k for k in keys if key == k or key.startswith(k + ".")), None)
@@ -407,6 +418,7 @@ def _check_values(recipe: Recipe, name: str) -> None:
             not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,120}", recipe.name),
         ),
         ("loop.batch_size must be at least 2 (batch norm)", loop.batch_size < 2),
+        ("data.held_out must lie in [0, 1)", not 0 <= recipe.data.held_out < 1),
         ("data.skip_damaged must not be negative", recipe.data.skip_damaged < 0),
         ("loop.steps and loop.epochs must not be negative", loop.steps < 0 or loop.epochs < 0),
         ("one of loop.steps and loop.epochs must be set", loop.steps == 0 and loop.epochs == 0),

@@ -12,8 +12,9 @@ from visavis.data.sources import open_source
 from visavis.errors import DataError
 from visavis.evaluate.embedding import check_finite
 from visavis.metrics.verification import VerificationMetrics, verify_pairs
-from visavis.train.dataset import Advance, beside, decoded_folder
+from visavis.train.dataset import Advance, beside, decoded_folder, held_out_pictures
 from visavis.train.generated_faces import generated_faces
+from visavis.train.held_out import draw_pairs
 from visavis.train.recipe import Recipe
 from visavis.types import ByteArray, Embedder, Pairs
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops, place_frame
@@ -23,10 +24,10 @@ HELD_OUT_IDENTITY = 10_000_000
 
 
 class ValidationSet:
-    """Pairs and their pictures, already in the network's size."""
+    """Pairs and their pictures, already in the network's size; `people`, where training left them out for this."""
 
-    def __init__(self, held_out: Pairs, crops: ByteArray) -> None:
-        self.pairs, self.crops = held_out, crops
+    def __init__(self, held_out: Pairs, crops: ByteArray, people: tuple[str, ...] = ()) -> None:
+        self.pairs, self.crops, self.people = held_out, crops, people
 
     def __call__(self, embedder: Embedder) -> VerificationMetrics:
         """Embed every picture once and verify the pairs.
@@ -59,6 +60,11 @@ def open_validation_set(
         index = check_pairs(listed, source)
         crops = np.stack([fit_crops(source.image(int(i))[None], spec)[0] for i in index])
         return ValidationSet(listed, crops)
+    if recipe.data.source and recipe.data.held_out:
+        people = held_out_pictures(recipe.data)
+        drawn = draw_pairs(people)
+        crops = np.stack([fit_crops(people.image(people.index_of(name))[None], spec)[0] for name in drawn.images])
+        return ValidationSet(drawn, crops, people.identities)
     if not wanted.synthetic_identities:
         return None
     return synthetic_judge(recipe, spec, advance=advance)
