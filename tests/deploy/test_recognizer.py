@@ -60,7 +60,7 @@ def test_without_calibration_nothing_is_guessed(recognizer, card, draw):
     result = plain.verify(draw.paint(draw.RED), draw.paint(draw.RED))
     assert result.match is None
     assert result.threshold is None
-    assert "visavis evaluate MODEL --protocol pairs --data SRC --calibrate" in result.notes[0]
+    assert "visavis calibrate MODEL PHOTOS" in result.notes[0]
     assert plain.verify(draw.paint(draw.RED), draw.paint(draw.RED), threshold=0.5).match is True
 
 

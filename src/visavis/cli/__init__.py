@@ -22,6 +22,7 @@ VERBS = {
     "validate": ("validate", "count, find damaged files, duplicates and identity leaks"),
     "train": ("train", "train a recipe"),
     "evaluate": ("evaluate", "run a protocol on a model"),
+    "calibrate": ("calibrate", "find a model's decision thresholds on a folder per person"),
     "compare": ("compare", "paired test of two evaluations"),
     "import": ("import_", "turn published weights into a model folder"),
     "export": ("export", "write ONNX, OpenVINO or MINDIR, checked against the weights"),
@@ -64,6 +65,7 @@ COMPUTING = frozenset(
         "prepare",
         "validate",
         "evaluate",
+        "calibrate",
         "export",
         "embed",
         "verify",
@@ -75,7 +77,20 @@ COMPUTING = frozenset(
 
 # Verbs that load a MODEL, whose card may name Python code of its own.
 LOADING = frozenset(
-    {"validate", "train", "evaluate", "export", "embed", "verify", "enroll", "identify", "serve", "bench", "prepare"}
+    {
+        "validate",
+        "train",
+        "evaluate",
+        "calibrate",
+        "export",
+        "embed",
+        "verify",
+        "enroll",
+        "identify",
+        "serve",
+        "bench",
+        "prepare",
+    }
 )
 
 

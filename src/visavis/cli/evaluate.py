@@ -12,7 +12,7 @@ from visavis.runtimes import REPORT, require
 
 # Names of visavis.evaluate.protocols, typed again: that room takes longer to import than help may.
 PROTOCOLS = (
-    "pairs, lfw, cfp-ff, cfp-fp, agedb-30, calfw, cplfw, xqlfw, youtube-faces, closed-set,\n"
+    "pairs, folder, lfw, cfp-ff, cfp-fp, agedb-30, calfw, cplfw, xqlfw, youtube-faces, closed-set,\n"
     "ijb, ijb-search, rfw, groups, identification, tinyface, megaface"
 )
 
@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--protocol", metavar="NAME", default="pairs", help=f"what to run (default: pairs), of:\n{PROTOCOLS}")
     add("--data", metavar="SRC", required=True, help="the pictures: a folder per identity, or any format of visavis")
     add("--pairs", metavar="FILE", help="the pair list (default: SRC/pairs.txt)")
+    add("--identities", metavar="FILE", help="folder, closed-set: these people of SRC only, a name a line")
     add("--preset", metavar="NAME", help="judge as a published system does: deepid, sphereface, massface, arcface")
     add("--flip", choices=("none", "sum", "concat"), help="how the mirrored picture joins (default: the model card's)")
     rates = "find the threshold of each false match rate on these impostors and keep it in the model's card"
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         require(*REPORT)
     from visavis.cli.evaluate_all import check_all, evaluate_all, kept_models
+    from visavis.errors import ProtocolError
     from visavis.evaluate.calibrate import check_rates
     from visavis.evaluate.presets import get_preset
     from visavis.evaluate.protocols.registry import load_protocol
@@ -77,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         args.flip = args.flip or get_preset(args.preset).flip
     if args.calibrate is not None:
         _check_calibration(args)
+    if args.identities is not None and args.protocol not in ("folder", "closed-set"):
+        raise ProtocolError(f"--identities names people of --protocol folder or closed-set, not of {args.protocol}")
     if args.joint_bayesian is not None:
         _check_joint_bayesian(args)
     options = {
@@ -85,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         "detector_scores": not args.no_detector_scores,
         "allow_missing": args.allow_missing,
         "dialect": dialect_of(args),
+        "identities": args.identities,
     }
     task = load_protocol(
         args.protocol,
@@ -112,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
 
         write_score_csv(args.scores_csv, report.scores, columns=args.score_columns)
     print(report)
-    _print_failures(report.context["failures_to_acquire"])
+    print_failures(report.context["failures_to_acquire"])
     write_report(args, report)
     return 0
 
@@ -191,15 +196,11 @@ def _check_calibration(args: argparse.Namespace) -> None:
 
 
 def _calibrate(args: argparse.Namespace, report: Any) -> Any:
-    from visavis.evaluate.calibrate import with_calibration
-    from visavis.models.card import find_model, read_card, write_card
+    from visavis.evaluate.calibrate import keep_thresholds, with_calibration
+    from visavis.models.card import find_model
 
     report, thresholds = with_calibration(report, args.calibrate, seed=args.seed)
-    folder = find_model(args.model)
-    card = read_card(folder)
-    for entry in thresholds.values():
-        entry["digest"] = card.weights_digest
-    write_card(folder, card.with_changes(thresholds={**card.thresholds, **thresholds}))
+    keep_thresholds(find_model(args.model), thresholds)
     return report
 
 
@@ -239,7 +240,8 @@ def _scores_path(args: argparse.Namespace) -> Path | None:
     return Path(args.json).with_suffix(".scores.npz") if args.json else None
 
 
-def _print_failures(failures: dict[str, Any]) -> None:
+def print_failures(failures: dict[str, Any]) -> None:
+    """Name the first of the pictures that could not be acquired."""
     if not failures["images"]:
         return
     print(f"\n{failures['images']} pictures could not be acquired; their comparisons count as non-matches:")

@@ -73,7 +73,11 @@ def run(args: argparse.Namespace) -> int:
     )
     if card.license.weights == NOT_STATED:
         console.print("  no license is stated: find out before use, and record it with --license", soft_wrap=True)
-    console.print(f"next: visavis evaluate {out} --protocol pairs --data SRC", soft_wrap=True, markup=False)
+    console.print(
+        f"next: visavis calibrate {out} PHOTOS     (a folder per person; then verify decides)",
+        soft_wrap=True,
+        markup=False,
+    )
     return 0
 
 

@@ -11,7 +11,7 @@ from visavis.errors import DataError, ModelFormatError
 from visavis.models.card import ModelCard
 
 DEFAULT_FMR = 1e-3
-HOW_TO = "calibrate it with: visavis evaluate MODEL --protocol pairs --data SRC --calibrate"
+HOW_TO = "calibrate it with: visavis calibrate MODEL PHOTOS (a folder per person)"
 
 
 @dataclass(frozen=True)

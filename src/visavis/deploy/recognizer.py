@@ -216,6 +216,18 @@ class Recognizer:
             )
         return faces[0]
 
+    def crop(self, picture: Any, *, name: str = "picture") -> ByteArray:
+        """The aligned crop (H, W, 3) of the face a picture is about, as `embedder` wants it; nothing is embedded.
+
+        Raises:
+            DataError: not a picture, or no face was found.
+        """
+        image = load_image(picture, name=name, large=self.large)
+        faces = self._faces(image, 1)
+        if not faces:
+            raise DataError("no face found")
+        return faces[0].crop
+
     def embed(self, pictures: Sequence[Any], *, aligned: bool = False) -> npt.NDArray[np.float32]:
         """The embedding of the face each picture is about, (N, D), unit rows."""
         rows = [self.best(p, aligned=aligned, name=f"picture {i + 1}").embedding for i, p in enumerate(pictures)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from visavis.metrics.calibration import calibrate_threshold, require_support
 from visavis.metrics.error_rates import rate_name
 from visavis.metrics.kfold import cut_folds
 from visavis.metrics.score_calibration import cross_calibrated, fit_logistic
+from visavis.models.card import read_card, write_card
 
 DEFAULT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 _ISOTONIC_MAX = 1_000_000  # comparisons beyond which the isotonic map is not fitted by folds
@@ -93,3 +95,30 @@ def with_calibration(report: Report, rates: Sequence[float] = (), *, seed: int =
         for c in found
     }
     return report.with_additions(tables=tuple(tables), plots=tuple(plots), context=context), for_card
+
+
+def keep_thresholds(folder: Path, thresholds: Mapping[str, Any], *, replace: bool = False) -> None:
+    """Write calibrated thresholds into a model folder's card, bound to its weights.
+
+    Args:
+        folder: the model folder.
+        thresholds: by rate's name, as `with_calibration` gives them.
+        replace: those of other rates go, which another set gave; otherwise they stay.
+    """
+    card = read_card(folder)
+    entries = {rate: {**entry, "digest": card.weights_digest} for rate, entry in thresholds.items()}
+    write_card(folder, card.with_changes(thresholds=entries if replace else {**card.thresholds, **entries}))
+
+
+def supported_rates(impostors: int, *, false_matches: int = 10) -> tuple[float, ...]:
+    """Those of `DEFAULT_RATES` at which so many impostor comparisons allow `false_matches`, else the loosest alone.
+
+    A threshold that rests on fewer is one person's luck.
+
+    Raises:
+        ProtocolError: not even the loosest allows one.
+    """
+    well = tuple(rate for rate in DEFAULT_RATES if rate * impostors * (1 + 1e-12) >= false_matches)
+    if not well:
+        require_support(DEFAULT_RATES[0], impostors)
+    return well or DEFAULT_RATES[:1]

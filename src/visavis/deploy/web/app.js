@@ -225,7 +225,7 @@ async function about() {
     $("kept").textContent = answer.keeps_crops ? ", except the crops of enrolled people" : "";
     if (!point) {
       $("notice").hidden = false;
-      $("notice").textContent = "This model has no calibrated threshold: answers rank by similarity and decide nothing. The person who runs the service can calibrate it with visavis evaluate MODEL --protocol pairs --data SRC --calibrate.";
+      $("notice").textContent = "This model has no calibrated threshold: answers rank by similarity and decide nothing. The person who runs the service can calibrate it with visavis calibrate MODEL PHOTOS.";
     }
     const parts = [];
     if (model) {

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from visavis.data.sources import open_source, read_identities
 from visavis.data.sources.lists import open_list
 from visavis.errors import ProtocolError
 from visavis.evaluate.embedding import Embeddings
 from visavis.evaluate.protocols.base import ErrorExample, EvaluationProtocol, EvaluationSettings, ProtocolResult, Scores
-from visavis.evaluate.protocols.loading import LoadedProtocol, ManySources, ProtocolArgs
+from visavis.evaluate.protocols.loading import LoadedProtocol, ManySources, ProtocolArgs, SourceImages
 from visavis.evaluate.report.figures import Plot, Series
 from visavis.evaluate.report.tables import Table, percent, percent_range
 from visavis.metrics.intervals import subject_interval, wilson
 from visavis.metrics.similarity import unit_rows
 from visavis.types import FloatArray, IntArray
 
+log = logging.getLogger(__name__)
 _RANKS = (1, 5, 10)
 _MISTAKES = 12
 _CHUNK = 4096
@@ -155,18 +158,23 @@ def _cmc(rank: IntArray, people: int) -> Plot:
 
 
 def load_closed_set(request: ProtocolArgs) -> LoadedProtocol:
-    """SRC/train.txt enrolls, SRC/valid.txt probes: `path label` lines, as `visavis prepare --youtube-faces` writes.
+    """SRC/train.txt enrolls, SRC/valid.txt probes; or of a folder per person the first half of each one's pictures.
+
+    The lists are `path label` lines, as `visavis prepare --youtube-faces` writes.
 
     Raises:
-        ProtocolError: a list is missing, a probe of somebody not enrolled, a picture in both, or one person only.
+        ProtocolError: one list of the two, a probe of somebody not enrolled, a picture in both, or one person only.
     """
     enroll, probe = request.data / "train.txt", request.data / "valid.txt"
-    for listed in (enroll, probe):
-        if not listed.is_file():
-            raise ProtocolError(
-                f"{listed}: closed-set wants SRC/train.txt (pictures enrolled) and SRC/valid.txt (probes), "
-                "`path TAB label` lines; visavis prepare --youtube-faces writes both"
-            )
+    missing = [listed for listed in (enroll, probe) if not listed.is_file()]
+    if len(missing) == 2:
+        return _halves(request)
+    if missing:
+        raise ProtocolError(
+            f"{missing[0]}: closed-set wants SRC/train.txt (pictures enrolled) and SRC/valid.txt (probes), "
+            "`path TAB label` lines, as visavis prepare --youtube-faces writes; or neither: then half of each person's "
+            "pictures are enrolled"
+        )
     known, asked = open_list(enroll), open_list(probe)
     rows = {person: label for label, person in enumerate(known.identities)}
     strangers = [person for person in asked.identities if person not in rows]
@@ -183,3 +191,28 @@ def load_closed_set(request: ProtocolArgs) -> LoadedProtocol:
     count = len(known.names)
     protocol = ClosedSet(names, label, np.arange(count), np.arange(count, len(names)), known.identities)
     return LoadedProtocol(protocol, ManySources({"enroll": known, "probe": asked}), (enroll, probe))
+
+
+def _halves(request: ProtocolArgs) -> LoadedProtocol:
+    """The first half of each person's pictures enrolled, the others as probes; one with a single picture is left out.
+
+    Halves and not every second one: neighbors in a folder are often of one moment.
+    """
+    source = open_source(request.data)
+    if listed := request.options.get("identities"):
+        source = source.only(read_identities(listed))
+    counts = np.bincount(source.labels, minlength=len(source.identities))
+    several = np.flatnonzero(counts >= 2)
+    if len(several) < 2:
+        raise ProtocolError(
+            f"{request.data}: closed-set wants two people at least with two pictures each, got {len(several)}; or "
+            "SRC/train.txt (pictures enrolled) and SRC/valid.txt (probes), `path TAB label` lines"
+        )
+    if left := len(counts) - len(several):
+        log.info("%s: %d of %d people have one picture and are left out", request.data, left, len(counts))
+    kept = source.only([source.identities[i] for i in several])
+    own = [np.flatnonzero(kept.labels == label) for label in range(len(several))]
+    enrolled = np.concatenate([pictures[: -(-len(pictures) // 2)] for pictures in own])
+    probes = np.setdiff1d(np.arange(len(kept)), enrolled)
+    protocol = ClosedSet(kept.names, kept.labels, enrolled, probes, kept.identities)
+    return LoadedProtocol(protocol, SourceImages(kept))

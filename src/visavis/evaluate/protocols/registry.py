@@ -9,6 +9,7 @@ from typing import Any
 
 from visavis.errors import ProtocolError, unknown_name
 from visavis.evaluate.protocols.closed_set import load_closed_set
+from visavis.evaluate.protocols.folder import load_folder
 from visavis.evaluate.protocols.groups import load_csv, load_rfw
 from visavis.evaluate.protocols.identification import load_identification, load_megaface, load_tinyface
 from visavis.evaluate.protocols.ijb import load_ijb, load_ijb_search
@@ -17,6 +18,7 @@ from visavis.evaluate.protocols.pair_sets import load_cfp, load_pairs, load_yout
 
 PROTOCOLS: dict[str, ProtocolLoader] = {
     "pairs": load_pairs,
+    "folder": load_folder,
     "lfw": partial(load_pairs, name="lfw"),
     "cfp-ff": partial(load_cfp, name="cfp-ff"),
     "cfp-fp": partial(load_cfp, name="cfp-fp"),
