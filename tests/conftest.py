@@ -17,7 +17,7 @@ from paths import SHARED
 
 from visavis.runtimes import silence
 
-pytest_plugins = ["deployment", "evaluation"]  # fixtures of several rooms, in tests/support
+pytest_plugins = ["deployment", "evaluation", "published_networks"]  # fixtures of several rooms, in tests/support
 silence()  # tests import runtimes themselves
 cv2.setNumThreads(1)
 if "PYTEST_XDIST_WORKER" not in os.environ:

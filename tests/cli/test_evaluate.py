@@ -160,23 +160,6 @@ def test_scores_are_written_in_the_columns_of_bob_bio(made, tmp_path):
     assert (tmp_path / "s.csv").read_text().startswith("claimed_id,real_id,test_label,score\n")
 
 
-def test_scores_of_nameless_pairs_say_who_is_genuine(tmp_path):
-    from visavis.errors import ProtocolError
-    from visavis.evaluate.score_files import write_score_csv
-
-    unknown = np.array([-1, -1])
-    scores = {
-        "similarity": np.array([0.5, np.nan], np.float32), "genuine": np.array([True, False]),
-        "reference": np.array([0, 2]), "probe": np.array([1, 3]), "names": np.array(["a", "b", "c", "d"]),
-        "reference_subject": unknown, "probe_subject": unknown,
-    }  # fmt: skip
-    write_score_csv(tmp_path / "s.csv", scores)
-    rows = list(csv.reader((tmp_path / "s.csv").read_text().splitlines()))[1:]
-    assert rows == [["image0", "a", "image0", "b", "0.5"], ["image2", "c", "image3", "d", "nan"]]
-    with pytest.raises(ProtocolError, match="has no names"):
-        write_score_csv(tmp_path / "s.csv", {k: v for k, v in scores.items() if k != "names"})
-
-
 def test_help_names_every_protocol_and_preset(capsys):
     assert evaluate_verb.PROTOCOLS.replace("\n", " ").split(", ") == list(PROTOCOLS)
     with pytest.raises(SystemExit) as stopped:

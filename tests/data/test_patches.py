@@ -6,7 +6,6 @@ import pytest
 from visavis.data.patches import DEEPID_SIZE, Patch, PatchSource, deepid_patches
 from visavis.data.sources.folder import open_folder
 from visavis.errors import DataError
-from visavis.evaluate.patch_embedder import PatchEmbedder
 from visavis.vision import images
 from visavis.vision.alignment import template_points
 
@@ -54,23 +53,6 @@ def test_any_source_can_be_cut(tmp_path) -> None:
     source = PatchSource(base, Patch("face", (56.0, 63.0), 108.0))
     assert source.names == base.names
     np.testing.assert_array_equal(images.decode(source.read(1)), source.image(1))
-
-
-class _Mean:
-    dim = 3
-
-    def embed(self, crops: np.ndarray) -> np.ndarray:
-        rows = crops.reshape(len(crops), -1, 3).mean(1).astype(np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def test_networks_stand_side_by_side() -> None:
-    parts = [(patch, _Mean(), DEEPID_SIZE) for patch in deepid_patches()[:4]]
-    crops = np.stack([_ramp(), _ramp()[::-1]])
-    rows = PatchEmbedder(parts).embed(crops)
-    assert rows.shape == (2, PatchEmbedder(parts).dim) == (2, 12)
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(rows[0, 3:6] * 2, _Mean().embed(parts[1][0].cut(crops))[0], atol=1e-6)
 
 
 def test_patches_want_square_crops() -> None:

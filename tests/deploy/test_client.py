@@ -2,41 +2,14 @@
 
 import base64
 import io
-import multiprocessing
-import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from visavis.deploy.client import Client
-from visavis.deploy.recognizer import Recognizer
 from visavis.errors import DataError
 from visavis.vision.images import encode
-
-
-def _embed(given):
-    recognizer, picture = given
-    return recognizer.get(picture, aligned=True)[0].embedding
-
-
-def test_a_loaded_recognizer_is_given_to_processes(color_model, colored_people, monkeypatch, tmp_path):
-    monkeypatch.chdir(color_model.parent)
-    recognizer = Recognizer.load(color_model.name, threads=1, turn="never")
-    data = pickle.dumps(recognizer)
-    assert len(data) < 1000
-    monkeypatch.chdir(tmp_path)  # the path was relative; the process may be elsewhere
-    again = pickle.loads(data)
-    assert (again.turn, again.identity) == ("never", recognizer.identity)
-    pictures = sorted(colored_people.glob("*/*.png"))
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        found = pool.map(_embed, [(recognizer, picture) for picture in pictures])
-    np.testing.assert_array_equal(found, [_embed((recognizer, picture)) for picture in pictures])
-
-
-def test_one_made_of_parts_says_what_to_do(recognizer):
-    with pytest.raises(TypeError, match=r"call Recognizer\.load\(PATH\) in each process"):
-        pickle.dumps(recognizer)
 
 
 def test_a_client_takes_what_a_recognizer_takes(start, recognizer, draw, tmp_path):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from visavis.deploy.contact_image import group_sheet, write_groups
+from visavis.deploy.contact_image import group_sheet, pair_sheet, write_groups, write_pair
 from visavis.errors import DataError
-from visavis.vision.images import read
+from visavis.vision.images import decode, read
 
 
 def face(value, height=112, width=112):
@@ -29,3 +29,14 @@ def test_it_is_written_as_its_name_ends(tmp_path):
     assert shown(read(tmp_path / "sheet.png"), 90) == 96 * 96
     with pytest.raises(DataError, match=r"\.txt"):
         write_groups(tmp_path / "sheet.txt", [("one", [face(90)])])
+
+
+def test_the_sheet_shows_both_crops(recognizer, draw, tmp_path):
+    result = recognizer.verify(draw.paint(draw.RED), draw.paint(draw.BLUE))
+    sheet = pair_sheet(result)
+    assert np.abs(sheet[180, 180].astype(int) - draw.RED).max() < 40
+    assert np.abs(sheet[180, 530].astype(int) - draw.BLUE).max() < 40
+    write_pair(tmp_path / "out.png", result)
+    assert decode((tmp_path / "out.png").read_bytes()).shape == sheet.shape
+    with pytest.raises(DataError, match="gif"):
+        write_pair(tmp_path / "out.gif", result)

@@ -3,17 +3,16 @@
 import io
 import json
 import math
+import multiprocessing
+import pickle
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from visavis.deploy.contact_image import pair_sheet, write_pair
 from visavis.deploy.enrollment import enroll_pictures
 from visavis.deploy.json_views import verification_json
 from visavis.deploy.operating_point import operating_point
-from visavis.deploy.quality import _MEAN_FACE, assess, head_pose, sharpness
 from visavis.deploy.recognizer import Recognizer
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import Embedder, Faces
@@ -207,83 +206,6 @@ def test_large_faces_are_averaged_down_before_the_warp(way):
     assert np.abs(a - b)[4:-4, 4:-4].max() <= 3  # nothing moved
 
 
-def test_head_pose_recovers_the_angles_a_mean_face_was_turned_by():
-    def turned(yaw, pitch, roll):
-        y, p, r = np.radians([yaw, pitch, roll])
-        about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
-        about_x = np.array([[1, 0, 0], [0, np.cos(p), np.sin(p)], [0, -np.sin(p), np.cos(p)]])
-        about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
-        return (about_z @ about_x @ about_y @ _MEAN_FACE.T).T[:, :2] * 40 + 100
-
-    for angles in ((0, 0, 0), (50, 0, 0), (-35, 20, 0), (20, -30, 40), (60, 10, -170)):
-        np.testing.assert_allclose(head_pose(turned(*angles)), angles, atol=1e-6)
-    assert "extreme pose: turned about 70° aside" in assess(_noise(), turned(70, 0, 0)).reasons[0]
-    assert "extreme pose: tilted about 50°" in assess(_noise(), turned(0, 50, 0)).reasons[0]
-    assert assess(_noise(), turned(20, 10, 30)).reasons == ()
-
-
-def _noise():
-    crop = np.random.default_rng(0).integers(0, 255, (112, 112, 3)).astype(np.uint8)
-    return cv2.normalize(cv2.GaussianBlur(crop, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
-
-
-def test_reasons_name_what_is_poor():
-    points = template_points("arcface", (112, 112))
-    assert "face too small: 11 pixels" in assess(_noise(), points * 0.3).reasons[0]
-    assert "cut off: " in assess(_noise(), points - [60, 0], shape=(112, 112)).reasons[0]
-    soft = np.random.default_rng(1).integers(0, 255, (5, 5, 3)).astype(np.uint8)
-    blurred = assess(cv2.resize(soft, (112, 112), interpolation=cv2.INTER_CUBIC), points)
-    assert any(reason.startswith("blurred") for reason in blurred.reasons)
-    flat = np.full((112, 112, 3), 90, np.uint8)
-    assert any(reason.startswith("little contrast") for reason in assess(flat, points).reasons)
-    assert sharpness(flat) == 0
-    good = assess(_noise(), points, score=1.0)
-    assert good.reasons == ()
-    assert 0 < blurred.score < good.score <= 1
-
-
-def test_enrolling_lists_what_it_left_out_and_what_is_doubtful(recognizer, gallery, draw):
-    pictures = [
-        draw.paint(draw.RED),
-        b"junk",
-        draw.paint(),
-        draw.paint(draw.RED, draw.BLUE, size=(220, 420)),
-        draw.paint(draw.RED),
-    ]
-    done = enroll_pictures(recognizer, gallery, "Rosa", pictures, names=[f"p{i}" for i in range(5)], keep_crops=True)
-    assert (done.enrollment.added, done.enrollment.already) == (1, 1)
-    assert [name for name, _ in done.refused] == ["p1", "p2", "p3"]
-    assert "expected a JPEG" in done.refused[0][1]
-    assert done.refused[1][1] == "no face found"
-    assert "which of them is meant" in done.refused[2][1]
-    assert decode(gallery.crop("Rosa")).shape == (112, 112, 3)
-    again = enroll_pictures(recognizer, gallery, "Pia", [draw.paint(draw.PINK)], threshold=0.9)
-    assert [c.name for c in again.resembles] == ["Rosa"]
-    nobody = enroll_pictures(recognizer, gallery, "Nil", [draw.paint()])
-    assert nobody.enrollment is None
-    assert len(gallery) == 2
-
-
-def test_a_small_face_in_the_background_does_not_hinder_enrolling(recognizer, gallery, draw):
-    picture = draw.paint(draw.RED, size=(300, 400))
-    picture[250:280, 350:380] = draw.BLUE
-    done = enroll_pictures(recognizer, gallery, "Rosa", [picture])
-    assert done.enrollment.added == 1
-    assert "several faces: 2" in done.doubts[0][1]
-    assert enroll_pictures(recognizer, gallery, "Rosa", [picture], strict=True).enrollment is None
-
-
-def test_the_sheet_shows_both_crops(recognizer, draw, tmp_path):
-    result = recognizer.verify(draw.paint(draw.RED), draw.paint(draw.BLUE))
-    sheet = pair_sheet(result)
-    assert np.abs(sheet[180, 180].astype(int) - draw.RED).max() < 40
-    assert np.abs(sheet[180, 530].astype(int) - draw.BLUE).max() < 40
-    write_pair(tmp_path / "out.png", result)
-    assert decode((tmp_path / "out.png").read_bytes()).shape == sheet.shape
-    with pytest.raises(DataError, match="gif"):
-        write_pair(tmp_path / "out.gif", result)
-
-
 def test_places_in_a_large_jpeg_are_those_of_the_whole(recognizer, draw, monkeypatch):
     """Decoded at half its sides, unless a smallest face was asked for in pixels of the whole."""
     from visavis.deploy import recognizer as module
@@ -325,3 +247,27 @@ def test_a_turned_picture_is_said_to_be(recognizer, draw, gallery):
     done = enroll_pictures(made, gallery, "Rosa", [came])
     assert done.enrollment is not None
     assert f"turned by {face.turned}° to stand upright" in done.doubts[0][1]
+
+
+def _embed(given):
+    recognizer, picture = given
+    return recognizer.get(picture, aligned=True)[0].embedding
+
+
+def test_a_loaded_recognizer_is_given_to_processes(color_model, colored_people, monkeypatch, tmp_path):
+    monkeypatch.chdir(color_model.parent)
+    recognizer = Recognizer.load(color_model.name, threads=1, turn="never")
+    data = pickle.dumps(recognizer)
+    assert len(data) < 1000
+    monkeypatch.chdir(tmp_path)  # the path was relative; the process may be elsewhere
+    again = pickle.loads(data)
+    assert (again.turn, again.identity) == ("never", recognizer.identity)
+    pictures = sorted(colored_people.glob("*/*.png"))
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        found = pool.map(_embed, [(recognizer, picture) for picture in pictures])
+    np.testing.assert_array_equal(found, [_embed((recognizer, picture)) for picture in pictures])
+
+
+def test_one_made_of_parts_says_what_to_do(recognizer):
+    with pytest.raises(TypeError, match=r"call Recognizer\.load\(PATH\) in each process"):
+        pickle.dumps(recognizer)

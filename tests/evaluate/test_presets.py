@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from fake_embedders import Brightness, contrast_world
 
 from visavis.errors import ProtocolError
-from visavis.evaluate.presets import PRESETS, get_preset, pair_measure, preset_table, run_preset
-from visavis.metrics.kfold import contiguous_folds
+from visavis.evaluate import evaluate
+from visavis.evaluate.embedding import embed_images
+from visavis.evaluate.presets import PRESETS, get_preset, pair_measure, preset_table, run_preset, xnorm
+from visavis.evaluate.protocols.base import EvaluationSettings
 
 
 def pairs_of_vectors(seed, n=317, dim=16, noise=0.9):
@@ -158,10 +161,6 @@ def test_a_pair_that_was_not_acquired_never_matches():
     assert list(found.accuracy) == [0.5] + [1.0] * 9
 
 
-def test_folds_are_contiguous_and_the_first_are_larger():
-    assert np.bincount(contiguous_folds(23, 10)).tolist() == [len(test) for _, test in kfold(23, 10)]
-
-
 def test_unknown_preset_and_too_few_pairs():
     with pytest.raises(ProtocolError, match="did you mean 'arcface'"):
         get_preset("arcfase")
@@ -177,3 +176,43 @@ def test_folds_of_one_kind_are_told():
         assert found["one_sided_folds"] == count
         assert ("mean nothing here" in preset_table(found).note) == bool(count)
         assert found["accuracy"]["mean"] == 1.0
+
+
+def test_xnorm_is_the_mean_over_both_views_of_every_listed_picture():
+    """Written as insightface's verification.test loops over its two embedding lists."""
+    images, pairs = contrast_world()
+    embedder = Brightness()
+    stored = np.stack(
+        [images[pairs.images[i]] for pair in zip(pairs.reference, pairs.probe, strict=True) for i in pair]
+    )
+    total, count = 0.0, 0
+    for embeddings in embedder.views(stored):
+        for row in embeddings:
+            total += np.linalg.norm(row)
+            count += 1
+    report = evaluate(embedder, pairs, images, settings=EvaluationSettings(preset="arcface", bootstrap=0))
+    assert report.results["preset"]["xnorm"] == pytest.approx(total / count, rel=1e-6)
+    assert f"{total / count:.3f}"[:-1] in str(report)
+    assert "XNorm" in report.to_html()
+
+
+def test_xnorm_leaves_out_what_was_not_acquired_and_may_be_unknown():
+    lengths = np.array([1.0, 3.0, np.nan])
+    assert xnorm(lengths, np.array([0, 0]), np.array([1, 2])) == pytest.approx(5 / 3, abs=1e-12)
+    assert xnorm(lengths[2:], np.array([0]), np.array([0])) is None
+
+    class Unit(Brightness):
+        measure = None
+
+        def embed(self, crops):
+            rows = sum(self.views(crops)).astype(np.float32)
+            return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    del Unit.measure
+    unit = type("Unit", (), {"dim": 4, "embed": Unit.embed, "views": Brightness.views, "mixing": Brightness().mixing})()
+    images, pairs = contrast_world()
+    report = evaluate(unit, pairs, images, settings=EvaluationSettings(preset="arcface", bootstrap=0))
+    assert report.results["preset"]["xnorm"] is None
+    assert "XNorm is not known" in str(report)
+    with pytest.raises(ProtocolError, match="leave --norms out"):
+        embed_images(unit, pairs.images, images, norms=True)

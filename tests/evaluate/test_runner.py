@@ -4,48 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from fake_embedders import FakeEmbedder, world
 
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate import evaluate, verify_pairs
-from visavis.evaluate.cache import EmbeddingCache
 from visavis.evaluate.protocols.base import EvaluationSettings
 from visavis.evaluate.score_files import load_scores
-from visavis.types import Pairs
-
-
-class FakeEmbedder:
-    """The mean color of a crop, centered, as a unit vector; counts what it is asked."""
-
-    dim = 3
-
-    def __init__(self):
-        self.seen = 0
-
-    def embed(self, crops):
-        self.seen += len(crops)
-        rows = crops.reshape(len(crops), -1, 3).mean(axis=1) - 127.5
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def world(identities=20, pictures=4, seed=0):
-    """Pictures of noisy colors and 10 folds of pairs."""
-    rng = np.random.default_rng(seed)
-    colors = rng.integers(30, 226, (identities, 3))
-    images = {}
-    for i in range(identities):
-        for p in range(pictures):
-            crop = colors[i] + rng.normal(0, 25, 3) + rng.normal(0, 3, (8, 8, 3))
-            images[f"id{i}/id{i}_{p}.jpg"] = np.clip(crop, 0, 255).astype(np.uint8)
-    names = tuple(images)
-    rows = []
-    for k in range(300):
-        i, j = rng.choice(identities, 2, replace=False)
-        a, b = rng.choice(pictures, 2, replace=False)
-        rows.append(
-            (i * pictures + a, i * pictures + b, True) if k % 2 else (i * pictures + a, j * pictures + b, False)
-        )
-    reference, probe, genuine = (np.array(c) for c in zip(*rows, strict=True))
-    return images, Pairs(names, reference, probe, genuine.astype(bool), np.arange(300) * 10 // 300)
 
 
 def test_report_has_the_contract_and_the_same_figures_as_the_arrays(tmp_path):
@@ -113,45 +77,6 @@ def test_nothing_readable_is_an_error_that_names_the_first():
     _, pairs = world()
     with pytest.raises(ProtocolError, match=r"any of 80; the first, id0/id0_0.jpg: not among"):
         evaluate(FakeEmbedder(), pairs, {})
-
-
-def test_cache_embeds_each_content_once_and_survives_damage(tmp_path):
-    images, pairs = world()
-    first = FakeEmbedder()
-    a = evaluate(first, pairs, images, cache=EmbeddingCache(tmp_path, model="m", dim=3))
-    second = FakeEmbedder()
-    b = evaluate(second, pairs, images, cache=EmbeddingCache(tmp_path, model="m", dim=3))
-    assert second.seen == 0
-    assert a.results == b.results
-    assert b.context["seconds"]["cached_embeddings"] == len(images)
-    assert len(EmbeddingCache(tmp_path, model="another", dim=3)) == 0
-    (file,) = tmp_path.glob("*.npz")
-    file.write_bytes(file.read_bytes()[:200])
-    assert len(EmbeddingCache(tmp_path, model="m", dim=3)) == 0
-
-
-def test_a_stopped_run_keeps_what_it_embedded(tmp_path):
-    images, pairs = world()
-    names = list(pairs.images)
-
-    def read(name):
-        if name == names[50]:
-            raise KeyboardInterrupt
-        return images[name]
-
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(FakeEmbedder(), pairs, read, batch_size=16, cache=EmbeddingCache(tmp_path, model="m", dim=3))
-    assert len(EmbeddingCache(tmp_path, model="m", dim=3)) == 48
-
-
-def test_scores_that_are_no_npz_are_refused(tmp_path):
-    bad = tmp_path / "scores.npz"
-    bad.write_bytes(b"not a zip")
-    with pytest.raises(ProtocolError, match="expected the scores"):
-        load_scores(bad)
-    np.savez(tmp_path / "pickled.npz", x=np.array([{}], dtype=object))
-    with pytest.raises(ProtocolError, match="expected the scores"):
-        load_scores(tmp_path / "pickled.npz")
 
 
 def test_bootstrap_can_be_left_out():

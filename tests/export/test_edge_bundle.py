@@ -8,44 +8,17 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from visavis.backbones import build_backbone
 from visavis.cli import main
 from visavis.errors import DataError, ModelFormatError
-from visavis.export.bench import Timing, pick
 from visavis.export.edge_bundle import write_bundle
 from visavis.export.onnx.files import set_metadata, write_onnx
-from visavis.models.card import ModelCard, read_card
+from visavis.models.card import ModelCard
 from visavis.models.load import load_embedder
-from visavis.models.torch import save_model
 from visavis.synthetic import face
 from visavis.vision.images import write
 from visavis.vision.preprocessing import PreprocessSpec
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A model, faces with a pair list, and the model's edge folder."""
-    root = tmp_path_factory.mktemp("edge")
-    torch.manual_seed(0)
-    network = build_backbone("small", size=(48, 40), dim=16, width=8).eval()
-    spec = PreprocessSpec((48, 40), "sphereface", "BGR", flip="sum")
-    save_model(root / "model", network, ModelCard("m", "small", 16, spec, backbone_args={"width": 8}))
-    lines = ["2 4"]
-    for person in range(8):
-        (root / "data" / f"p{person}").mkdir(parents=True)
-        for i in range(2):
-            picture = face(3, person, i)[0][:, 8:104]
-            write(root / "data" / f"p{person}" / f"p{person}_{i + 1:04d}.jpg", np.ascontiguousarray(picture))
-    for fold in range(2):
-        people = range(4 * fold, 4 * fold + 4)
-        lines += [f"p{p}\t1\t2" for p in people]
-        lines += [f"p{p}\t1\tp{4 * fold + (p + 1) % 4}\t2" for p in people]
-    (root / "data" / "pairs.txt").write_text("\n".join(lines) + "\n")
-    assert main(["export", str(root / "model"), "--crops", "4", "--bundle", str(root / "edge")]) == 0
-    return root
 
 
 def bare(*command, cwd):
@@ -198,57 +171,3 @@ def test_cpp_example_builds_and_agrees(home, tmp_path):
     assert (code, "none.bin: cannot read" in said) == (2, True)
     (tmp_path / "cut.onnx").write_bytes(model.read_bytes()[:500])
     assert verify(tmp_path / "cut.onnx", a, b)[0] == 2
-
-
-def test_bench_times_every_runtime_and_saves_the_best(home, tmp_path, capsys):
-    out = tmp_path / "bench.json"
-    command = ["bench", str(home / "model"), "--threads", "1", "--batch", "1", "--seconds", "0.05", "--save", "--json"]
-    assert main([*command, str(out)]) == 0
-    found = json.loads(out.read_text())
-    assert [t["runtime"] for t in found["timings"]] == ["torch", "onnxruntime"]
-    for t in found["timings"]:
-        assert 0 < t["p50_ms"] <= t["p95_ms"] <= t["p99_ms"]
-        assert t["images_per_second"] == pytest.approx(1000 / t["p50_ms"])
-        assert t["bytes"] == (home / "model" / t["file"]).stat().st_size
-    best = read_card(home / "model").exports["best"]
-    assert best["runtime"] == found["best"]["runtime"]
-    expected = {"torch": "TorchEmbedder", "onnxruntime": "OnnxEmbedder"}[best["runtime"]]
-    assert type(load_embedder(home / "model")).__name__ == expected
-    assert "no openvino export of these weights" in capsys.readouterr().out
-
-
-def test_only_gated_precisions_are_picked():
-    card = ModelCard("m", "small", 4, PreprocessSpec(), exports={"j.onnx": {"accuracy": {}}, "u.onnx": {}})
-
-    def timing(file, precision, ms):
-        return Timing("onnxruntime", file, precision, 1, 1, ms, ms, ms, ms, 1.0, 0, 1)
-
-    full, judged = timing("m.onnx", "fp32", 5.0), timing("j.onnx", "int8", 3.0)
-    assert pick([full, timing("u.onnx", "int8", 1.0), timing("m.onnx", "bf16", 0.5)], card) == full
-    assert pick([full, judged, timing("u.onnx", "int8", 1.0)], card) == judged
-
-
-def test_bench_table_fits_a_terminal_of_80_columns(capsys):
-    from rich.console import Console
-
-    from visavis.cli.bench import _table
-
-    card = ModelCard("m", "small", 4, PreprocessSpec(), exports={"model.int8.onnx": {"accuracy": {"accuracy": 0.98}}})
-    slow = Timing("onnxruntime", "model.int8.onnx", "int8", 16, 1024, 9876, 9877, 9878, 9879, 103.7, 199_123_456, 1)
-    fast = Timing("torch", "weights.safetensors", "fp32", 1, 1, 1.234, 2.0, 3.0, 1.2, 810.4, 4_000_000, 9)
-    Console(width=80).print(_table([slow, fast], slow, card))
-    said = capsys.readouterr().out
-    assert "…" not in said
-    assert "model.int8.onnx int8   16  1024 9876 9877 9878 9879" in said
-    assert said.count("98.00") == 1
-    assert "1.23" in said
-
-
-def test_bench_refuses_bad_numbers(home, capsys):
-    assert main(["bench", str(home / "model"), "--threads", "x"]) == 2
-    assert main(["bench", str(home / "model"), "--batch", "0"]) == 2
-    assert main(["bench", str(home / "model" / "model.onnx")]) == 2
-    said = capsys.readouterr().err
-    assert "--threads: expected whole numbers" in said
-    assert "--batch: expected numbers of at least 1" in said
-    assert "give the folder" in said

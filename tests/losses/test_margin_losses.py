@@ -1,17 +1,13 @@
 """The public losses: one for each head, the same numbers as the machinery under them, and pytorch-metric-learning's."""
 
 import inspect
-import math
 
 import pytest
 import torch
-from pytorch_metric_learning import losses as theirs
-from pytorch_metric_learning import miners as their_miners
 from torch import nn
 
 import visavis.losses as losses
-from visavis.errors import DataError, RecipeError
-from visavis.losses import pytorch_metric_learning as pml
+from visavis.errors import RecipeError
 from visavis.losses.heads import HEADS
 from visavis.losses.margin_losses import MarginLoss
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
@@ -71,16 +67,6 @@ def test_partial_fc_is_an_argument():
     assert 6 <= touched <= 56
 
 
-def test_arcface_is_pytorch_metric_learnings_arcface():
-    x, y = batch()
-    margin = 0.3
-    mine = losses.ArcFace(6, 8, margin=margin, scale=16.0, seed=0).double()
-    other = theirs.ArcFaceLoss(6, 8, margin=math.degrees(margin), scale=16.0)
-    other.W.data = mine.weight.detach().T.clone()
-    x = x.double()
-    assert mine(x, y).item() == pytest.approx(other(x, y).item(), rel=1e-6)
-
-
 @pytest.mark.parametrize("miner", EmbeddingMiner.__subclasses__())
 def test_a_miner_finds_in_embeddings_what_its_name_finds_in_distances(miner):
     x, y = batch()
@@ -99,23 +85,6 @@ def test_the_triplet_loss_mines_by_name_and_by_object_and_takes_triplets():
     by_object = TripletLoss(0.25, miner=BatchHardest())(x, y)
     given = TripletLoss(0.25, miner=SemiHard())(x, y, BatchHardest()(x, y))
     assert by_name.item() == by_object.item() == pytest.approx(given.item(), rel=1e-6)
-
-
-def test_miners_and_losses_pass_between_the_two_packages():
-    x, y = batch()
-    triplets = pml.MinerFrom(their_miners.TripletMarginMiner(margin=0.2, type_of_triplets="all"))(x, y)
-    assert len(triplets) > 0
-    assert TripletLoss(0.2)(x, y, triplets).item() > 0
-    indices = pml.MinerFor(BatchHardest())(x, y)
-    assert [i.dtype for i in indices] == [torch.int64] * 3
-    assert theirs.TripletMarginLoss(margin=0.2)(x, y, indices).item() > 0
-    wrapped = pml.LossFor(losses.CosFace(6, 8, seed=0))
-    assert wrapped(x, y, indices).item() == losses.CosFace(6, 8, seed=0)(x, y).item()
-    assert (
-        pml.LossFor(TripletLoss(0.2))(x, y, indices).item() == TripletLoss(0.2)(x, y, pml.as_triplets(indices)).item()
-    )
-    with pytest.raises(DataError, match="pair miners give four"):
-        pml.MinerFrom(their_miners.MultiSimilarityMiner())(x, y)
 
 
 def test_former_names_of_heads_and_arguments_work_with_a_line(caplog):

@@ -6,7 +6,6 @@ import pytest
 from visavis.errors import ProtocolError
 from visavis.evaluate.protocols.template_identification import search_outcome
 from visavis.metrics.identification import IdentificationMetrics, search
-from visavis.metrics.intervals import subject_interval
 
 
 def unit(x):
@@ -93,21 +92,6 @@ def test_a_gallery_function_gives_the_same_as_an_array():
     np.testing.assert_allclose(a.other, b.other, atol=1e-6)
     with pytest.raises(ProtocolError, match="a subject for each"):
         search(probes, probe_subject, gallery, gallery_subject[:3])
-
-
-def test_intervals_over_subjects_equal_repeating_their_searches():
-    rng = np.random.default_rng(7)
-    subject = np.repeat(np.arange(30), rng.integers(1, 6, 30)) * 3
-    hits = rng.random(len(subject)) < 0.3 + 0.6 * (subject % 2)
-    low, high = subject_interval(hits, subject, replicates=300, seed=5)
-    drawn = np.random.default_rng(5).multinomial(30, np.full(30, 1 / 30), size=300)
-    shares = []
-    for times in drawn:
-        repeated = [h for s, n in enumerate(times) for _ in range(n) for h in hits[subject == 3 * s]]
-        shares.append(np.mean(repeated))
-    assert (low, high) == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])), abs=1e-12)
-    assert subject_interval(hits, np.where(subject == 0, -1, subject), replicates=300) is None
-    assert subject_interval(hits, subject, replicates=0) is None
 
 
 def test_a_search_reports_both_intervals_and_what_failed():

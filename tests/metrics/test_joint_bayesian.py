@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from visavis.errors import DataError, ModelFormatError
-from visavis.evaluate.joint_bayesian_file import load_scorer, save_scorer
+from visavis.errors import DataError
 from visavis.metrics.joint_bayesian import JointBayesian, PairScorer, Pca
 
 DIM = 4
@@ -150,19 +149,6 @@ def test_features_that_vary_in_fewer_directions_are_scored_by_these(caplog) -> N
     )
     with pytest.raises(DataError, match="fewer than 6"):
         PairScorer.fit(np.ones((200, 8)), labels, dim=6)
-
-
-def test_a_scorer_survives_the_disk(tmp_path, drawn: tuple[JointBayesian, np.ndarray, np.ndarray]) -> None:
-    _, x, labels = drawn
-    scorer = PairScorer.fit(x, labels, dim=3)
-    save_scorer(scorer, tmp_path / "scorer.npz")
-    back = load_scorer(tmp_path / "scorer.npz")
-    np.testing.assert_array_equal(back.score(x[:9], x[9:18]), scorer.score(x[:9], x[9:18]))
-    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
-    np.savez(tmp_path / "other.npz", pca_mean=np.zeros(3))
-    for name in ("bad.npz", "other.npz", "none.npz"):
-        with pytest.raises(ModelFormatError, match="Joint Bayesian"):
-            load_scorer(tmp_path / name)
 
 
 @pytest.mark.parametrize(

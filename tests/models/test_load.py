@@ -7,66 +7,13 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from foreign_graphs import card_of, crops, tiny, unit
 
 from visavis.cli import main
 from visavis.errors import DataError, ModelFormatError, RecipeError
 from visavis.models.card import ModelCard, read_card
 from visavis.models.load import load_embedder
-from visavis.models.onnx import OnnxEmbedder
-from visavis.types import Embedder
 from visavis.vision.preprocessing import PreprocessSpec
-
-
-def tiny(path, *, size=(16, 16), dim=4, card=None, batch="batch", columns=None):
-    """An ONNX recognizer without torch: mean of each channel, times a matrix; float N×3×H×W, already normalized."""
-    rng = np.random.default_rng(0)
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, *size])
-    made = helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, columns or dim])
-    weight = numpy_helper.from_array(rng.normal(size=(3, dim)).astype(np.float32), "w")
-    axes = numpy_helper.from_array(np.array([2, 3]), "axes")
-    nodes = [
-        helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
-        helper.make_node("MatMul", ["mean", "w"], ["features"]),
-    ]
-    graph = helper.make_graph(nodes, "tiny", [given], [made], [weight, axes])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    if card is not None:
-        entry = model.metadata_props.add()
-        entry.key, entry.value = "visavis.card", card.to_json()
-    onnx.save(model, path)
-    return numpy_helper.to_array(weight)
-
-
-def card_of(size=(16, 16), dim=4, **spec):
-    return ModelCard("tiny", "onnx", dim, PreprocessSpec(size, **spec))
-
-
-def crops(count=5, size=(16, 16)):
-    return np.random.default_rng(1).integers(0, 256, (count, *size, 3), np.uint8)
-
-
-def unit(x):
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-@pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_a_foreign_graph_gets_its_pictures_normalized(tmp_path, channels):
-    spec = {"channels": channels, "mean": (127.5, 120.0, 110.0), "std": (128.0, 127.0, 126.0)}
-    weight = tiny(tmp_path / "t.onnx", card=card_of(**spec))
-    embedder = OnnxEmbedder(tmp_path / "t.onnx", batch_size=2)
-    assert isinstance(embedder, Embedder)
-    ordered = crops()[..., ::-1] if channels == "BGR" else crops()
-    x = (ordered.astype(np.float64) - spec["mean"]) / spec["std"]
-    np.testing.assert_allclose(embedder.embed(crops()), unit(x.mean((1, 2)) @ weight), atol=1e-5)
-    assert embedder.embed(crops(0)).shape == (0, 4)
-
-
-def test_a_fixed_batch_is_filled_up(tmp_path):
-    tiny(tmp_path / "any.onnx", card=card_of())
-    tiny(tmp_path / "two.onnx", card=card_of(), batch=2)
-    expected = OnnxEmbedder(tmp_path / "any.onnx").embed(crops(5))
-    np.testing.assert_allclose(OnnxEmbedder(tmp_path / "two.onnx").embed(crops(5)), expected, atol=1e-6)
 
 
 def test_foreign_onnx_becomes_a_model_folder_without_torch(tmp_path, capsys):

@@ -1,11 +1,10 @@
 """US spelling in code, documentation, help and messages, as in torch; only what reads former names keeps them."""
 
 import re
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("src", "docs", "tests", "benchmarks", "examples", "tools", "README.md", "CONTRIBUTING.md", "pyproject.toml")
 KINDS = (".py", ".md", ".yaml", ".toml", ".js", ".html", ".j2", ".css", ".cpp", ".svg")
 BRITISH = re.compile(

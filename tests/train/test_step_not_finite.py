@@ -2,17 +2,14 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from visavis.errors import ProtocolError, RecipeError
-from visavis.evaluate.embedding import embed_images
+from visavis.errors import RecipeError
 from visavis.train import step as step_module
 from visavis.train.checkpoint import load_checkpoint
 from visavis.train.loop import train
-from visavis.train.optimizers import ExponentialMovingAverage
 from visavis.train.recipe import parse_recipe
 from visavis.train.run_logger import Observer, read_metrics
 
@@ -119,30 +116,3 @@ def test_weights_spoilt_by_a_finite_step_are_not_saved(blob_folder, tmp_path, mo
     state = load_checkpoint(tmp_path / "run")
     assert state["step"] == 4
     assert all_finite(tmp_path / "run" / "best")
-
-
-def test_the_average_takes_nothing_that_is_not_finite():
-    network = torch.nn.Linear(2, 2)
-    average = ExponentialMovingAverage(network, 0.9)
-    before = {name: value.clone() for name, value in average.values.items()}
-    network.weight.data[0, 0] = float("nan")
-    average.update(network)
-    assert average.updates == 0
-    assert all(torch.equal(value, before[name]) for name, value in average.values.items())
-
-
-class Broken:
-    """Gives NaN for the second picture."""
-
-    dim = 2
-
-    def embed(self, crops):
-        rows = np.tile(np.float32([1.0, 0.0]), (len(crops), 1))
-        rows[crops[:, 0, 0, 0] == 1] = np.nan
-        return rows
-
-
-def test_no_figure_is_made_of_embeddings_that_are_not_finite():
-    images = {f"p{i}": np.full((4, 4, 3), i, np.uint8) for i in range(3)}
-    with pytest.raises(ProtocolError, match=r"not finite \(NaN or infinity\) for 1 of 3 pictures, the first 'p1'"):
-        embed_images(Broken(), list(images), images)

@@ -1,6 +1,5 @@
 """Pictures made to cost: each is decoded within limits of time and memory, or refused, in a child that is measured."""
 
-import importlib.util
 import io
 import json
 import subprocess
@@ -9,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paths import BENCHMARKS
+from jpegs import jpeg, smooth
 from PIL import Image
 
 from visavis.errors import DataError
 from visavis.vision import images
-from visavis.vision.jpeg_markers import MAX_SCANNED, read_jpeg_header
 
 CHILD = """
 import json, resource, sys, time
@@ -33,14 +31,6 @@ except DataError as error:
 used = time.process_time() - seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 print(json.dumps([*used, said]))
 """
-
-
-@pytest.fixture(scope="module")
-def hostile():
-    spec = importlib.util.spec_from_file_location("hostile_images", BENCHMARKS / "hostile_images.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def cost(data: bytes, folder: Path) -> tuple[float, float, object]:
@@ -75,17 +65,6 @@ def test_every_bomb_costs_little_or_is_refused(hostile, tmp_path):
         assert megabytes < 300, (name, said)
 
 
-def smooth(height: int, width: int) -> np.ndarray:
-    y, x = np.mgrid[0:height, 0:width]
-    return np.stack([x * 255 // width, y * 255 // height, (x + y) % 256], -1).astype(np.uint8)
-
-
-def jpeg(image: np.ndarray, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=95, **options)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(("large", "divisor"), [(60_000, 1), (59_999, 2), (15_000, 2), (14_999, 4), (1, 8), (None, 1)])
 @pytest.mark.parametrize("exif", [False, True])
 def test_large_jpegs_are_decoded_reduced_and_say_by_how_much(large, divisor, exif):
@@ -103,17 +82,6 @@ def test_large_jpegs_are_decoded_reduced_and_say_by_how_much(large, divisor, exi
     assert np.abs(got.pixels.astype(int) - expected)[4:-4, 4:-4].mean() < 4
 
 
-def test_the_limit_of_scans_is_in_pixels_passed_over(hostile):
-    """11 scans of 40 megapixels pass, and of one picture exactly as many as fit."""
-    fits = MAX_SCANNED // (1000 * 1000)
-    data = hostile.repeated_scans(fits - 10, 1000, 1000)
-    header = read_jpeg_header(data)
-    assert header.progressive
-    assert header.scans == fits
-    with pytest.raises(DataError, match=r"1000×1000 pixels in 1001 scans or more"):
-        read_jpeg_header(hostile.repeated_scans(fits - 9, 1000, 1000))
-
-
 def test_other_formats_have_a_limit_of_their_own():
     buffer = io.BytesIO()
     Image.new("RGB", (100, 100)).save(buffer, "PNG")
@@ -121,31 +89,3 @@ def test_other_formats_have_a_limit_of_their_own():
     with pytest.raises(DataError, match="100×100 pixels exceed the limit of 9,999"):
         images.decode_reduced(buffer.getvalue(), max_pixels=20_000, max_whole=9_999)
     assert images.decode_reduced(jpeg(smooth(100, 200)), max_pixels=20_000, max_whole=10).pixels.shape == (100, 200, 3)
-
-
-def test_a_jpeg_with_a_film_behind_it_is_whole():
-    """Phones append films; markers inside them are none of the picture's."""
-    still = jpeg(smooth(64, 64))
-    film = b"\xff\xda\xff\xd9" * 10_000 + bytes(100)
-    header = read_jpeg_header(still + film)
-    assert header.whole
-    assert header.scans == 1
-    assert np.array_equal(images.decode(still + film), images.decode(still))
-
-
-def test_a_jpeg_without_a_frame_is_not_given_to_a_decoder_that_reads_its_tags(hostile):
-    data = hostile.exif_jpeg()
-    at = data.find(b"\xff\xc0")
-    end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    with pytest.raises(DataError, match="without a frame"):
-        images.decode(data[:at] + data[end:])
-
-
-def test_nothing_of_a_jpeg_but_its_pixels_reaches_the_decoder():
-    tags = Image.Exif()
-    tags[0x0112] = 3
-    data = jpeg(smooth(40, 64), exif=tags, comment=b"hello", icc_profile=bytes(5000))
-    header = read_jpeg_header(data)
-    assert (header.height, header.width, header.components, header.orientation) == (40, 64, 3, 3)
-    assert len(header.plain) < len(data) - 5000
-    assert b"hello" not in header.plain

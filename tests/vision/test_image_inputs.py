@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from visavis.errors import DataError
-from visavis.vision import heif, images
+from visavis.vision import images
 from visavis.vision.image_inputs import load_image
 
 
@@ -25,7 +25,10 @@ def saved(image: Image.Image, kind: str, **options) -> bytes:
 
 
 RGBA = np.dstack([smooth(), np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))])
+
+
 WIDE = (smooth()[..., 0].astype(np.uint16) * 257) + 3
+
 
 KINDS = {
     "jpeg": lambda: saved(Image.fromarray(smooth()), "JPEG", quality=95),
@@ -111,38 +114,6 @@ def test_twelve_bits_are_not_dark():
     data = b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + bytes(4)
     got = images.decode(data)[..., 0].astype(int)
     assert np.abs(got - smooth()[..., 0]).max() <= 1
-
-
-def heic(**options):
-    pillow_heif = pytest.importorskip("pillow_heif")
-    pytest.importorskip("pi_heif")
-    buffer = io.BytesIO()
-    pillow_heif.from_pillow(Image.fromarray(smooth())).save(buffer, quality=95, **options)
-    return buffer.getvalue()
-
-
-def test_heic():
-    data = heic()
-    assert heif.is_heif(data)
-    got = images.decode(data).astype(int)
-    assert np.abs(got - smooth()).mean() < 3
-    assert images.count_pixels(data) == 48 * 64
-    with pytest.raises(DataError, match="64×48 pixels exceed the limit of 3,071"):
-        images.decode(data, max_pixels=3071)
-    with pytest.raises(DataError, match="damaged or truncated") as refused:
-        images.decode(data[: len(data) // 2])
-    assert "\n" not in str(refused.value)
-
-
-def test_heic_without_its_package_says_what_to_type(monkeypatch):
-    from visavis.errors import MissingPackageError
-
-    def missing(_):
-        raise MissingPackageError("not there")
-
-    monkeypatch.setattr(heif, "import_runtime", missing)
-    with pytest.raises(DataError, match=r'^a: HEIC: pip install "visavis\[heif\]"'):
-        images.decode(b"\0\0\0\x1cftypheic" + bytes(30), name="a")
 
 
 @pytest.mark.parametrize(

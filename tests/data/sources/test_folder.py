@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from visavis.data.sources import open_source, read_identities
-from visavis.data.text import natural_key
 from visavis.errors import DataError
 from visavis.vision import images
 
@@ -147,14 +146,6 @@ def test_a_picture_removed_meanwhile(faces):
     (faces / "Ann" / "Ann_1.png").unlink()
     with pytest.raises(DataError, match="cannot read the picture"):
         source.read(0)
-
-
-def test_natural_key_orders_names_of_any_shape():
-    names = ["a10", "a2", "a", "10", "2", "", "a2b", "b", "02", "²"]
-    ordered = sorted(names, key=natural_key)
-    assert ordered.index("a2") < ordered.index("a10")
-    assert ordered.index("2") < ordered.index("10")
-    assert len({natural_key(name) for name in names}) == len(names)
 
 
 def test_read_identities(tmp_path, caplog):

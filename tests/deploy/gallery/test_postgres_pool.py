@@ -7,13 +7,6 @@ from postgres_server import PostgresServer
 
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.postgres import PgGallery
-from visavis.deploy.gallery.postgres_address import (
-    has_password,
-    is_postgres,
-    split_schema,
-    without_password,
-    without_secrets,
-)
 from visavis.deploy.gallery.postgres_pool import PostgresPool
 from visavis.deploy.gallery.records import StorageError
 from visavis.errors import DataError
@@ -195,30 +188,6 @@ def test_a_receipt_is_not_complete_while_somebody_still_sees_the_rows(gallery, p
 
 
 @pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("postgresql://ada:secret@host:5432/faces", "postgresql://ada@host:5432/faces"),
-        ("postgres://ada:se@c:r/et@host/faces?sslmode=require", "postgres://ada@host/faces?sslmode=require"),
-        ("postgresql://host/faces?user=ada&password=secret", "postgresql://host/faces?user=ada&password=***"),
-        (
-            "postgresql://ada@/faces?host=/run/pg&sslpassword=secret",
-            "postgresql://ada@/faces?host=/run/pg&sslpassword=***",
-        ),
-        ("postgresql:///?service=faces", "postgresql:///?service=faces"),
-    ],
-)
-def test_an_address_is_shown_without_its_password(address, shown):
-    assert is_postgres(address)
-    assert without_password(address) == shown
-    assert has_password(address) == ("secret" in address or "se@c" in address)
-
-
-def test_messages_of_the_server_are_shown_without_passwords():
-    said = "bad postgresql://ada:se@cret@host/x and host=a password='s e' user=b password = secret"
-    assert "se" not in without_secrets(said).replace("user", "")
-
-
-@pytest.mark.parametrize(
     "address",
     [
         "postgresql://ada:hunter2/x@127.0.0.1/faces",
@@ -241,14 +210,6 @@ def test_no_error_repeats_a_password(address):
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     assert "hunter2" not in " ".join(chain)
     assert "\n" not in str(caught.value)
-
-
-def test_the_schema_is_named_in_the_address():
-    assert split_schema("postgresql://ada@h/faces?sslmode=require&schema=team%20a&options=-c%20x%3D1") == (
-        "postgresql://ada@h/faces?sslmode=require&options=-c%20x%3D1",
-        "team a",
-    )
-    assert split_schema("postgresql://h/faces") == ("postgresql://h/faces", "visavis")
 
 
 def test_a_pool_turned_away_for_want_of_connections_says_so(postgres):

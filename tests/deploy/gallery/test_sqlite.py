@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visavis.deploy.gallery.encryption import KEY_VARIABLE, AesGcm
-from visavis.deploy.gallery.index import fuse
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.sqlite import Gallery
-from visavis.errors import DataError, ModelFormatError
-from visavis.models.card import ModelCard
-from visavis.vision.preprocessing import PreprocessSpec
+from visavis.errors import DataError
 
 DIM = 32
+
+
 MODEL = ModelIdentity("fake", DIM, "a" * 64)
 
 
@@ -29,24 +27,6 @@ def unit(seed, n=1, dim=DIM):
 def gallery(tmp_path):
     with Gallery(tmp_path / "people.db", MODEL, create=True) as made:
         yield made
-
-
-def test_opposite_samples_fall_back_to_the_best():
-    rows = np.array([[1, 0], [-1, 0]], np.float32)
-    np.testing.assert_array_equal(fuse(rows, np.array([1.0, 1.0])), rows[0])
-
-
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
-def test_every_precision_gives_the_exact_similarities_of_a_plain_product(tmp_path, precision):
-    people, probes = unit(3, 900, 64), unit(4, 7, 64)
-    with Gallery(tmp_path / "g.db", ModelIdentity("m", 64, "b"), create=True, precision=precision) as gallery:
-        gallery.enroll_many([f"s{i}" for i in range(900)], people)
-        for several in (probes[:1], probes):
-            truth = several @ people.T
-            for row, found in zip(truth, gallery.search(several, top=3), strict=True):
-                best = np.argsort(-row)[:3]
-                assert [c.name for c in found] == [f"s{i}" for i in best]
-                np.testing.assert_allclose([c.similarity for c in found], row[best], atol=1e-6)
 
 
 def test_forgetting_leaves_no_byte_behind(gallery):
@@ -83,17 +63,6 @@ def test_the_receipt_finds_what_is_left(gallery, monkeypatch):
     receipt = gallery.forget("Zebulon Quackenbush")
     assert receipt.found > 0
     assert not receipt.complete
-
-
-def test_the_identity_depends_on_weights_and_preprocessing():
-    card = ModelCard("m", "fake", 8, PreprocessSpec(), weights_digest="1" * 64)
-    same = ModelIdentity.of_card(card.with_changes(name="m", thresholds={"1e-3": {"threshold": 0.3}}))
-    assert ModelIdentity.of_card(card) == same
-    assert ModelIdentity.of_card(card.with_changes(weights_digest="2" * 64)).digest != same.digest
-    bgr = card.with_changes(preprocess=PreprocessSpec(channels="BGR"))
-    assert ModelIdentity.of_card(bgr).digest != same.digest
-    with pytest.raises(ModelFormatError, match="weights_digest"):
-        ModelIdentity.of_card(card.with_changes(weights_digest=""))
 
 
 def test_a_gallery_that_is_not_there_or_not_one_is_refused_in_plain_words(tmp_path):
@@ -162,52 +131,6 @@ def test_forgetting_says_when_a_reader_still_holds_the_old_state(gallery):
     assert "another process" in receipt.note
     reader.close()
     assert gallery.store.scrub()
-
-
-def test_encrypted_galleries_hold_no_plain_vector_and_want_their_key(tmp_path, monkeypatch):
-    path, key, vector = tmp_path / "g.db", AesGcm(b"k" * 32), unit(1)
-    with Gallery(path, MODEL, create=True, seal=key) as gallery:
-        gallery.enroll("Ada", vector, crops=[b"a crop " * 100])
-        assert gallery.encrypted
-        assert gallery.search(vector, top=1)[0][0].similarity == pytest.approx(1, abs=1e-6)
-        assert gallery.crop("Ada") == b"a crop " * 100
-    data = path.read_bytes()
-    assert vector.tobytes()[:32] not in data
-    assert b"a crop a crop" not in data
-    with pytest.raises(DataError, match="encrypted"):
-        Gallery(path, MODEL)
-    with pytest.raises(DataError, match="key"):
-        Gallery(path, MODEL, seal=AesGcm(b"x" * 32))
-    monkeypatch.setenv(KEY_VARIABLE, "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=")
-    with Gallery(path, MODEL) as gallery:
-        assert gallery.forget("Ada").complete
-    monkeypatch.setenv(KEY_VARIABLE, "not base64!")
-    with pytest.raises(DataError, match="base64"):
-        Gallery(path, MODEL)
-
-
-def test_encrypted_galleries_hold_no_plain_name_note_or_picture_digest(tmp_path):
-    path, key = tmp_path / "g.db", AesGcm(b"k" * 32)
-    secrets = ["Zebulon Quackenbush", "Žofie Nováková", "letter of the 3rd of May"]
-    with Gallery(path, MODEL, create=True, seal=key) as gallery:
-        gallery.enroll(secrets[0], unit(1), consent=secrets[2], pictures=[b"digest of a picture"])
-        gallery.enroll_many([secrets[1], "Bob"], unit(2, 2), consent="asked")
-        assert gallery.subject("Zebulon Quackenbush").consent == secrets[2]
-        assert [s.name for s in gallery.subjects("quack")] == [secrets[0]]
-        assert [s.name for s in gallery.subjects()] == ["Bob", *secrets[:2]]
-        assert gallery.search(unit(1), top=1)[0][0].name == secrets[0]
-        again = gallery.enroll(secrets[0], unit(1), pictures=[b"digest of a picture"])
-        assert (again.added, again.already, again.subject.consent) == (0, 1, secrets[2])
-        with pytest.raises(DataError, match="taken"):
-            gallery.update("Bob", name=secrets[1])
-        assert gallery.update("Bob", name="Robert Tables").name == "Robert Tables"
-        gallery.merge(secrets[0], secrets[1])
-        plain = [*secrets, "Robert Tables", "asked", "digest of a picture"]
-        everything = b"".join(file.read_bytes() for file in gallery.store.files())
-        assert not [text for text in plain if text.encode() in everything]
-        receipt = gallery.forget(secrets[0])
-        assert (receipt.complete, receipt.found) == (True, 0)
-        assert [s.name for s in gallery.subjects()] == ["Robert Tables"]
 
 
 def test_searching_goes_on_while_the_file_is_rewritten(gallery, monkeypatch):

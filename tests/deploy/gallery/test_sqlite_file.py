@@ -4,20 +4,24 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 
-from visavis.deploy.gallery.erasure import search_files
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.records import GalleryReplaced
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError
 
 MODEL = ModelIdentity("fake", 32, "a" * 64)
+
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
 _STARTED: list[subprocess.Popen] = []
+
+
 _HEAD = """
 import sys, threading, time, numpy as np
 from visavis.deploy.gallery.model_identity import ModelIdentity
@@ -69,6 +73,8 @@ for line in sys.stdin:
     if verb == "list": print(",".join(s.name for s in gallery.subjects()), flush=True)
     if verb == "enroll": print("ok", flush=True)
 """
+
+
 _LIST = "print(*[s.name for s in gallery.subjects()])"
 
 
@@ -177,35 +183,6 @@ print(len(opened), *opened)
 def test_a_process_that_has_a_gallery_never_opens_its_files_beside_sqlite(tmp_path):
     """POSIX: closing any descriptor of a file gives up every lock the process has on it, SQLite's too."""
     assert run(_EVERYTHING, tmp_path / "people.db") == ["0"]
-
-
-def test_a_file_that_is_shortened_while_it_is_searched_only_ends_early(tmp_path):
-    path, stop = tmp_path / "log", threading.Event()
-    path.write_bytes(os.urandom(1 << 22) + b"a piece of somebody erased")
-
-    def shorten():
-        while not stop.is_set():
-            os.truncate(path, 0)
-            os.truncate(path, 1 << 26)
-
-    thread = threading.Thread(target=shorten)
-    thread.start()
-    try:
-        searches = [search_files([path], [b"a piece of somebody erased"]) for _ in range(10)]
-    finally:
-        stop.set()
-        thread.join()
-    assert [search.problem for search in searches] == [""] * 10
-    assert all(search.files == ("log",) for search in searches)
-
-
-def test_a_piece_across_two_blocks_is_found(tmp_path):
-    path, piece = tmp_path / "file", bytes(range(24))
-    path.write_bytes(bytes((1 << 23) - 11) + piece + bytes(100))
-    search = search_files([path, tmp_path / "absent"], [bytes(range(1, 25)), piece])
-    assert search.found == (piece,)
-    assert search.size == path.stat().st_size
-    assert search.identities == ((path.stat().st_dev, path.stat().st_ino),)
 
 
 _ASKED = """

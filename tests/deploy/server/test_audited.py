@@ -13,9 +13,10 @@ import pytest
 
 from visavis.deploy.server.audit import AuditError
 from visavis.deploy.server.audit_check import check_audit
-from visavis.deploy.server.audit_events import RefusalBudget
 
 TOKENS = {"w" * 24: "write", "r" * 24: "read"}
+
+
 WRITER, READER = ({"Authorization": f"Bearer {c * 24}"} for c in "wr")
 
 
@@ -93,14 +94,6 @@ def test_a_flood_of_refusals_is_counted_not_written(start, path, draw):
         + sum(r.get("left_out", 0) for r in written if "status" in r)
         == 200
     )
-
-
-def test_the_budget_of_refusals_forgets_old_addresses():
-    budget = RefusalBudget(2, addresses=3)
-    assert [budget.take("a") for _ in range(4)] == [0, 0, None, None]
-    assert [budget.take(address) for address in "bcde"] == [0, 0, 0, 0]
-    assert list(budget.rest()) == [("a", 2)]
-    assert list(budget.rest(everything=True)) == []
 
 
 def test_forgets_merges_and_looks_name_the_subjects_they_resolved_to(client, path, draw):

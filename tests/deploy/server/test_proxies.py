@@ -13,13 +13,20 @@ import pytest
 from paths import ROOT
 
 from visavis.deploy.server.proxies import address_block, client_address, public_origin, root_path, trusted_network
-from visavis.deploy.server.settings import ServiceSettings, check_address
 from visavis.errors import DataError
 
 TOKENS = {"w" * 24: "write"}
+
+
 HEADERS = {"Authorization": "Bearer " + "w" * 24}
+
+
 DOCS = (ROOT / "docs" / "service.md").read_text()
+
+
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+
+
 CADDY = shutil.which("caddy")
 
 
@@ -78,16 +85,6 @@ def test_options_are_read():
     assert trusted_network("10.0.0.0/8") == ipaddress.ip_network("10.0.0.0/8")
     assert public_origin("HTTPS://Faces.example.org:443/") == "https://faces.example.org"
     assert (root_path("/faces/"), root_path("/"), root_path("")) == ("/faces", "", "")
-
-
-def test_a_proxy_wants_a_token():
-    for settings in (
-        ServiceSettings(trusted_proxies=(ipaddress.ip_network("127.0.0.1"),)),
-        ServiceSettings(origins=("https://faces.example.org",)),
-    ):
-        with pytest.raises(DataError, match="no token is set"):
-            check_address("127.0.0.1", settings)
-    check_address("127.0.0.1", ServiceSettings(tokens=TOKENS, origins=("https://faces.example.org",)))
 
 
 def test_nobody_dodges_the_rate_or_the_brake_by_a_header(start):

@@ -6,7 +6,6 @@ import os
 import pytest
 
 from visavis.deploy.server.roles import ROLES, may, read_token_file, tokens_from_environment
-from visavis.deploy.server.settings import ServiceSettings, check_address
 from visavis.errors import DataError
 
 TOKENS = {role[0] * 24: role for role in ROLES}
@@ -190,7 +189,3 @@ def test_roles_of_the_environment(monkeypatch):
     monkeypatch.setenv("VISAVIS_READ_TOKEN", "a" * 24)
     with pytest.raises(DataError, match="two roles"):
         tokens_from_environment()
-
-
-def test_a_token_file_opens_other_addresses(tmp_path):
-    check_address("0.0.0.0", ServiceSettings(token_file=tmp_path / "tokens"))

@@ -1,17 +1,11 @@
 """The service over HTTP: answers, rights, limits, bad input, batching, audit, retention."""
 
 import json
-import threading
 import time
 
 import httpx
 import numpy as np
 import pytest
-
-from visavis.deploy.server.batching import BatchingEmbedder
-from visavis.deploy.server.roles import tokens_from_environment
-from visavis.deploy.server.settings import ServiceSettings, check_address
-from visavis.errors import DataError
 
 TOKENS = {"w" * 24: "write", "r" * 24: "read"}
 
@@ -290,70 +284,6 @@ def test_a_broken_gallery_is_a_storage_error_not_a_crash(make, draw, tmp_path):
     assert enroll(client, draw, "Rosa", draw.RED).status_code == 200
 
 
-def test_concurrent_crops_run_together_and_go_back_to_their_callers():
-    gate, sizes = threading.Event(), []
-
-    class Slow:
-        dim = 1
-
-        def embed(self, crops):
-            gate.wait(10)
-            sizes.append(len(crops))
-            return crops[:, 0, 0, :1].astype(np.float32)
-
-    batching = BatchingEmbedder(Slow(), batch_size=8)
-    answers = {}
-
-    def ask(i):
-        answers[i] = batching.embed(np.full((1 + i % 2, 2, 2, 3), i, np.uint8))
-
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.2)
-    gate.set()
-    for thread in threads:
-        thread.join()
-    batching.close()
-    assert all((answers[i] == i).all() and len(answers[i]) == 1 + i % 2 for i in range(12))
-    assert sum(sizes) == 18
-    assert len(sizes) < 12
-    assert max(sizes) <= 9
-    with pytest.raises(DataError, match="shutting down"):
-        batching.embed(np.zeros((1, 2, 2, 3), np.uint8))
-
-
-def test_a_failing_batch_fails_its_callers_and_no_one_else():
-    class Picky:
-        dim = 1
-
-        def embed(self, crops):
-            if crops.max() > 100:
-                raise DataError("too bright")
-            return np.ones((len(crops), 1), np.float32)
-
-    batching = BatchingEmbedder(Picky())
-    with pytest.raises(DataError, match="too bright"):
-        batching.embed(np.full((1, 2, 2, 3), 200, np.uint8))
-    assert batching.embed(np.zeros((1, 2, 2, 3), np.uint8)).shape == (1, 1)
-    batching.close()
-
-
-def test_only_this_machine_without_a_token(monkeypatch):
-    for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
-        check_address(host, ServiceSettings())
-    for host in ("0.0.0.0", "::", "192.168.1.4", "example.org", ""):
-        with pytest.raises(DataError, match="no token is set"):
-            check_address(host, ServiceSettings())
-        check_address(host, ServiceSettings(tokens={"w" * 24: "write"}))
-    monkeypatch.setenv("VISAVIS_TOKEN", "short")
-    with pytest.raises(DataError, match="16 characters"):
-        tokens_from_environment()
-    monkeypatch.setenv("VISAVIS_TOKEN", "w" * 24)
-    monkeypatch.setenv("VISAVIS_READ_TOKEN", "r" * 24 + ", " + "s" * 24)
-    assert tokens_from_environment() == {"w" * 24: "write", "r" * 24: "read", "s" * 24: "read"}
-
-
 def test_a_service_whose_gallery_was_replaced_acknowledges_nothing_and_says_to_restart(service, draw, tmp_path):
     assert enroll(service, draw, "Rosa", draw.RED).status_code == 200
     path = service.gallery.path
@@ -371,13 +301,3 @@ def test_a_service_whose_gallery_was_replaced_acknowledges_nothing_and_says_to_r
         assert "the gallery was replaced" in answer.json()["error"]
         assert "restart" in answer.json()["error"]
     assert service.get("/readyz").status_code == 503
-
-
-@pytest.mark.parametrize("shown", ["people.db", "{folder}/people.db"])
-def test_no_answer_says_where_the_gallery_lies(tmp_path, monkeypatch, shown):
-    from visavis.deploy.server.app import _without_path
-
-    monkeypatch.chdir(tmp_path)
-    assert _without_path(f"{shown.format(folder=tmp_path)}: the gallery was replaced", "people.db") == (
-        "the gallery was replaced"
-    )

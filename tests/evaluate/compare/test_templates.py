@@ -11,9 +11,10 @@ from visavis.evaluate.protocols.base import EvaluationSettings
 from visavis.evaluate.protocols.template_verification import TemplateProtocol
 from visavis.metrics.error_rates import error_curve
 from visavis.metrics.fusion import Pooling
-from visavis.metrics.intervals import subject_difference
 
 PEOPLE, TEMPLATES = 30, 90
+
+
 SUBJECT = np.arange(TEMPLATES) // 3
 
 
@@ -60,23 +61,6 @@ def written(tmp_path_factory):
         )
         (root / f"{name}.json").write_text(report.to_json())
     return root
-
-
-def test_a_difference_over_subjects_equals_repeating_them():
-    rng = np.random.default_rng(0)
-    subject = np.repeat(np.arange(12), rng.integers(1, 5, 12)) * 2
-    first, second = rng.random((2, len(subject))) < 0.6
-    (low, high), p = subject_difference(first, second, subject, replicates=200, seed=3)
-    drawn = np.random.default_rng(3).multinomial(12, np.full(12, 1 / 12), size=200)
-    plain = []
-    for times in drawn:
-        rows = np.concatenate([np.repeat(np.flatnonzero(subject == 2 * s), n) for s, n in enumerate(times)])
-        plain.append(second[rows].mean() - first[rows].mean())
-    assert (low, high) == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=1e-12)
-    tail = min(np.sum(np.array(plain) <= 1e-15), np.sum(np.array(plain) >= -1e-15))
-    assert p == pytest.approx(min(1, 2 * (tail + 1) / 201), abs=0.02)
-    same = subject_difference(first, first, subject, replicates=50)
-    assert same == ((0.0, 0.0), 1.0)
 
 
 def test_compare_reads_evaluations_of_templates(written, tmp_path, capsys):

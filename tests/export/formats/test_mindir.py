@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper
-from torch import nn
 
 from visavis.backbones import build_backbone
 from visavis.cli import main
@@ -13,13 +12,14 @@ from visavis.export.formats.base import Options
 from visavis.export.formats.mindir import commands
 from visavis.export.gates.parity import unnamed
 from visavis.export.model import open_model
-from visavis.export.onnx.from_torch import make_onnx
 from visavis.export.pipeline import export_model
 from visavis.models.card import ModelCard
-from visavis.models.torch import TorchEmbedder, save_model
+from visavis.models.torch import save_model
 from visavis.vision.preprocessing import PreprocessSpec
 
 HAS_MINDSPORE = importlib.util.find_spec("mindspore") is not None
+
+
 SIZES = {"deepid": (55, 47), "sphere20": (48, 40)}
 
 
@@ -75,40 +75,3 @@ def test_commands_name_the_file_just_written():
         'atc --framework=5 --model=face.onnx --output=face --input_format=NHWC --input_shape="image:4,112,96,3"' in said
     )
     assert "--input_format=NCHW" in "\n".join(commands("face.mindir", (1, 3, 112, 96), card))
-
-
-class Unexportable(nn.Module):
-    dim = 4
-
-    def __init__(self, *, size, dim):
-        super().__init__()
-        self.fc = nn.Linear(3, 4)
-
-    def forward(self, x):
-        return torch.linalg.svd(self.fc(x.mean((2, 3))).unsqueeze(1).expand(-1, 4, -1)).S
-
-
-def test_an_operator_onnx_does_not_have_is_named():
-    network = Unexportable(size=(32, 32), dim=4).eval()
-    with pytest.raises(ModelFormatError, match=r"cannot export backbone my:net with torchscript: .*linalg_svd"):
-        make_onnx(network, ModelCard("m", "my:net", 4, PreprocessSpec((32, 32))))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["small", "mobilefacenet", "iresnet18", "deepid"])
-def test_torch_programs_agree_at_any_batch(name, tmp_path):
-    path = folder_of(tmp_path, name, flip="sum")
-    model = open_model(path)
-    size = model.card.preprocess.size
-    done = export_model(model, "torch", crops(size))
-    assert done.path.name == "model.pt2"
-    from visavis.export.formats.torch_program import ProgramEmbedder
-
-    embedder = ProgramEmbedder(done.path, batch_size=4)
-    many = crops(size, 5).pictures
-    expected = TorchEmbedder(model.network, model.card.preprocess).embed(many)
-    np.testing.assert_allclose(embedder.embed(many), expected, atol=1e-5)
-    assert embedder.card.exports["model.pt2"]["parity"]["max_1_minus_cos"] < 1e-5
-    done.path.write_bytes(done.path.read_bytes()[:1000])
-    with pytest.raises(ModelFormatError, match=r"damaged or no torch\.export program"):
-        ProgramEmbedder(done.path)

@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch import distributed
 
-from visavis.errors import DataError, RecipeError
+from visavis.errors import RecipeError
 from visavis.losses.triplets import build_miner, pools
 from visavis.losses.triplets.distances import unit_rows
 from visavis.losses.triplets.loss import TripletObjective
-from visavis.losses.triplets.triplet_images import sheet, strips
 from visavis.types import Triplets
 
 
@@ -65,23 +64,6 @@ def test_an_empty_pool_has_no_chunks_and_tiny_batches_are_refused() -> None:
     assert pools.cut(nothing, pictures=30, rng=np.random.default_rng(0), at_least=4) == []
     with pytest.raises(RecipeError, match="at least the 3 pictures of a triplet"):
         pools.cut(nothing, pictures=2, rng=np.random.default_rng(0))
-
-
-def test_strips_show_anchor_positive_negative_hardest_first() -> None:
-    images = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
-    t = Triplets(np.array([0, 1]), np.array([1, 0]), np.array([2, 3]))
-    d = np.zeros((4, 4))
-    d[0, 2], d[1, 3] = 0.9, 0.1
-    shown = strips(images, t, distances=d)
-    assert shown.shape == (2, 2, 9, 3)
-    assert shown[:, 0, ::3, 0].tolist() == [[1, 0, 3], [0, 1, 2]]
-    assert strips(images, t, limit=1)[:, 0, ::3, 0].tolist() == [[0, 1, 2]]
-    page = sheet(shown, columns=2, gap=1)
-    assert page.shape == (4, 21, 3)
-    assert (page[1:3, 1:10] == shown[0]).all()
-    assert sheet(strips(images, t, limit=0)).shape == (1, 1, 3)
-    with pytest.raises(DataError, match="picture 3 of 3"):
-        strips(images[:3], t)
 
 
 def _case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_run import tiny
 from torch import nn
 
 from visavis.backbones import build_backbone
@@ -16,31 +17,14 @@ from visavis.models.torch import TorchEmbedder, load_model
 from visavis.train.checkpoint import load_checkpoint
 from visavis.train.dataset import InMemory
 from visavis.train.finetune.finetuning import FineTuning, frozen_names, imprint
-from visavis.train.finetune.lora import LowRank, adaptable, add_adapters, merged
 from visavis.train.layers import children, layers
 from visavis.train.loop import train
 from visavis.train.objective import Objective
 from visavis.train.optimizers import build_optimizer
-from visavis.train.recipe import FinetuneRecipe, LoraRecipe, OptimizerRecipe, parse_recipe
+from visavis.train.recipe import FinetuneRecipe, LoraRecipe, OptimizerRecipe
 from visavis.train.run_folder import resume_recipe
 from visavis.train.run_logger import Observer
 from visavis.vision.preprocessing import PreprocessSpec
-
-
-def tiny(folder, *, steps=4, **sections):
-    values = {
-        "name": "tiny",
-        "data": {"source": str(folder), "workers": 0},
-        "preprocess": {"size": [32, 32]},
-        "augment": {"flip": 0.5, "shift": 0.05},
-        "backbone": {"name": "small", "dim": 16, "args": {"width": 8}},
-        "head": {"name": "arcface", "args": {"scale": 16.0, "margin": 0.2}},
-        "optimizer": {"lr": 0.05, "clip_norm": 5.0},
-        "loop": {"batch_size": 8, "steps": steps, "log_every": 2, "checkpoint_every": 100, "device": "cpu"},
-    }
-    for name, section in sections.items():
-        values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
-    return parse_recipe(values)
 
 
 def tensors_in(value, path=""):
@@ -57,12 +41,6 @@ class StopAfter(Observer):
     def stepped(self, step):
         if step == self.step:
             signal.raise_signal(signal.SIGINT)
-
-
-@pytest.fixture(scope="module")
-def trained(blob_folder, tmp_path_factory):
-    """A model to start from."""
-    return train(tiny(blob_folder, steps=8), tmp_path_factory.mktemp("trained") / "run").model
 
 
 SECTIONS = {
@@ -134,58 +112,6 @@ def test_frozen_layers_and_their_statistics_stay_and_the_rest_learns(blob_folder
     assert same == {name for name in before if name.split(".")[0] not in last}
 
 
-def test_a_model_trained_with_adapters_needs_no_adapter_code(blob_folder, trained, tmp_path):
-    run = train(tiny(blob_folder, init=str(trained), finetune={"lora": {"rank": 2}}), tmp_path / "run")
-    before, after = load_file(trained / "weights.safetensors"), load_file(run.model / "weights.safetensors")
-    assert before.keys() == after.keys()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    network, _ = load_model(run.model)
-    assert changed == {f"{name}.weight" for name in adaptable(network)}
-    assert not any(isinstance(module, LowRank) for module in network.modules())
-
-
-@pytest.mark.parametrize(("name", "size"), [("mobilefacenet", (32, 32)), ("vit_tiny", (36, 36))])
-def test_merged_adapters_embed_as_the_unmerged(name, size):
-    torch.manual_seed(0)
-    network = build_backbone(name, size=size, dim=32)
-    for module in network.modules():  # statistics, without which an untrained network's features are next to nothing
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.momentum = 1.0
-    network(torch.randn(8, 3, *size))
-    network.eval()
-    pixels = torch.randn(3, 3, *size)
-    plain = network(pixels)
-    add_adapters(network, adaptable(network), rank=4, alpha=8.0)
-    torch.testing.assert_close(network(pixels), plain, rtol=0, atol=1e-6)  # B starts at zero
-    for module in network.modules():
-        if isinstance(module, LowRank):
-            nn.init.normal_(module.b, std=0.05)
-    adapted, whole = network(pixels), merged(network)
-    assert (adapted - plain).abs().max() > 1e-3
-    torch.testing.assert_close(whole(pixels), adapted, rtol=0, atol=1e-6)
-    assert set(whole.state_dict()) == set(build_backbone(name, size=size, dim=32).state_dict())
-    torch.testing.assert_close(network(pixels), adapted, rtol=0, atol=0)  # the original is as it was
-    assert any(isinstance(module, LowRank) for module in network.modules())
-
-
-def test_an_adapter_is_the_papers_product():
-    layer = nn.Linear(5, 3)
-    frozen = layer.weight.detach().clone()
-    network = nn.Sequential(layer)
-    add_adapters(network, ["0"], rank=2, alpha=6.0)
-    (part,) = (m for m in network.modules() if isinstance(m, LowRank))
-    nn.init.normal_(part.b)
-    torch.testing.assert_close(layer.weight, frozen + (6.0 / 2) * part.b @ part.a)
-    network(torch.randn(4, 5)).sum().backward()
-    assert part.a.grad is not None
-    assert part.b.grad is not None
-    assert [n for n, p in network.named_parameters() if p.requires_grad] == [
-        "0.bias",
-        "0.parametrizations.weight.0.a",
-        "0.parametrizations.weight.0.b",
-    ]
-
-
 def test_with_adapters_only_they_learn_and_frozen_layers_get_none():
     network = build_backbone("mobilefacenet", size=(32, 32), dim=8)
     FineTuning(network, FinetuneRecipe(freeze=["blocks"], lora=LoraRecipe(rank=2)))
@@ -225,16 +151,6 @@ def test_norms_keep_their_statistics_only_where_asked():
 def test_a_parameter_the_network_itself_keeps_fixed_does_not_freeze_its_norm():
     network = build_backbone("iresnet18", size=(16, 16), dim=8)
     assert not FineTuning(network, FinetuneRecipe()).norms
-
-
-def test_layers_hold_every_parameter_once_and_blocks_are_layers_of_their_own():
-    for name, size, least in (("vit_tiny", (36, 36), 14), ("iresnet18", (32, 32), 10), ("mobilefacenet", (32, 32), 18)):
-        network = build_backbone(name, size=size, dim=8)
-        found = [parameter for layer in layers(network) for parameter in layer]
-        assert sorted(found) == sorted(n for n, _ in network.named_parameters())
-        assert len(layers(network)) >= least
-    vit = build_backbone("vit_tiny", size=(36, 36), dim=8)
-    assert {"pos_embed", "mask_token", "patch_embed.proj.weight"} <= set(layers(vit)[0])
 
 
 def test_learning_rates_fall_towards_the_input_and_leave_the_head_alone():

@@ -6,14 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from paths import SHARED
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.types import Faces
 from visavis.vision.detection.detectors import choose, load_detector, no_faces, suppress
 
 BOX = np.array([100.0, 60.0, 164.0, 140.0])
+
+
 POINTS = np.array([[115.0, 85.0], [149.0, 84.0], [131.0, 101.0], [118.0, 118.0], [146.0, 119.0]])
+
+
 SIZE = (192, 256)
 
 
@@ -116,74 +119,6 @@ def test_suppression_is_the_plain_greedy_one(seed, count, of_smaller):
     boxes = np.hstack([low, low + rng.uniform(1, 20, (count, 2))]).astype(np.float32)
     scores = rng.permutation(count).astype(np.float32)
     assert suppress(boxes, scores, 0.4, of_smaller=of_smaller).tolist() == slow_suppress(boxes, scores, 0.4, of_smaller)
-
-
-@pytest.fixture(scope="module")
-def mtcnn():
-    pytest.importorskip("onnxruntime")
-    return load_detector("mtcnn")
-
-
-def test_mtcnn_finds_nothing_where_nothing_is(mtcnn):
-    for shape in ((250, 250, 3), (1, 1, 3), (11, 300, 3), (13, 13, 3)):
-        assert len(mtcnn.detect(np.full(shape, 90, np.uint8))) == 0
-
-
-@pytest.mark.skipif(not (SHARED / "lfw-raw").is_dir(), reason="needs ../shared/lfw-raw")
-def test_mtcnn_on_real_faces(mtcnn):
-    """Found in the middle, the same when the picture is shifted, and mirrored when it is mirrored."""
-    from visavis.data.sources import open_source
-
-    source = open_source(SHARED / "lfw-raw")
-    for i in (0, 100, 200, 300, 400):
-        image = source.image(i)
-        faces = mtcnn.detect(image)
-        best = choose(faces, image.shape)
-        assert np.abs((faces.boxes[best, :2] + faces.boxes[best, 2:]) / 2 - 124.5).max() < 30
-        eyes = faces.landmarks[best, :2]
-        assert eyes[0, 0] < eyes[1, 0]
-        assert (faces.landmarks[best, 3:, 1] > eyes[:, 1].max()).all()
-        shifted = np.zeros((300, 320, 3), np.uint8)
-        shifted[30:280, 50:300] = image
-        again = mtcnn.detect(shifted)
-        moved = again.landmarks[choose(again, shifted.shape)] - [50, 30]
-        assert np.abs(moved - faces.landmarks[best]).max() < 4
-        mirror = mtcnn.detect(np.ascontiguousarray(image[:, ::-1]))
-        points = mirror.landmarks[choose(mirror, image.shape)][[1, 0, 2, 4, 3]] * [-1, 1] + [249, 0]
-        assert np.abs(points - faces.landmarks[best]).max() < 6
-
-
-def test_tiles_answer_as_the_whole_does(mtcnn, monkeypatch):
-    """Every size of a picture cut into tiles gives the very faces that the whole gives."""
-    from visavis.synthetic import face
-    from visavis.vision.detection import pyramid
-
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (700, 1100, 3), dtype=np.uint8)
-    for k, (top, left) in enumerate(((10, 20), (321, 318), (500, 900), (300, 640))):
-        image[top : top + 112, left : left + 112] = face(k, 1, 1, size=112)[0]
-    tiled = mtcnn.detect(image)
-    monkeypatch.setattr(pyramid, "_TILE", 10_000)
-    whole = mtcnn.detect(image)
-    assert len(whole) >= 3
-    assert np.allclose(tiled.boxes, whole.boxes, atol=0.01)
-    assert np.allclose(tiled.landmarks, whole.landmarks, atol=0.01)
-
-
-def test_the_smallest_face_is_stated():
-    from visavis.vision.detection.pyramid import levels, smallest_face
-
-    assert smallest_face((2000, 2700), None) == 20
-    assert smallest_face((3000, 4000), None) == pytest.approx(29.4, abs=0.1)
-    assert smallest_face((6000, 8000), None) == pytest.approx(58.8, abs=0.1)
-    assert smallest_face((1000, 40_000), None) == pytest.approx(53.7, abs=0.1)
-    assert smallest_face((6000, 8000), 24) == 24
-    for shape in ((6000, 8000), (1000, 40_000), (600, 65_500)):
-        searched = sum(w * h for w, h in levels(shape, smallest_face(shape, None), 0.709))
-        assert searched < 4_200_000  # 2 megapixels and what the smaller sizes add
-    with pytest.raises(DataError, match="at least 12 pixels, got min_face 11"):
-        load_detector("mtcnn", min_face=11)
-    load_detector("mtcnn", min_face=12)
 
 
 def test_tiles_of_a_single_stage_detector_cover_the_picture(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from paths import SHARED
 
 from visavis.synthetic.scenes import scene
 from visavis.vision.alignment import align
@@ -54,3 +55,38 @@ def test_landmarks_stay_on_the_face_when_the_picture_moves():
                 moved.append(np.linalg.norm(there.landmarks[0] - [x, y] - here.landmarks[0], axis=1).mean() / eyes)
     assert len(moved) >= 8
     assert np.median(moved) < 0.04  # 0.055 with one look
+
+
+@pytest.fixture(scope="module")
+def mtcnn():
+    pytest.importorskip("onnxruntime")
+    return load_detector("mtcnn")
+
+
+def test_mtcnn_finds_nothing_where_nothing_is(mtcnn):
+    for shape in ((250, 250, 3), (1, 1, 3), (11, 300, 3), (13, 13, 3)):
+        assert len(mtcnn.detect(np.full(shape, 90, np.uint8))) == 0
+
+
+@pytest.mark.skipif(not (SHARED / "lfw-raw").is_dir(), reason="needs ../shared/lfw-raw")
+def test_mtcnn_on_real_faces(mtcnn):
+    """Found in the middle, the same when the picture is shifted, and mirrored when it is mirrored."""
+    from visavis.data.sources import open_source
+
+    source = open_source(SHARED / "lfw-raw")
+    for i in (0, 100, 200, 300, 400):
+        image = source.image(i)
+        faces = mtcnn.detect(image)
+        best = choose(faces, image.shape)
+        assert np.abs((faces.boxes[best, :2] + faces.boxes[best, 2:]) / 2 - 124.5).max() < 30
+        eyes = faces.landmarks[best, :2]
+        assert eyes[0, 0] < eyes[1, 0]
+        assert (faces.landmarks[best, 3:, 1] > eyes[:, 1].max()).all()
+        shifted = np.zeros((300, 320, 3), np.uint8)
+        shifted[30:280, 50:300] = image
+        again = mtcnn.detect(shifted)
+        moved = again.landmarks[choose(again, shifted.shape)] - [50, 30]
+        assert np.abs(moved - faces.landmarks[best]).max() < 4
+        mirror = mtcnn.detect(np.ascontiguousarray(image[:, ::-1]))
+        points = mirror.landmarks[choose(mirror, image.shape)][[1, 0, 2, 4, 3]] * [-1, 1] + [249, 0]
+        assert np.abs(points - faces.landmarks[best]).max() < 6
