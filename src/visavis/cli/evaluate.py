@@ -59,6 +59,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--joint-bayesian", metavar="SRC", help="pairs: score by Joint Bayesian, learned from the people of SRC")
     add("--joint-people", metavar="FILE", help="... from these of them only, a name a line")
     add("--joint-dim", metavar="N", type=int, default=100, help="... after PCA to so many dimensions (100)")
+    add(
+        "--classifier",
+        action="store_true",
+        help="closed-set: by the classifier trained along (train --with-classifier), on SRC/valid.txt",
+    )
     add("--no-baseline", action="store_true", help="leave out the raw-pixel row")
     add_pair_options(parser)
 
@@ -83,7 +88,10 @@ def run(args: argparse.Namespace) -> int:
         raise ProtocolError(f"--identities names people of --protocol folder or closed-set, not of {args.protocol}")
     if args.joint_bayesian is not None:
         _check_joint_bayesian(args)
+    if args.classifier:
+        _check_classifier(args)
     options = {
+        "classes": _classes(args) if args.classifier else (),
         "frames": args.frames,
         "norms": args.norms,
         "detector_scores": not args.no_detector_scores,
@@ -129,8 +137,10 @@ def _evaluate(args: argparse.Namespace, task: Any, model: str) -> Any:
     from visavis.evaluate.runner import evaluate
     from visavis.files import digest_of
     from visavis.models.load import load_embedder
+    from visavis.models.logits import load_logits
 
-    embedder = load_embedder(model, flip=args.flip, batch_size=args.batch_size)
+    load = load_logits if args.classifier else load_embedder
+    embedder = load(model, flip=args.flip, batch_size=args.batch_size)
     warn_of_photographs(task.images, task.protocol.images, getattr(embedder, "spec", None))
     protocol = task.protocol if args.joint_bayesian is None else _joint_bayesian(args, embedder, task.protocol)
     with _bar() as progress:
@@ -144,7 +154,7 @@ def _evaluate(args: argparse.Namespace, task: Any, model: str) -> Any:
             cache=_cache(args.cache, embedder, model),
             scores=None if args.all else _scores_path(args),
             model=_about(args, model),
-            baseline=not (args.no_baseline or args.all or args.joint_bayesian is not None),
+            baseline=not (args.no_baseline or args.all or args.classifier or args.joint_bayesian is not None),
         )
     data = {"source": str(args.data), "lists": {p.name: digest_of(p) for p in task.lists}}
     return report.with_additions(context={"data": {**report.context["data"], **data}})
@@ -162,6 +172,32 @@ def _check_joint_bayesian(args: argparse.Namespace) -> None:
     for option, given in (("--preset", args.preset is not None), ("--calibrate", args.calibrate is not None)):
         if given:
             raise ProtocolError(f"--joint-bayesian: its scores are no cosines, which {option} is about; leave one out")
+
+
+def _check_classifier(args: argparse.Namespace) -> None:
+    from visavis.errors import ProtocolError
+
+    if args.protocol != "closed-set":
+        raise ProtocolError(
+            f"--classifier knows the people trained on alone: --protocol closed-set, got {args.protocol}"
+        )
+    for option, given in (
+        ("--preset", args.preset is not None),
+        ("--calibrate", args.calibrate is not None),
+        ("--joint-bayesian", args.joint_bayesian is not None),
+    ):
+        if given:
+            raise ProtocolError(f"--classifier: its logits are no cosines, which {option} is about; leave one out")
+    if args.identities is not None:
+        raise ProtocolError("--classifier: whom it knows is in the model; leave --identities out")
+
+
+def _classes(args: argparse.Namespace) -> tuple[str, ...]:
+    """Whom the model's classifier knows."""
+    from visavis.cli.evaluate_all import kept_models
+    from visavis.models.logits import load_logits
+
+    return load_logits(str(kept_models(args.model)[0][1]) if args.all else args.model, flip=args.flip).identities
 
 
 def _joint_bayesian(args: argparse.Namespace, embedder: Any, protocol: Any) -> Any:
@@ -231,6 +267,8 @@ def _cache(folder: str | None, embedder: Any, model: str) -> Any:
     weights = found / WEIGHTS if found.is_dir() else found
     weights = weights if weights.is_file() else found / "model.onnx"
     key = f"{digest_of(weights)}|{type(embedder).__name__}|{embedder.spec}|{getattr(embedder, 'flip', '')}"
+    if classifier := getattr(embedder, "digest", ""):
+        key += f"|{classifier}"
     return EmbeddingCache(folder, model=key, dim=embedder.dim)
 
 

@@ -53,6 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--opset", type=int, default=18, help="ONNX operators, 17 to 23 (default: 18)")
     add("--batch", type=int, metavar="N", help="fixed batch size (default: any)")
     add(
+        "--with-classifier",
+        action="store_true",
+        help="a second output, the logits over the identities trained on (train --with-classifier)",
+    )
+    add(
         "--bundle",
         metavar="DIR",
         help="also write an edge folder: model, preprocess, postprocess, runner without torch",
@@ -80,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if args.data is None and args.pairs is not None:
         args.data = str(Path(args.pairs).parent)  # the pictures lie beside their list unless said otherwise
     status = Console(stderr=True, highlight=False)
-    model = open_model(args.model, flip=args.flip)
+    model = open_model(args.model, flip=args.flip, with_classifier=args.with_classifier)
     crops = crops_of(args.data, model.card.preprocess, count=args.crops)
     options = Options(
         precision=precision,
@@ -139,6 +144,12 @@ def _report(done: Any) -> None:
         f"  parity in {parity['runtime']}: max 1 − cos {parity['max_1_minus_cos']:.1e} over {parity['crops']} crops of "
         f"{parity['crops_from']} (allowed {parity['tolerance']:g})"
     )
+    if "classifier" in record:
+        logits = record["classifier"]
+        print(
+            f"  classifier of {logits['identities']:,} identities: logits off by {logits['difference']:.1e} of their "
+            f"spread (allowed {logits['tolerance']:g}), {100 * logits['top1_agreement']:.1f} % of decisions the same"
+        )
     if "accuracy" in record:
         found = record["accuracy"]
         print(

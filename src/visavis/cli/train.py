@@ -32,6 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--init-head", action="store_true", help="with --init RUN: also its class centers, of identities named the same"
     )
     parser.add_argument(
+        "--with-classifier",
+        action="store_true",
+        help="keep the class centers in the model folders, for evaluate --classifier and export --with-classifier",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="what it would cost, measured here; the data may be absent"
     )
     parser.add_argument(
@@ -54,13 +59,14 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         from visavis.train.run_folder import resume_recipe
 
-        for name in ("out", "init", "init_head", "dry_run"):
+        for name in ("out", "init", "init_head", "dry_run", "with_classifier"):
             if getattr(args, name):
                 raise RecipeError(f"--{name.replace('_', '-')} has no effect on a resumed run; leave it out")
         recipe, out = resume_recipe(args.resume, [*data, *args.rest]), Path(args.resume)
     else:
         init = [f"--init={args.init}"] if args.init else []
         init += ["--finetune.init_head=true"] if args.init_head else []
+        init += ["--head.keep_classifier=true"] if args.with_classifier else []
         recipe = load_recipe(args.recipe, [*data, *init, *args.rest])
         if args.dry_run:
             return show_cost(recipe, args.devices)

@@ -345,9 +345,16 @@ class SharedEmbedder:
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
         """Unit rows (N, D) of crops uint8 (N, H, W, 3) RGB; all ranks must call it with the same crops."""
+        return self._shared(self.embedder.embed, crops)
+
+    def features(self, crops: np.ndarray) -> np.ndarray:
+        """The same before rows are scaled to length 1, of an embedder that has `features`."""
+        return self._shared(getattr(self.embedder, "features"), crops)  # noqa: B009 (not part of the contract)
+
+    def _shared(self, embed: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> np.ndarray:
         if self.world.size == 1:
-            return self.embedder.embed(crops)
+            return embed(crops)
         part = crops[share(len(crops), self.world)]
-        own = self.embedder.embed(part) if len(part) else np.zeros((0, self.dim), np.float32)
+        own = embed(part) if len(part) else np.zeros((0, self.dim), np.float32)
         rows = torch.from_numpy(np.ascontiguousarray(own)).to(self.world.device)
         return all_gather(rows, self.world).cpu().numpy()

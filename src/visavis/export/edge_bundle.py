@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from visavis.errors import DataError, ModelFormatError
-from visavis.models.graph import CARD_KEY, INPUT_KEY
+from visavis.models.graph import CARD_KEY, IDENTITIES_KEY, INPUT_KEY
 from visavis.models.onnx import open_session
 from visavis.vision.preprocessing import PreprocessSpec
 
@@ -33,6 +33,8 @@ def write_bundle(folder: str | os.PathLike[str], model: str | os.PathLike[str]) 
     if CARD_KEY not in metadata:
         raise ModelFormatError(f"{source}: carries no model card; export it with visavis export --format onnx")
     values = {**json.loads(metadata[CARD_KEY]), "input": metadata.get(INPUT_KEY, "normalized")}
+    if IDENTITIES_KEY in metadata:
+        values["identities"] = json.loads(metadata[IDENTITIES_KEY])  # the columns of the output "logits"
     frame = PreprocessSpec.from_dict(values["preprocess"]).frame
     values["frame"] = {"size": frame.size, "column": frame.column}  # of a 112 × 112 ArcFace crop; null: of none
     if home.exists() and any(home.iterdir()) and not (home / "model.json").is_file():

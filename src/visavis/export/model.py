@@ -9,6 +9,8 @@ from typing import Any
 
 from visavis.errors import ModelFormatError
 from visavis.models.card import WEIGHTS, ModelCard, find_model, read_card
+from visavis.models.classifier import Classifier, read_classifier
+from visavis.models.logits import LogitEmbedder
 from visavis.models.onnx import OnnxEmbedder
 from visavis.types import Embedder
 from visavis.vision.preprocessing import Flip
@@ -24,6 +26,7 @@ class ExportModel:
         folder: the model folder whose card records the export; None for a lone .onnx file.
         network: the torch network; None for an .onnx file.
         file: the .onnx file; None for a folder with weights.
+        classifier: what the network was trained with, if it is to be exported with it.
     """
 
     card: ModelCard
@@ -31,6 +34,17 @@ class ExportModel:
     folder: Path | None
     network: Any = None
     file: Path | None = None
+    classifier: Classifier | None = None
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """Whom the export's logits stand for; () where it has none."""
+        return self.classifier.identities if self.classifier else getattr(self.reference, "identities", ())
+
+    @property
+    def logits(self) -> LogitEmbedder | None:
+        """The logits as the weights give them; None where no classifier is exported."""
+        return LogitEmbedder(self.reference, self.classifier) if self.identities else None
 
     @property
     def home(self) -> Path:
@@ -41,16 +55,19 @@ class ExportModel:
         return self.file.parent
 
 
-def open_model(path: str | os.PathLike[str], *, flip: Flip | None = None, batch_size: int = 64) -> ExportModel:
+def open_model(
+    path: str | os.PathLike[str], *, flip: Flip | None = None, batch_size: int = 64, with_classifier: bool = False
+) -> ExportModel:
     """Open a model folder, a run folder or an .onnx file for export.
 
     Args:
         path: what a user calls MODEL.
         flip: overrides the card's rule for the mirrored picture.
         batch_size: of the reference.
+        with_classifier: take the classifier kept in the model folder along.
 
     Raises:
-        ModelFormatError: no model, or an .onnx file whose graph fuses another flip than asked for.
+        ModelFormatError: no model, no classifier in it, or an .onnx file whose graph fuses another flip than asked for.
     """
     found = find_model(path)
     if found.is_dir() and not (found / WEIGHTS).is_file() and (found / "model.onnx").is_file():
@@ -66,6 +83,8 @@ def open_model(path: str | os.PathLike[str], *, flip: Flip | None = None, batch_
                 f"{found}: its graph fuses the mirrored picture by {reference.card.preprocess.flip!r}; "
                 "another --flip needs the model folder"
             )
+        if with_classifier and not reference.identities:
+            raise ModelFormatError(f"{found}: holds no classifier; --with-classifier takes it from a model folder")
         folder = found.parent if (found.parent / "card.json").is_file() and found.name == "model.onnx" else None
         if folder is not None and read_card(folder).backbone != "onnx":
             folder = None
@@ -76,4 +95,5 @@ def open_model(path: str | os.PathLike[str], *, flip: Flip | None = None, batch_
     if flip is not None:
         card = card.with_changes(preprocess=replace(card.preprocess, flip=flip))
     reference = TorchEmbedder(network, card.preprocess, batch_size=batch_size)
-    return ExportModel(card, reference, found, network=network)
+    classifier = read_classifier(found) if with_classifier else None
+    return ExportModel(card, reference, found, network=network, classifier=classifier)

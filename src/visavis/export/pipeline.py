@@ -13,6 +13,7 @@ from visavis.errors import DataError, ModelFormatError, RecipeError
 from visavis.export.formats.base import Format, Options, Precision, ProgressCallback
 from visavis.export.formats.registry import load_format
 from visavis.export.gates.accuracy import difference, judge
+from visavis.export.gates.classifier import compare_logits
 from visavis.export.gates.parity import TOLERANCES, Crops, Parity, compare, require, require_steady_scores
 from visavis.export.model import ExportModel
 from visavis.files import digest_of
@@ -97,6 +98,7 @@ def _export(
     require(parity, what=what, picture=target.with_name(target.stem + ".worst.png"))
     if options.precision == "int8" and options.pairs is None:
         require_steady_scores(parity, what=what)
+    classified = compare_logits(model.logits, candidate, crops, precision=options.precision, what=what)
     record: dict[str, Any] = {
         "format": kind.name,
         "precision": options.precision,
@@ -104,6 +106,7 @@ def _export(
         "flip": model.card.preprocess.flip,
         "weights_digest": model.card.weights_digest,
         "parity": parity.to_dict(),
+        **({"classifier": classified} if classified else {}),
         **made.facts,
     }
     if options.pairs is not None and before is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from visavis.types import ByteArray
 from visavis.vision.preprocessing import Flip, PreprocessSpec, fit_crops
 
 CARD_KEY = "visavis.card"
+IDENTITIES_KEY = "visavis.identities"  # JSON: whom the columns of the output "logits" stand for
+LOGITS = "logits"
 INPUT_KEY = "visavis.input"  # "uint8 pixels" or "float pixels"; absent from foreign files, which want x normalized
 
 
@@ -23,6 +26,25 @@ def require_cosine(card: ModelCard, path: Path) -> ModelCard:
     if card.similarity != "cosine":
         raise ModelFormatError(f"{path}: compares embeddings by {card.similarity}; this visavis compares by cosine")
     return card
+
+
+def identities_of(text: str | None, columns: Any, name: str) -> tuple[str, ...]:
+    """Whom the columns of a graph's logits stand for, from its metadata; () where it has no classifier.
+
+    Raises:
+        ModelFormatError: no list of names, or another number than the graph has columns.
+    """
+    if not text:
+        return ()
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{name}: {IDENTITIES_KEY} is no JSON list ({error})") from error
+    if not isinstance(found, list) or not all(isinstance(v, str) for v in found):
+        raise ModelFormatError(f"{name}: {IDENTITIES_KEY} is no JSON list of names")
+    if columns != len(found):
+        raise ModelFormatError(f"{name}: names {len(found)} identities, its graph gives logits of {columns}")
+    return tuple(found)
 
 
 def check_card(name: str, card: ModelCard, shape: list[Any], columns: Any, *, nhwc: bool, pixels: bool) -> None:
@@ -53,7 +75,15 @@ class GraphEmbedder:
     """
 
     def __init__(
-        self, card: ModelCard, *, name: str, flip: Flip | None, batch_size: int, nhwc: bool, pixels: bool
+        self,
+        card: ModelCard,
+        *,
+        name: str,
+        flip: Flip | None,
+        batch_size: int,
+        nhwc: bool,
+        pixels: bool,
+        identities: tuple[str, ...] = (),
     ) -> None:
         built: Flip = card.preprocess.flip if pixels else "none"
         if flip not in (None, built) and built != "none":
@@ -61,7 +91,7 @@ class GraphEmbedder:
                 f"{name}: its graph fuses the mirrored picture by {built!r}, so it cannot run with flip {flip!r}; "
                 "use the model folder, or export with --flip none"
             )
-        self.card, self.name = card, name
+        self.card, self.name, self.identities = card, name, identities
         self.spec: PreprocessSpec = card.preprocess
         self.flip: Flip = flip or card.preprocess.flip
         self.batch_size = max(1, int(batch_size))
@@ -95,6 +125,26 @@ class GraphEmbedder:
     def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """One batch in the graph's own layout -> raw features."""
         raise NotImplementedError
+
+    def run_logits(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """One batch in the graph's own layout -> logits (N, C) of the classifier inside."""
+        raise NotImplementedError
+
+    def logits(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+        """Logits (N, C) over `identities` of uint8 crops (N, H, W, 3), RGB; the mean over a picture's views.
+
+        Raises:
+            ModelFormatError: the graph holds no classifier.
+        """
+        if not self.identities:
+            raise ModelFormatError(f"{self.name}: holds no classifier")
+        crops = fit_crops(crops, self.spec)
+        result = np.empty((len(crops), len(self.identities)), np.float32)
+        for start in range(0, len(crops), self.batch_size):
+            batch = crops[start : start + self.batch_size]
+            views = [batch] if self._outside == "none" else [batch, batch[:, :, ::-1]]
+            result[start : start + len(batch)] = np.mean([self.run_logits(self.layout(v)) for v in views], axis=0)
+        return result
 
     def embed(self, crops: ByteArray) -> npt.NDArray[np.float32]:
         """Embed uint8 crops (N, H, W, 3), RGB, as float32 (N, D) with rows of length 1.

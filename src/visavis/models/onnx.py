@@ -11,7 +11,16 @@ import numpy.typing as npt
 
 from visavis.errors import DataError, ModelFormatError
 from visavis.models.card import CARD, ModelCard, read_card
-from visavis.models.graph import CARD_KEY, INPUT_KEY, GraphEmbedder, check_card, require_cosine
+from visavis.models.graph import (
+    CARD_KEY,
+    IDENTITIES_KEY,
+    INPUT_KEY,
+    LOGITS,
+    GraphEmbedder,
+    check_card,
+    identities_of,
+    require_cosine,
+)
 from visavis.models.onnx_errors import unknown_operator
 from visavis.models.providers import accelerated_session
 from visavis.vision.preprocessing import Flip
@@ -56,7 +65,11 @@ class OnnxEmbedder(GraphEmbedder):
         nhwc, pixels = inputs[0].type == "tensor(uint8)", INPUT_KEY in metadata
         columns = outputs[names.index(self._output)].shape
         check_card(str(self.path), card, inputs[0].shape, columns[-1] if columns else None, nhwc=nhwc, pixels=pixels)
-        super().__init__(card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=pixels)
+        classes = outputs[names.index(LOGITS)].shape[-1] if LOGITS in names else None
+        super().__init__(
+            card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=pixels,
+            identities=identities_of(metadata.get(IDENTITIES_KEY), classes, str(self.path)),
+        )  # fmt: skip
         fixed = inputs[0].shape[0]
         self._fixed = fixed if isinstance(fixed, int) else None
         if self._fixed is not None:
@@ -64,14 +77,24 @@ class OnnxEmbedder(GraphEmbedder):
 
     def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """One batch in the graph's own layout -> raw features (N, D)."""
-        count = len(x)
-        if self._fixed is not None and count < self._fixed:
-            x = np.concatenate([x, np.zeros((self._fixed - count, *x.shape[1:]), x.dtype)])
+        x, count = self._filled(x), len(x)
+        return self.checked(self._output_of(self._output, x), len(x))[:count]
+
+    def run_logits(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """One batch in the graph's own layout -> logits (N, C)."""
+        return np.asarray(self._output_of(LOGITS, self._filled(x)), np.float32)[: len(x)]
+
+    def _filled(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A batch as long as a graph of fixed batch wants it."""
+        if self._fixed is None or len(x) >= self._fixed:
+            return x
+        return np.concatenate([x, np.zeros((self._fixed - len(x), *x.shape[1:]), x.dtype)])
+
+    def _output_of(self, name: str, x: npt.NDArray[Any]) -> Any:
         try:
-            feature = self.session.run([self._output], {self._input: x})[0]
+            return self.session.run([name], {self._input: x})[0]
         except Exception as error:  # ONNX Runtime raises bare subclasses of Exception of its own
             raise DataError(f"{self.path}: ONNX Runtime refused the crops: {first_line(error)}") from error
-        return self.checked(feature, len(x))[:count]
 
 
 def open_session(path: Path, *, threads: int | None = None) -> Any:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from visavis.errors import DataError, ModelFormatError
 from visavis.machine import usable_cores
 from visavis.models.card import CARD, ModelCard, read_card
-from visavis.models.graph import CARD_KEY, INPUT_KEY, GraphEmbedder, check_card
+from visavis.models.graph import CARD_KEY, IDENTITIES_KEY, INPUT_KEY, LOGITS, GraphEmbedder, check_card, identities_of
 from visavis.runtimes import import_runtime
 from visavis.vision.preprocessing import Flip
 
@@ -61,7 +61,13 @@ class OpenVinoEmbedder(GraphEmbedder):
         check_card(
             str(self.path), card, shape, columns.get_length() if columns.is_static else None, nhwc=nhwc, pixels=pixels
         )
-        super().__init__(card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=pixels)
+        self._logits = next((i for i, o in enumerate(self._model.outputs) if LOGITS in o.get_names()), None)
+        classes = None if self._logits is None else self._model.outputs[self._logits].get_partial_shape()[-1]
+        known = classes.get_length() if classes is not None and classes.is_static else None
+        super().__init__(
+            card, name=str(self.path), flip=flip, batch_size=batch_size, nhwc=nhwc, pixels=pixels,
+            identities=identities_of(metadata.get(IDENTITIES_KEY), known, str(self.path)),
+        )  # fmt: skip
         self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         self._config["INFERENCE_NUM_THREADS"] = usable_cores() if threads is None else int(threads)
         self._requests: dict[int, Any] = {}
@@ -87,10 +93,15 @@ class OpenVinoEmbedder(GraphEmbedder):
                 request.infer(share_outputs=True)
             else:
                 request.infer({0: x}, share_inputs=True, share_outputs=True)
-            feature = request.get_output_tensor().data
+            feature = request.get_output_tensor(0).data
         except (RuntimeError, ValueError) as error:
             raise DataError(f"{self.path}: OpenVINO refused the crops: {_cause(error)}") from error
         return self.checked(np.array(feature), len(x))  # a copy: the request writes there again
+
+    def run_logits(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """One batch in the graph's own layout -> logits (N, C)."""
+        self.run(x)
+        return np.array(self._request(len(x)).get_output_tensor(self._logits).data, np.float32)
 
 
 def _cause(error: BaseException) -> str:
@@ -106,7 +117,7 @@ def _metadata(model: Any, path: Path) -> dict[str, str]:
 
         return dict(open_session(path).get_modelmeta().custom_metadata_map)
     found = {}
-    for key in (CARD_KEY, INPUT_KEY):
+    for key in (CARD_KEY, INPUT_KEY, IDENTITIES_KEY):
         where = key.split(".")
         if model.has_rt_info(where):
             found[key] = str(model.get_rt_info(where).value)

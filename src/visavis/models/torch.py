@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,20 @@ from visavis.files import atomic_file, digest_of
 from visavis.metrics.similarity import unit_rows
 from visavis.models.bounded_build import build_for, difference
 from visavis.models.card import CARD, WEIGHTS, ModelCard, find_model, read_card
+from visavis.models.classifier import CLASSIFIER, Classifier
 from visavis.types import ByteArray
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
 
 __all__ = ["TorchEmbedder", "load_model", "match_keys", "save_model"]
 
 
-def save_model(folder: str | os.PathLike[str], network: nn.Module, card: ModelCard) -> ModelCard:
+def save_model(
+    folder: str | os.PathLike[str], network: nn.Module, card: ModelCard, classifier: Classifier | None = None
+) -> ModelCard:
     """Write `weights.safetensors` and `card.json` so that a full disk or a crash leaves an older model whole.
 
-    Both files are written beside the old ones first and renamed only when both are safe on disk. The card's
-    `weights_digest` is set to the weights' SHA-256.
+    The files are written beside the old ones first and renamed only when all are safe on disk. The card's
+    `weights_digest` is set to the weights' SHA-256. A `classifier` is written too; an older one goes with its weights.
 
     Returns:
         The card as written.
@@ -42,9 +46,13 @@ def save_model(folder: str | os.PathLike[str], network: nn.Module, card: ModelCa
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     data = save(tensors, metadata={"format": "pt"})  # a second key would be written in random order
     card = card.with_changes(weights_digest=hashlib.sha256(data).hexdigest())
-    with atomic_file(home / WEIGHTS) as weights, atomic_file(home / CARD) as written:  # both whole, then both renamed
-        weights.write(data)
-        written.write(card.to_json().encode() + b"\n")
+    with ExitStack() as files:  # all whole, then all renamed
+        if classifier is not None:
+            files.enter_context(atomic_file(home / CLASSIFIER)).write(classifier.to_bytes(card.weights_digest))
+        files.enter_context(atomic_file(home / WEIGHTS)).write(data)
+        files.enter_context(atomic_file(home / CARD)).write(card.to_json().encode() + b"\n")
+    if classifier is None:
+        (home / CLASSIFIER).unlink(missing_ok=True)
     return card
 
 

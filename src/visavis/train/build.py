@@ -21,6 +21,7 @@ from visavis.models.card import LicenseTerms, ModelCard
 from visavis.models.torch import load_model
 from visavis.models.trust import trust_code
 from visavis.train.batch import BatchPlan, plan_batch
+from visavis.train.closed_set import ClosedSetValidation, check_classifier, open_closed_set
 from visavis.train.dataset import ImageDataset, open_dataset
 from visavis.train.finetune.distillation import Teacher, open_teacher
 from visavis.train.finetune.finetuning import FineTuning, imprint
@@ -64,12 +65,19 @@ class Training:
     spec: PreprocessSpec
     card: ModelCard
     judge: ValidationSet | None
+    closed_set: ClosedSetValidation | None
     observer: Observer
     _whitened: nn.Module | None = None
 
     def batches(self, state: TrainState) -> Iterator[Batch]:
         """The parts of this rank's batches, from where the state is."""
         return (state.pool or self.loader).batches(state.step * self.plan.accumulate)
+
+    @property
+    def judge_every(self) -> int:
+        """Steps between two validations; 0 where there is one at the end alone."""
+        wanted = self.recipe.evaluate
+        return wanted.every * (self.per_epoch if wanted.unit == "epoch" else 1)
 
     def model(self, state: TrainState) -> nn.Module:
         """The network as it is judged and saved; whitened, if at all, when the run is over. All ranks must call it."""
@@ -98,6 +106,7 @@ def check_recipe(recipe: Recipe, devices: int) -> None:
             raise RecipeError(unknown_name("head", recipe.head.name, [*HEADS, "none"]))
         build_head(recipe.head.name, **recipe.head.args)
     check_objective(recipe)
+    check_classifier(recipe)
 
 
 def build_training(
@@ -116,6 +125,7 @@ def build_training(
         check_can_whiten(network, spec, card.embedding_dim)
     pictures, about = open_dataset(recipe.data, spec, advance=observer.preparing)
     judge = open_validation_set(recipe, spec, advance=observer.preparing)
+    closed_set = open_closed_set(recipe, spec, pictures.identities)
     teacher = open_teacher(recipe.distill, pictures.size, device)
     loader = _build_loader(recipe, pictures, spec, world, teacher)
     network = network.to(device)
@@ -144,7 +154,8 @@ def build_training(
     )  # fmt: skip
     forward = torch.compile(network) if loop.compile else network
     training = Training(
-        recipe, world, plan, pictures, loader, normalize, tuning, judge=judge, observer=observer, spec=spec,
+        recipe, world, plan, pictures, loader, normalize, tuning, judge=judge, closed_set=closed_set, observer=observer,
+        spec=spec,
         forward=distributed.wrap(forward, world),  # pyright: ignore[reportArgumentType]
         schedule=build_schedule(recipe.schedule, total=total, per_epoch=per_epoch),
         total=total, per_epoch=per_epoch, learning_rate=lr,

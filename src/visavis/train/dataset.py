@@ -142,8 +142,8 @@ def open_dataset(
 
 
 def beside(path: str, source: str) -> Path:
-    """A list's path: as it is, or inside the data's folder where it is not found as it is."""
-    inside = Path(source) / path
+    """A list's path: as it is, or inside the data's folder (beside the data's list) where it is not found as it is."""
+    inside = (Path(source).parent if Path(source).is_file() else Path(source)) / path
     return inside if not Path(path).exists() and inside.exists() else Path(path)
 
 

@@ -107,7 +107,7 @@ def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer
 
 def _run(training: Training, state: TrainState, out: Path, book: RunLogger) -> Run:
     """Step until the end, or until somebody says stop."""
-    loop, evaluate, observer = training.recipe.loop, training.recipe.evaluate, training.observer
+    loop, observer = training.recipe.loop, training.observer
     training.tuning.train()
     observer.started(state.step, training.total)
     batches = training.batches(state)
@@ -125,7 +125,7 @@ def _run(training: Training, state: TrainState, out: Path, book: RunLogger) -> R
             is_last = state.step == training.total
             if state.step % loop.log_every == 0 or is_last:
                 _log(training, state, result, clock, book)
-            if (evaluate.every and state.step % evaluate.every == 0) or is_last:
+            if (training.judge_every and state.step % training.judge_every == 0) or is_last:
                 verification = validate(training, state, out, book)
                 write_strips(out, state.objective, result.batch)
                 clock.skip()

@@ -111,6 +111,7 @@ class HeadRecipe:
     """The classification loss: a name in HEADS (or `none`), its arguments and what margin_softmax does with it.
 
     `center_loss` is the weight λ of the distance to the class mean, `norm_weight_power` the γ of the weights ‖x‖^γ.
+    `keep_classifier` writes the class centers and whose they are into the run's model folders.
     """
 
     name: str = "arcface"
@@ -121,6 +122,7 @@ class HeadRecipe:
     center_loss: float = 0.0
     norm_weight_power: float = 0.0
     weight: float = 1.0
+    keep_classifier: bool = False
 
 
 @dataclass
@@ -243,8 +245,10 @@ class LoopRecipe:
 
 @dataclass
 class EvaluateRecipe:
-    """VerificationMetrics during training: every `every` steps (0: at the end only) on `pairs` of `source`.
+    """Judging during training: every `every` steps or epochs (`unit`; 0: at the end only) on `pairs` of `source`.
 
+    `valid` is a list `path label` of further pictures of the people trained on: the share that the head puts first is
+    the top-1 accuracy, and the best model is then the one where it is highest.
     With neither, the identities of `data.held_out` are compared; without a source of pictures, `synthetic_identities`
     generated people the training never saw; 0: no evaluation.
     `dialect` says how the lists are written, where they differ from LFW's.
@@ -254,7 +258,9 @@ class EvaluateRecipe:
 
     source: str = ""
     pairs: str = ""
+    valid: str = ""
     every: int = 0
+    unit: Literal["step", "epoch"] = "step"
     dialect: Dialect = field(default_factory=Dialect)
     retention_source: str = ""
     retention_pairs: str = ""

@@ -36,7 +36,7 @@ MAY_CHANGE = (
     "optimizer.lr_reference_batch", "optimizer.weight_decay", "optimizer.clip_norm", "schedule", "loop.steps",
     "loop.epochs", "loop.device_batch", "loop.wccn_ridge", "loop.device", "loop.threads", "loop.compile",
     "loop.channels_last", "loop.shard_backbone", "loop.log_every", "loop.checkpoint_every", "loop.keep",
-    "loop.max_skipped_steps", "evaluate",
+    "loop.max_skipped_steps", "evaluate", "head.keep_classifier",
 )  # fmt: skip
 
 

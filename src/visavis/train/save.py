@@ -10,9 +10,11 @@ from typing import Any
 from torch import nn
 
 from visavis.errors import RecipeError
+from visavis.models.classifier import Classifier
 from visavis.models.torch import save_model
 from visavis.train.build import Training
 from visavis.train.checkpoint import LAST, save_checkpoint
+from visavis.train.closed_set import classifier_of
 from visavis.train.identities import Identities
 from visavis.train.run_folder import belongings, versions
 from visavis.train.state import TrainState
@@ -37,10 +39,11 @@ def save(training: Training, state: TrainState, run: Path) -> bool:
     identities = Identities.of(training.pictures)
     with state.averaged():
         plain = training.model(state)
+        classifier = kept_classifier(training, state)
         if training.world.is_first:
             identities.save(run)
-            write_model(training, state, run / LAST, plain)
-            keep_model(training, state, run, plain)
+            write_model(training, state, run / LAST, plain, classifier)
+            keep_model(training, state, run, plain, classifier)
     save_checkpoint(run, {**kept, **belongings(training, state, identities)}, step=state.step, world=training.world)
     state.good_step = state.step
     return True
@@ -70,7 +73,17 @@ def give_up(training: Training, state: TrainState, run: Path, why: str) -> Recip
     )
 
 
-def write_model(training: Training, state: TrainState, folder: Path, network: nn.Module) -> None:
+def kept_classifier(training: Training, state: TrainState) -> Classifier | None:
+    """The classifier, if the recipe wants it kept. All ranks must call it."""
+    head = state.objective.head
+    if head is None or not training.recipe.head.keep_classifier:
+        return None
+    return classifier_of(head, training.pictures.identities)
+
+
+def write_model(
+    training: Training, state: TrainState, folder: Path, network: nn.Module, classifier: Classifier | None
+) -> None:
     """Write a network as a model folder whose card says how far the run was."""
     notes: dict[str, Any] = {
         "step": state.step,
@@ -79,14 +92,16 @@ def write_model(training: Training, state: TrainState, folder: Path, network: nn
     }
     if training.pictures.damaged:
         notes["damaged_pictures_replaced"] = len(training.pictures.damaged)
-    save_model(folder, network, training.card.with_changes(notes=notes))
+    save_model(folder, network, training.card.with_changes(notes=notes), classifier)
 
 
-def keep_model(training: Training, state: TrainState, run: Path, network: nn.Module) -> None:
+def keep_model(
+    training: Training, state: TrainState, run: Path, network: nn.Module, classifier: Classifier | None
+) -> None:
     """Write a network to models/step-N as well, if the recipe wants it; only the `loop.keep` newest stay."""
     keep = training.recipe.loop.keep
     if not keep:
         return
-    write_model(training, state, run / MODELS / f"step-{state.step:08d}", network)
+    write_model(training, state, run / MODELS / f"step-{state.step:08d}", network, classifier)
     for old in sorted((run / MODELS).glob("step-*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)

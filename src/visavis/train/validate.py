@@ -1,4 +1,4 @@
-"""Judging a run in the middle of it: the held-out pairs, and the best model so far."""
+"""Judging a run in the middle of it: held-out pairs, a list of the people trained on, and the best model so far."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from visavis.metrics.verification import VerificationMetrics
 from visavis.models.torch import TorchEmbedder
 from visavis.train.build import Training
 from visavis.train.run_logger import RunLogger
-from visavis.train.save import find_fault, say_good, write_model
+from visavis.train.save import find_fault, kept_classifier, say_good, write_model
 from visavis.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 def validate(training: Training, state: TrainState, run: Path, book: RunLogger) -> VerificationMetrics | None:
     """Verify the held-out pairs and keep the model in `best/` if none was better; None without pairs.
 
+    Where the recipe has a list of the people trained on, better is a higher top-1 accuracy of the head over it.
     A state that is not finite is neither judged nor kept. All ranks must call it: each embeds its share.
 
     Raises:
@@ -36,23 +37,33 @@ def validate(training: Training, state: TrainState, run: Path, book: RunLogger) 
         embedder = SharedEmbedder(TorchEmbedder(plain, training.spec, device=world.device, batch_size=128), world)
         try:
             verification = training.judge(embedder) if training.judge else None
+            head = state.objective.head
+            top1 = training.closed_set(embedder, head) if training.closed_set and head is not None else None
         except ProtocolError as error:
             training.tuning.train()
             if state.step == training.total:
                 raise
             log.warning("not judged at step %d: %s", state.step, error)
             return None
-        is_better = verification is None or verification.accuracy > state.best
-        if verification and is_better:
-            state.best = verification.accuracy
+        measured = top1 if top1 is not None else verification.accuracy if verification else None
+        is_better = measured is None or measured > state.best
+        if measured is not None and is_better:
+            state.best = measured
+        classifier = kept_classifier(training, state) if is_better else None
         if world.is_first and is_better:
-            write_model(training, state, run / "best", plain)
+            write_model(training, state, run / "best", plain, classifier)
     training.tuning.train()
+    figures = {} if top1 is None else {"top1": top1}
     if verification:
-        figures = {"accuracy": verification.accuracy, "auc": verification.auc, "eer": verification.eer}
+        figures |= {"accuracy": verification.accuracy, "auc": verification.auc, "eer": verification.eer}
+    if figures:
         record = {"step": state.step, "eval": figures}
         book.write(record)
         training.observer.logged(record)
+    if verification:
         log.info("step %d: accuracy %.4f, EER %.4f on %d pairs", state.step, verification.accuracy, verification.eer,
                  len(verification.genuine))  # fmt: skip
+    if top1 is not None and training.closed_set:
+        log.info("step %d: top-1 %.4f on %d pictures of the people trained on", state.step, top1,
+                 len(training.closed_set.labels))  # fmt: skip
     return verification

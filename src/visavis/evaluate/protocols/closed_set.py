@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +33,9 @@ class ClosedSet(EvaluationProtocol):
 
         class vector = unit(Σ embeddings of the person's enrolled pictures),  rank = 1 + #{others at least as similar}
 
-    The reference takes the classifier trained along with the network for the class vectors; a recognizer is shipped
-    without it and people are enrolled later, so that means of embeddings stand in its place. Ties count against the
-    model. `enrolled` and `probes` number `images`; `label` (images,) says who is on each.
+    The reference takes the classifier trained along with the network for the class vectors (`Classified`); a recognizer
+    is shipped without it and people are enrolled later, so that means of embeddings stand in its place. Ties count
+    against the model. `enrolled` and `probes` number `images`; `label` (images,) says who is on each.
     """
 
     images: tuple[str, ...]
@@ -43,6 +44,7 @@ class ClosedSet(EvaluationProtocol):
     probes: IntArray
     people: tuple[str, ...]
     name: str = "closed-set"
+    judged_by: str = "mean embeddings"
 
     def describe(self) -> dict[str, Any]:
         """Counts of people and pictures."""
@@ -51,25 +53,10 @@ class ClosedSet(EvaluationProtocol):
     def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
         """For each probe: rank of its person, who came first, and both similarities; rank 0 = not acquired."""
         centers = self._centers(embedded.vectors)
-        rank, first = np.zeros(len(self.probes), np.int64), np.full(len(self.probes), -1, np.int64)
-        own, best = (np.full(len(self.probes), np.nan, np.float32) for _ in range(2))
-        acquired = np.flatnonzero(np.isfinite(embedded.vectors[self.probes]).all(axis=1))
-        for start in range(0, len(acquired), _CHUNK):
-            part = acquired[start : start + _CHUNK]
-            similarity = embedded.vectors[self.probes[part]] @ centers.T
-            true = self.label[self.probes[part]]
-            mine = similarity[np.arange(len(part)), true]
-            rank[part] = (similarity >= mine[:, None]).sum(axis=1)  # itself among them; NaN never is
-            first[part] = np.where(rank[part] == 1, true, np.nanargmax(_without(similarity, true), axis=1))
-            own[part], best[part] = mine, similarity[np.arange(len(part)), first[part]]
-        return {
-            "rank": rank,
-            "first": first,
-            "label": self.label[self.probes],
-            "similarity": own,
-            "similarity_first": best,
-            "probe": self.probes,
-        }
+        return ranked(
+            self.label[self.probes], self.probes, lambda part: embedded.vectors[self.probes[part]] @ centers.T,
+            np.flatnonzero(np.isfinite(embedded.vectors[self.probes]).all(axis=1)), chunk=_CHUNK,
+        )  # fmt: skip
 
     def _centers(self, vectors: FloatArray) -> FloatArray:
         """Unit class vectors (C, D); a person none of whose pictures was acquired has NaN and is never first."""
@@ -116,11 +103,12 @@ class ClosedSet(EvaluationProtocol):
         ]
         rows[0] = (*rows[0][:3], percent_range(drawn))
         rows.append(("top-1, mean over people", percent(results["accuracy"]["mean_over_people"]), "", ""))
-        note = f"{len(rank):,} probes of {int(probed.sum()):,} of {len(self.people):,} enrolled people"
+        known = "enrolled" if len(self.enrolled) else "trained"
+        note = f"{len(rank):,} probes of {int(probed.sum()):,} of {len(self.people):,} {known} people"
         if results["comparisons"]["failed_to_acquire"]:
             note += f"; {results['comparisons']['failed_to_acquire']:,} could not be acquired and count as wrong"
         table = Table(
-            f"Closed-set identification among {len(self.people):,} people",
+            f"Closed-set identification among {len(self.people):,} people, by {self.judged_by}",
             ("figure", "value", "95 % (probes)", "95 % (people)"),
             tuple(rows),
             note + ".",
@@ -139,6 +127,32 @@ class ClosedSet(EvaluationProtocol):
                 caption = f"taken for {self.people[named]}: {scores['similarity_first'][i]:.3f}"
                 shown.append(ErrorExample(int(example[0]), int(scores["probe"][i]), caption, "Taken for another"))
         return tuple(shown)
+
+
+def ranked(
+    label: IntArray, probes: IntArray, similarities: Callable[[IntArray], FloatArray], acquired: IntArray, *, chunk: int
+) -> Scores:
+    """For each probe: rank of its person, who came first, and both similarities; rank 0 = not acquired.
+
+    Args:
+        label: (P,), the person on each probe.
+        probes: (P,), the probes' pictures.
+        similarities: (n,) places among the probes -> (n, people).
+        acquired: the places among the probes that could be embedded.
+        chunk: how many places at once.
+    """
+    rank, first = np.zeros(len(label), np.int64), np.full(len(label), -1, np.int64)
+    own, best = (np.full(len(label), np.nan, np.float32) for _ in range(2))
+    for start in range(0, len(acquired), chunk):
+        part = acquired[start : start + chunk]
+        similarity, true = similarities(part), label[part]
+        mine = similarity[np.arange(len(part)), true]
+        rank[part] = (similarity >= mine[:, None]).sum(axis=1)  # itself among them; NaN never is
+        first[part] = np.where(rank[part] == 1, true, np.nanargmax(_without(similarity, true), axis=1))
+        own[part], best[part] = mine, similarity[np.arange(len(part)), first[part]]
+    return {
+        "rank": rank, "first": first, "label": label, "similarity": own, "similarity_first": best, "probe": probes,
+    }  # fmt: skip
 
 
 def _without(similarity: FloatArray, true: IntArray) -> FloatArray:

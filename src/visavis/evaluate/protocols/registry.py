@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis.errors import ProtocolError, unknown_name
-from visavis.evaluate.protocols.closed_set import load_closed_set
+from visavis.evaluate.protocols.classified import load_people
 from visavis.evaluate.protocols.folder import load_folder
 from visavis.evaluate.protocols.groups import load_csv, load_rfw
 from visavis.evaluate.protocols.identification import load_identification, load_megaface, load_tinyface
@@ -27,7 +27,7 @@ PROTOCOLS: dict[str, ProtocolLoader] = {
     "cplfw": partial(load_pairs, name="cplfw"),
     "xqlfw": partial(load_pairs, name="xqlfw"),
     "youtube-faces": load_youtube_faces,
-    "closed-set": load_closed_set,
+    "closed-set": load_people,
     "ijb": load_ijb,
     "ijb-search": load_ijb_search,
     "rfw": load_rfw,

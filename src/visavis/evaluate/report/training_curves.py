@@ -54,11 +54,13 @@ def training_plots(run: str | os.PathLike[str]) -> tuple[Plot, ...]:
         if len(x) > 1:
             plots.append(Plot(f"training: {key}", title, "step", key.replace("_", " "), (_smoothed(key, x, y, title),)))
     judged = [(r["step"], r["eval"]) for r in records if isinstance(r.get("eval"), Mapping) and "step" in r]
-    accuracy = [(step, a) for step, found in judged if (a := _accuracy(found)) is not None]
-    if accuracy:
-        x, y = (np.array(c, np.float64) for c in zip(*accuracy, strict=True))
-        line = Series("held-out accuracy", x, 100 * y, "line" if len(x) > 1 else "points")
-        plots.append(Plot("training: accuracy", "Held-out pair accuracy", "step", "accuracy (%)", (line,)))
+    for key, title in (("accuracy", "Held-out pair accuracy"), ("top1", "Top-1 of the people trained on")):
+        accuracy = [(step, a) for step, found in judged if (a := _figure(found, key)) is not None]
+        if accuracy:
+            x, y = (np.array(c, np.float64) for c in zip(*accuracy, strict=True))
+            line = Series("held-out accuracy" if key == "accuracy" else "top-1", x, 100 * y,
+                          "line" if len(x) > 1 else "points")  # fmt: skip
+            plots.append(Plot(f"training: {key}", title, "step", "accuracy (%)", (line,)))
     return tuple(plots)
 
 
@@ -76,7 +78,7 @@ def _smoothed(key: str, x: np.ndarray, y: np.ndarray, title: str) -> Series:
     return Series(title, x[:whole].reshape(-1, run).mean(axis=1), y[:whole].reshape(-1, run).mean(axis=1))
 
 
-def _accuracy(found: Mapping[str, Any]) -> float | None:
-    value = found.get("accuracy")
+def _figure(found: Mapping[str, Any], key: str) -> float | None:
+    value = found.get(key)
     value = value.get("mean") if isinstance(value, Mapping) else value
     return float(value) if isinstance(value, (int, float)) else None

@@ -1,6 +1,7 @@
-"""Raw features -> decisions: accuracy over the folds of a pair list, or match / no match at a threshold.
+"""Raw features -> decisions: accuracy over the folds of a pair list, match / no match at a threshold, or top-1.
 
     python postprocess.py TENSORS FEATURES --pairs pairs.txt [--threshold T] [--json FILE]
+    python postprocess.py TENSORS FEATURES --labels valid.txt [--json FILE]      a model with a classifier inside
 
 TENSORS is preprocess.py's folder (for list.txt), FEATURES run.py's. Needs numpy alone. The accuracy is that of
 `visavis evaluate`: each fold judged at the threshold that decides most pairs of the other folds rightly.
@@ -53,12 +54,34 @@ def best_threshold(score, genuine):
     return float(below + 1.0) if not np.isfinite(above) else (above + below) / 2
 
 
+def top1(features, files, path):
+    """The share of a list's pictures (`path TAB label`) whose own person has the highest logit."""
+    model = json.loads((Path(__file__).resolve().parent / "model.json").read_text(encoding="utf-8"))
+    if "identities" not in model:
+        raise SystemExit("the model has no classifier inside; export it with visavis export --with-classifier")
+    place = {name: i for i, name in enumerate(model["identities"])}
+    rows = [line.rsplit("\t", 1) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    missing = [row[0] for row in rows if row[0] not in files]
+    if missing:
+        raise SystemExit(f"{len(missing)} pictures of the list have no tensor, the first is {missing[0]}")
+    strangers = [row[1] for row in rows if row[1] not in place]
+    if strangers:
+        raise SystemExit(f"{len(strangers)} labels are not among the classifier's, the first is {strangers[0]}")
+    right = []
+    for name, label in rows:
+        logits = np.fromfile(features / "logits" / files[name], np.float32)
+        right.append((logits >= logits[place[label]]).sum() == 1)  # ties count against the model
+    return {"top1": float(np.mean(right)), "pictures": len(rows), "identities": len(place)}
+
+
 def main():
-    """Judge the pairs."""
+    """Judge the pairs, or the classifier."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tensors", type=Path)
     parser.add_argument("features", type=Path)
-    parser.add_argument("--pairs", type=Path, required=True)
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--pairs", type=Path)
+    asked.add_argument("--labels", type=Path)
     parser.add_argument(
         "--threshold", type=float, help="similarity from which a pair matches; the folds' own if absent"
     )
@@ -66,6 +89,14 @@ def main():
     args = parser.parse_args()
     listed = [line.split("\t") for line in (args.tensors / "list.txt").read_text(encoding="utf-8").splitlines()]
     files = {name: file for file, name in listed}
+    found = top1(args.features, files, args.labels) if args.labels else verify(args, files)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def verify(args, files):
+    """Accuracy over the pairs."""
     rows, genuine, fold = read_pairs(args.pairs)
     names = sorted({name for row in rows for name in row[:2]})
     missing = [name for name in names if name not in files]
@@ -91,9 +122,7 @@ def main():
             accuracy.append(((score[fold == k] >= threshold) == genuine[fold == k]).mean())
         found = {"accuracy": float(np.mean(accuracy)), "std": float(np.std(accuracy)), "folds": len(accuracy)}
     found["pairs"] = len(rows)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(found) + "\n")
+    return found
 
 
 if __name__ == "__main__":

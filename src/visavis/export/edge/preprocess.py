@@ -1,9 +1,9 @@
 """Pictures -> raw tensors: tensors/000000.bin ... in the model's own layout, and tensors/list.txt with their names.
 
-    python preprocess.py PICTURES OUT [--pairs pairs.txt]
+    python preprocess.py PICTURES OUT [--pairs pairs.txt | --labels valid.txt]
 
-PICTURES holds aligned crops, one folder per identity (or images/ with one). With --pairs only what the list names is
-written. Needs numpy, and OpenCV or Pillow to decode.
+PICTURES holds aligned crops, one folder per identity (or images/ with one). With --pairs or --labels (`path TAB label`
+lines) only what the list names is written. Needs numpy, and OpenCV or Pillow to decode.
 """
 
 import argparse
@@ -85,10 +85,14 @@ def main():
     parser.add_argument("pictures", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--labels", type=Path)
     args = parser.parse_args()
     model = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
     root = args.pictures / "images" if (args.pictures / "images").is_dir() else args.pictures
-    if args.pairs:
+    if args.labels:
+        lines = args.labels.read_text(encoding="utf-8").splitlines()
+        names = [line.rsplit("\t", 1)[0] for line in lines if line.strip()]
+    elif args.pairs:
         names = names_of_pairs(args.pairs)
     else:
         names = [p.relative_to(root).as_posix() for p in sorted(root.rglob("*")) if p.suffix.lower() in EXTENSIONS]

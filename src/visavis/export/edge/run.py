@@ -1,5 +1,7 @@
 """Raw tensors -> raw features: reads tensors/*.bin, writes features/*.bin (float32) and the time it took.
 
+A model with a classifier inside also gives its logits: logits/*.bin in the same folder.
+
     python run.py TENSORS OUT [--batch 32] [--threads N]
 
 Needs numpy and onnxruntime, nothing else.
@@ -41,14 +43,19 @@ def features(session, batch, model):
 
 
 def run(session, batch):
-    """What the graph gives for tensors (N, ...); one of fixed batch is fed that many."""
-    output = "embedding" if "embedding" in [o.name for o in session.get_outputs()] else session.get_outputs()[0].name
+    """The features the graph gives for tensors (N, ...)."""
+    names = [o.name for o in session.get_outputs()]
+    return output(session, batch, "embedding" if "embedding" in names else names[0])
+
+
+def output(session, batch, name):
+    """One output of the graph for tensors (N, ...); one of fixed batch is fed that many."""
     given = session.get_inputs()[0]
     fixed = given.shape[0] if isinstance(given.shape[0], int) else None
     count = len(batch)
     if fixed and count < fixed:
         batch = np.concatenate([batch, np.zeros((fixed - count, *batch.shape[1:]), batch.dtype)])
-    return session.run([output], {given.name: batch})[0][:count]
+    return session.run([name], {given.name: batch})[0][:count]
 
 
 def main():
@@ -67,7 +74,8 @@ def main():
     height, width = model["preprocess"]["size"]
     shape = (height, width, 3) if kind == np.uint8 else (3, height, width)
     files = [line.split("\t")[0] for line in (args.tensors / "list.txt").read_text(encoding="utf-8").splitlines()]
-    args.out.mkdir(parents=True, exist_ok=True)
+    classifies = "logits" in [o.name for o in session.get_outputs()]
+    (args.out / "logits" if classifies else args.out).mkdir(parents=True, exist_ok=True)
     times = []
     for start in range(0, len(files), size):
         part = files[start : start + size]
@@ -77,6 +85,9 @@ def main():
         times.append((time.perf_counter() - began) * 1e3 / len(part))
         for name, row in zip(part, made, strict=True):
             np.ascontiguousarray(row, np.float32).tofile(args.out / name)
+        if classifies:
+            for name, row in zip(part, output(session, batch, "logits"), strict=True):
+                np.ascontiguousarray(row, np.float32).tofile(args.out / "logits" / name)
     found = {"pictures": len(files), "batch": size, "mean_ms": float(np.mean(times)), "p50_ms": float(np.median(times))}
     (args.out / "time.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
     sys.stdout.write(f"{len(files)} features in {args.out}, {found['p50_ms']:.2f} ms per picture\n")

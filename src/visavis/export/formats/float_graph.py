@@ -24,4 +24,5 @@ def float_onnx(model: ExportModel, options: Options) -> onnx.ModelProto:
         exporter=options.exporter,
         opset=options.opset,
         batch=options.batch,
+        classifier=model.classifier,
     )

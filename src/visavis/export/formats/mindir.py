@@ -20,7 +20,7 @@ from visavis.export.model import ExportModel
 from visavis.export.onnx.graph import Graph, label
 from visavis.files import write_atomically
 from visavis.models.card import ModelCard
-from visavis.models.graph import GraphEmbedder
+from visavis.models.graph import GraphEmbedder, identities_of
 
 
 def import_mindspore() -> Any:
@@ -43,7 +43,7 @@ def import_mindspore() -> Any:
 
 
 def build_cell(model: onnx.ModelProto) -> Any:
-    """A `mindspore.nn.Cell` that computes what an ONNX graph of one input and one output computes.
+    """A `mindspore.nn.Cell` that computes what an ONNX graph of one input and one or two outputs computes.
 
     Raises:
         ModelFormatError: an operator without a cell; named, with its layer.
@@ -67,7 +67,7 @@ def build_cell(model: onnx.ModelProto) -> Any:
         cells.append(CELLS[node.op_type](node, graph, ranks))
         picks.append(tuple(place[name] for name in node.input if name in place))
         place[node.output[0]] = len(place)
-    wanted = place[model.graph.output[0].name]
+    wanted = tuple(place[output.name] for output in model.graph.output)
 
     class OnnxCell(nn.Cell):
         """The graph, node by node; every value computed so far stays in a tuple the compiler unrolls."""
@@ -90,7 +90,9 @@ def build_cell(model: onnx.ModelProto) -> Any:
                 else:
                     y = self.cells_in_order[i](values[pick[0]], values[pick[1]], values[pick[2]])
                 values = (*values, y)
-            return values[self.wanted]
+            if len(self.wanted) == 2:
+                return values[self.wanted[0]], values[self.wanted[1]]
+            return values[self.wanted[0]]
 
     return OnnxCell().set_train(False)
 
@@ -110,6 +112,8 @@ def write_mindir(model: ExportModel, path: Path, options: Options, before: Any, 
     example = mindspore.Tensor(np.zeros(shape, kind))
     mindspore.export(cell, example, file_name=os.fspath(path.with_suffix("")), file_format="MINDIR")
     write_side_card(path, model.card, options)
+    if model.identities:
+        write_atomically(_identities_path(path), json.dumps(model.identities).encode())
     return ExportInfo({"batch": batch, "mindspore": mindspore.__version__}, commands(path.name, shape, model.card))
 
 
@@ -133,6 +137,11 @@ def write_side_card(path: Path, card: ModelCard, options: Options) -> None:
     write_atomically(path.with_suffix(".card.json"), json.dumps(values, indent=2, ensure_ascii=False).encode())
 
 
+def _identities_path(path: Path) -> Path:
+    """Whom the second output's columns stand for, beside the file."""
+    return path.with_suffix(".identities.json")
+
+
 class MindirEmbedder(GraphEmbedder):
     """A MINDIR file run by MindSpore, with the card beside it.
 
@@ -154,14 +163,28 @@ class MindirEmbedder(GraphEmbedder):
             raise ModelFormatError(f"{self.path}: MindSpore cannot load it ({str(error).splitlines()[0]})") from error
         self._tensor = mindspore.Tensor
         nhwc = str(beside["input"]).startswith("uint8")
-        super().__init__(card, name=str(self.path), flip=None, batch_size=int(beside["batch"]), nhwc=nhwc, pixels=True)
+        names = _identities_path(self.path)
+        text = names.read_text(encoding="utf-8") if names.is_file() else ""
+        super().__init__(
+            card, name=str(self.path), flip=None, batch_size=int(beside["batch"]), nhwc=nhwc, pixels=True,
+            identities=identities_of(text, len(json.loads(text or "[]")), str(self.path)),
+        )  # fmt: skip
 
     def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """One batch in the graph's own layout -> raw features (N, D)."""
+        return self._outputs(x)[0]
+
+    def run_logits(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """One batch in the graph's own layout -> logits (N, C)."""
+        return self._outputs(x)[1]
+
+    def _outputs(self, x: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         count = len(x)
         if count < self.batch_size:
             x = np.concatenate([x, np.zeros((self.batch_size - count, *x.shape[1:]), x.dtype)])
-        return np.asarray(self._cell(self._tensor(x)).asnumpy(), np.float32).reshape(len(x), -1)[:count]
+        made = self._cell(self._tensor(x))
+        tensors = made if isinstance(made, tuple) else (made,)
+        return [np.asarray(t.asnumpy(), np.float32).reshape(len(x), -1)[:count] for t in tensors]
 
 
 def mindspore_version() -> str:

@@ -17,9 +17,9 @@ from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
 from visavis.export.model import ExportModel
 from visavis.export.onnx.compact import compact
 from visavis.export.onnx.files import Input, set_metadata, write_onnx
-from visavis.export.onnx.graph import Array
+from visavis.export.onnx.graph import Array, makers_of
 from visavis.export.quiet import replaced, root_logger, told
-from visavis.models.graph import GraphEmbedder
+from visavis.models.graph import LOGITS, GraphEmbedder
 from visavis.models.onnx import OnnxEmbedder
 from visavis.runtimes import import_runtime
 from visavis.types import ByteArray
@@ -125,9 +125,12 @@ def write_int8_onnx(
     say(f"calibrating on {len(crops.pictures)} crops of {crops.origin}")
     ranges = calibrate(graph, batches, options.ranges)
 
+    # Ranges cut off the highest logits, where the decision is: they would all be equal.
+    classifier = makers_of(graph, LOGITS) if model.identities else []
+
     def build(in_float: list[str]) -> tuple[onnx.ModelProto, OnnxEmbedder]:
-        made = compact(quantize(graph, ranges, in_float=in_float))
-        set_metadata(made, model.card, pixels=options.pixels)
+        made = compact(quantize(graph, ranges, in_float=[*classifier, *in_float]))
+        set_metadata(made, model.card, pixels=options.pixels, identities=model.identities)
         write_onnx(path, made)
         return made, OnnxEmbedder(path)
 

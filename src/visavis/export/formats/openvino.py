@@ -24,7 +24,7 @@ def write_openvino(
 
         return write_int8_openvino(model, path, options, before, say)
     converted = convert(float_onnx(model, options))
-    set_card(converted, model.card, pixels=options.pixels)
+    set_card(converted, model.card, pixels=options.pixels, identities=model.identities)
     save(converted, path, half=options.precision == "fp16")
     return ExportInfo()
 

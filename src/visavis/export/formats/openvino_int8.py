@@ -13,8 +13,10 @@ from visavis.export.formats.onnx_int8 import layout
 from visavis.export.gates.parity import Crops, crops_of
 from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
 from visavis.export.model import ExportModel
+from visavis.export.onnx.graph import makers_of
 from visavis.export.onnx.to_openvino import convert, save, set_card
 from visavis.export.quiet import replaced
+from visavis.models.graph import LOGITS
 from visavis.models.openvino import OpenVinoEmbedder
 from visavis.runtimes import import_runtime
 from visavis.types import Embedder
@@ -33,11 +35,12 @@ def write_int8_openvino(
     crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
     graph = float_onnx(model, options)
     batch = layout(model, crops.pictures, options.pixels)
+    classifier = makers_of(graph, LOGITS) if model.identities else []  # as in onnx_int8.py
     rows = [batch[i : i + 1] for i in range(len(batch))]
 
     def build(in_float: list[str]) -> tuple[Path, Embedder]:
         # OpenVINO calls the convolution of ONNX's `name` either so or `name/WithoutBiases`.
-        patterns = [f"{re.escape(name)}(/.*)?" for name in in_float]
+        patterns = [f"{re.escape(name)}(/.*)?" for name in (*classifier, *in_float)]
         ignored = nncf.IgnoredScope(patterns=patterns, validate=False) if patterns else None
         with replaced(bars, Progress=_hidden(bars.Progress), WeightedProgress=_hidden(bars.WeightedProgress)):
             made = nncf.quantize(
@@ -47,7 +50,7 @@ def write_int8_openvino(
                 subset_size=len(rows),
                 ignored_scope=ignored,
             )
-        set_card(made, model.card, pixels=options.pixels)
+        set_card(made, model.card, pixels=options.pixels, identities=model.identities)
         save(made, path)
         return path, OpenVinoEmbedder(path, batch_size=32)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from visavis.errors import ModelFormatError
 from visavis.export.formats.base import ExportInfo, Format, Options, ProgressCallback
 from visavis.export.model import ExportModel
 from visavis.models.card import ModelCard
-from visavis.models.graph import CARD_KEY, INPUT_KEY, GraphEmbedder
+from visavis.models.graph import CARD_KEY, IDENTITIES_KEY, INPUT_KEY, GraphEmbedder, identities_of
 
 
 def write_program(model: ExportModel, path: Path, options: Options, before: Any, say: ProgressCallback) -> ExportInfo:
@@ -30,14 +32,16 @@ def write_program(model: ExportModel, path: Path, options: Options, before: Any,
 
     if model.network is None:
         raise ModelFormatError("--format torch needs a model folder with weights, not an .onnx file")
-    wrapped = PixelNetwork(model.network, model.card.preprocess, pixels=options.pixels).eval()
+    wrapped = PixelNetwork(
+        model.network, model.card.preprocess, pixels=options.pixels, classifier=model.classifier
+    ).eval()
     dynamic = None if options.batch else ({0: torch.export.Dim("batch", min=1, max=65_536)},)
     say("torch.export traces the network")
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.export.export(wrapped, (wrapped.example(options.batch or 3),), dynamic_shapes=dynamic)
-            torch.export.save(program, path, extra_files=_extra(model.card, options))
+            torch.export.save(program, path, extra_files=_extra(model.card, options, model.identities))
     except Exception as error:  # torch.export raises errors of many kinds, all about the network
         raise ModelFormatError(
             f"torch.export cannot trace backbone {model.card.backbone}: {cause_of(error)}"
@@ -45,16 +49,18 @@ def write_program(model: ExportModel, path: Path, options: Options, before: Any,
     return ExportInfo({"torch": torch.__version__, "batch": options.batch or "any"})
 
 
-def _extra(card: ModelCard, options: Options) -> dict[str, Any]:
-    return {CARD_KEY: card.to_json(), INPUT_KEY: f"{options.pixels} pixels"}
+def _extra(card: ModelCard, options: Options, identities: Sequence[str]) -> dict[str, Any]:
+    named = json.dumps(identities) if identities else ""
+    return {CARD_KEY: card.to_json(), INPUT_KEY: f"{options.pixels} pixels", IDENTITIES_KEY: named}
 
 
 def stamp_program(path: Path, card: ModelCard, options: Options) -> None:
     """Replace the card of a written program."""
     import torch
 
-    program = torch.export.load(path)
-    torch.export.save(program, path, extra_files=_extra(card, options))
+    known = {IDENTITIES_KEY: ""}
+    program = torch.export.load(path, extra_files=known)
+    torch.export.save(program, path, extra_files=_extra(card, options, json.loads(known[IDENTITIES_KEY] or "[]")))
 
 
 class ProgramEmbedder(GraphEmbedder):
@@ -68,7 +74,7 @@ class ProgramEmbedder(GraphEmbedder):
         import torch
 
         self.path = Path(path)
-        extra = {CARD_KEY: "", INPUT_KEY: ""}
+        extra = {CARD_KEY: "", INPUT_KEY: "", IDENTITIES_KEY: ""}
         try:
             program = torch.export.load(self.path, extra_files=extra)
         except Exception as error:  # torch raises RuntimeError, zipfile's and others on damaged bytes
@@ -79,15 +85,27 @@ class ProgramEmbedder(GraphEmbedder):
             raise ModelFormatError(f"{self.path}: carries no model card")
         card = ModelCard.from_json(str(extra[CARD_KEY]), name=str(self.path))
         nhwc = str(extra[INPUT_KEY]).startswith("uint8")
-        super().__init__(card, name=str(self.path), flip=None, batch_size=batch_size, nhwc=nhwc, pixels=True)
+        named = str(extra[IDENTITIES_KEY])
+        super().__init__(
+            card, name=str(self.path), flip=None, batch_size=batch_size, nhwc=nhwc, pixels=True,
+            identities=identities_of(named, len(json.loads(named or "[]")), str(self.path)),
+        )  # fmt: skip
         self._module = program.module()
 
     def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """One batch in the graph's own layout -> raw features (N, D)."""
+        return self._outputs(x)[0]
+
+    def run_logits(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """One batch in the graph's own layout -> logits (N, C)."""
+        return self._outputs(x)[1]
+
+    def _outputs(self, x: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         import torch
 
         with torch.inference_mode():
-            return self._module(torch.from_numpy(x)).float().numpy()
+            made = self._module(torch.from_numpy(x))
+        return [value.float().numpy() for value in (made if isinstance(made, tuple) else (made,))]
 
 
 def torch_version() -> str:

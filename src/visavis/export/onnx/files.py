@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,21 +13,27 @@ import onnx
 from visavis.errors import ModelFormatError
 from visavis.files import write_atomically
 from visavis.models.card import ModelCard
-from visavis.models.graph import CARD_KEY, INPUT_KEY
+from visavis.models.graph import CARD_KEY, IDENTITIES_KEY, INPUT_KEY
 
 Exporter = Literal["torchscript", "dynamo"]
 Input = Literal["uint8", "float", "normalized"]
 OPSETS = range(17, 24)
 
 
-def set_metadata(model: onnx.ModelProto, card: ModelCard, *, pixels: Input) -> None:
-    """Store the card and what the input holds, replacing what was there; a foreign graph's is said by absence."""
-    kept = [p for p in model.metadata_props if p.key not in (CARD_KEY, INPUT_KEY)]
+def set_metadata(model: onnx.ModelProto, card: ModelCard, *, pixels: Input, identities: Sequence[str] = ()) -> None:
+    """Store the card, what the input holds and whom the logits stand for, replacing what was there.
+
+    A foreign graph's input is said by absence; without `identities` those stored before stay.
+    """
+    replaced = {CARD_KEY, INPUT_KEY} | ({IDENTITIES_KEY} if identities else set())
+    kept = [p for p in model.metadata_props if p.key not in replaced]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     values = {CARD_KEY: card.to_json()}
     if pixels != "normalized":
         values[INPUT_KEY] = f"{pixels} pixels"
+    if identities:
+        values[IDENTITIES_KEY] = json.dumps(identities)
     for key, value in values.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value

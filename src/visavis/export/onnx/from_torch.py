@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import get_args
 
 import onnx
@@ -17,6 +17,8 @@ from visavis.errors import ModelFormatError, RecipeError
 from visavis.export.onnx.batchnorm_folding import fold_batch_norms
 from visavis.export.onnx.files import OPSETS, Exporter, Input, cause_of, set_metadata
 from visavis.models.card import ModelCard
+from visavis.models.classifier import Classifier
+from visavis.models.graph import LOGITS
 from visavis.vision.preprocessing import PreprocessSpec
 
 
@@ -24,34 +26,49 @@ class PixelNetwork(nn.Module):
     """What is exported: pixels -> (x − mean) / std -> network -> the mirrored view joined as the spec says.
 
     Both views run as one batch of 2N. Input uint8 (N, H, W, 3) or float (N, 3, H, W), RGB, 0–255; output raw features
-    (N, D), or (N, 2·D) for flip concat.
+    (N, D), or (N, 2·D) for flip concat. With a `classifier` a second output: its logits (N, C) of the views' mean.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, network: nn.Module, spec: PreprocessSpec, *, pixels: Input) -> None:
+    def __init__(
+        self, network: nn.Module, spec: PreprocessSpec, *, pixels: Input, classifier: Classifier | None = None
+    ) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
         self.pixels = pixels
         self.dim = int(network.dim)  # pyright: ignore[reportArgumentType]
+        self.classifier = None if classifier is None else ClassifierLayer(classifier)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", 1.0 / torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Pixels to features."""
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Pixels to features, and to logits if there is a classifier."""
+        feature, mean = self._features(image)
+        return feature if self.classifier is None else (feature, self.classifier(mean))
+
+    def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The fused features and, for the classifier, the mean over the views."""
         x = image.to(torch.float32).permute(0, 3, 1, 2) if self.pixels == "uint8" else image
         if self.spec.channels == "BGR":
             x = x[:, [2, 1, 0]]
         x = (x - self.mean) * self.scale
         if self.spec.flip == "none":
-            return self.network(x)
+            feature = self.network(x)
+            return feature, feature
         both = self.network(torch.cat([x, x.flip(3)]))
         views = both.reshape(2, -1, self.dim)
+        total = views.sum(0)
         if self.spec.flip == "sum":
-            return views.sum(0)
-        return views.transpose(0, 1).reshape(-1, 2 * self.dim)
+            return total, total * 0.5
+        return views.transpose(0, 1).reshape(-1, 2 * self.dim), total * 0.5
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what `forward` gives."""
+        return ["embedding"] if self.classifier is None else ["embedding", LOGITS]
 
     def example(self, count: int = 2) -> Tensor:
         """A batch of gray crops in the input's own layout."""
@@ -59,6 +76,24 @@ class PixelNetwork(nn.Module):
         if self.pixels == "uint8":
             return torch.full((count, height, width, 3), 128, dtype=torch.uint8)
         return torch.full((count, 3, height, width), 128.0)
+
+
+class ClassifierLayer(nn.Module):
+    """A classifier's logits (N, C) of features (N, D), as one dense layer."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        rows, dim = classifier.weight.shape
+        self.sub_centers = classifier.sub_centers
+        self.dense = nn.Linear(dim, rows, bias=classifier.bias is not None)
+        self.dense.weight.data = torch.from_numpy(classifier.weight.copy())
+        if classifier.bias is not None:
+            self.dense.bias.data = torch.from_numpy(classifier.bias.copy())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """max over a class's centers of w · x + b."""
+        values = self.dense(features)
+        return values if self.sub_centers == 1 else values.unflatten(1, (-1, self.sub_centers)).amax(2)
 
 
 def make_onnx(
@@ -70,6 +105,7 @@ def make_onnx(
     opset: int = 18,
     fold: bool = True,
     batch: int | None = None,
+    classifier: Classifier | None = None,
 ) -> onnx.ModelProto:
     """The ONNX model of a network with its preprocessing, BatchNorm folded, its card in `metadata_props`.
 
@@ -81,6 +117,7 @@ def make_onnx(
         opset: 17 to 23.
         fold: fold BatchNorm.
         batch: fixed batch size; any when None.
+        classifier: becomes a second output `logits` (N, C), whose names stand in the metadata.
 
     Raises:
         RecipeError: unknown exporter, input or opset.
@@ -92,7 +129,7 @@ def make_onnx(
             f"{OPSETS[0]} to {OPSETS[-1]}, "
             f"got {exporter}, {pixels}, {opset}"
         )
-    wrapped = PixelNetwork(network, card.preprocess, pixels=pixels).eval()
+    wrapped = PixelNetwork(network, card.preprocess, pixels=pixels, classifier=classifier).eval()
     try:
         with warnings.catch_warnings(), _quiet(("torch.onnx", "torch.export", "onnxscript")):
             warnings.simplefilter("ignore")
@@ -102,13 +139,13 @@ def make_onnx(
             f"cannot export backbone {card.backbone} with {exporter}: {cause_of(error)}; "
             f"try --exporter {'dynamo' if exporter == 'torchscript' else 'torchscript'} or a newer --opset"
         ) from error
-    dim = card.embedding_dim * (2 if card.preprocess.flip == "concat" else 1)
-    _name_shapes(model, dim, batch)
+    dims = [card.embedding_dim * (2 if card.preprocess.flip == "concat" else 1)]
+    _name_shapes(model, dims if classifier is None else [*dims, len(classifier.identities)], batch)
     if fold:
         model = fold_batch_norms(model)
     model = shape_inference.infer_shapes(model)
     model.producer_name = "visavis"
-    set_metadata(model, card, pixels=pixels)
+    set_metadata(model, card, pixels=pixels, identities=classifier.identities if classifier else ())
     onnx.checker.check_model(model)
     return model
 
@@ -122,8 +159,8 @@ def _by_torchscript(wrapped: PixelNetwork, opset: int) -> onnx.ModelProto:
         dynamo=False,
         opset_version=opset,
         input_names=["image"],
-        output_names=["embedding"],
-        dynamic_axes={"image": {0: "batch"}, "embedding": {0: "batch"}},
+        output_names=wrapped.outputs,
+        dynamic_axes={name: {0: "batch"} for name in ("image", *wrapped.outputs)},
     )
     return onnx.load_model_from_string(buffer.getvalue())
 
@@ -136,7 +173,7 @@ def _by_dynamo(wrapped: PixelNetwork, opset: int) -> onnx.ModelProto:
         verbose=False,
         opset_version=opset,
         input_names=["image"],
-        output_names=["embedding"],
+        output_names=wrapped.outputs,
         dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65_536)},),
     )
     if program is None:
@@ -144,22 +181,23 @@ def _by_dynamo(wrapped: PixelNetwork, opset: int) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _name_shapes(model: onnx.ModelProto, dim: int, batch: int | None) -> None:
-    """Every output and input is (batch, ...) by one name or number, the embedding's length is known."""
-    for value in (model.graph.input[0], model.graph.output[0]):
+def _name_shapes(model: onnx.ModelProto, dims: Sequence[int], batch: int | None) -> None:
+    """Every output and input is (batch, ...) by one name or number, the length of each output's rows is known."""
+    for value in (model.graph.input[0], *model.graph.output):
         first = value.type.tensor_type.shape.dim[0]
         first.Clear()
         if batch is None:
             first.dim_param = "batch"
         else:
             first.dim_value = batch
-    shape = model.graph.output[0].type.tensor_type.shape
-    while len(shape.dim) > 2:
-        shape.dim.pop()
-    while len(shape.dim) < 2:
-        shape.dim.add()
-    shape.dim[1].Clear()
-    shape.dim[1].dim_value = dim
+    for output, dim in zip(model.graph.output, dims, strict=True):
+        shape = output.type.tensor_type.shape
+        while len(shape.dim) > 2:
+            shape.dim.pop()
+        while len(shape.dim) < 2:
+            shape.dim.add()
+        shape.dim[1].Clear()
+        shape.dim[1].dim_value = dim
 
 
 class _quiet:

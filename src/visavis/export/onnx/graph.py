@@ -114,6 +114,16 @@ def shorten(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def makers_of(model: onnx.ModelProto, output: str) -> list[str]:
+    """Names of the nodes that make one output of a graph and nothing else: the way back to what others read too."""
+    graph = Graph(onnx.ModelProto.FromString(model.SerializeToString()))
+    found, name = [], output
+    while (node := graph.maker(name)) is not None and (name == output or graph.only_user(name) is not None):
+        found.append(node.name)
+        name = node.input[0]
+    return found
+
+
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
     """An attribute's value."""
     for a in node.attribute:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,7 +16,7 @@ import onnx
 from visavis.errors import DataError, ModelFormatError
 from visavis.export.quiet import replaced, told
 from visavis.models.card import ModelCard
-from visavis.models.graph import CARD_KEY, INPUT_KEY
+from visavis.models.graph import CARD_KEY, IDENTITIES_KEY, INPUT_KEY
 from visavis.models.onnx_errors import names_of, of_layers
 from visavis.runtimes import import_runtime
 
@@ -55,11 +57,13 @@ def _reason(model: onnx.ModelProto, message: str) -> str:
     return "; ".join(said) or " ".join(lines)[-300:]
 
 
-def set_card(model: Any, card: ModelCard, *, pixels: str) -> None:
-    """Store the card and what the input holds in the model's runtime information."""
+def set_card(model: Any, card: ModelCard, *, pixels: str, identities: Sequence[str] = ()) -> None:
+    """Store the card, what the input holds and whom the logits stand for in the model's runtime information."""
     model.set_rt_info(card.to_json(), CARD_KEY.split("."))
     if pixels != "normalized":
         model.set_rt_info(f"{pixels} pixels", INPUT_KEY.split("."))
+    if identities:
+        model.set_rt_info(json.dumps(identities), IDENTITIES_KEY.split("."))
 
 
 def save(model: Any, path: str | os.PathLike[str], *, half: bool = False) -> None:

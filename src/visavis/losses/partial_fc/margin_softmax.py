@@ -15,7 +15,7 @@ from visavis.distributed.collectives import RankGroup
 from visavis.errors import DataError, RecipeError
 from visavis.losses.head import Head, checked
 from visavis.losses.partial_fc.chunked_softmax import ChunkConfig, ChunkedLogits
-from visavis.losses.partial_fc.cosines import EPSILON, accumulation_dtype, cosines, target_cosines
+from visavis.losses.partial_fc.cosines import EPSILON, accumulation_dtype, cosines, inverse_norms, target_cosines
 from visavis.losses.partial_fc.regularizers import CenterLoss, norm_weights
 from visavis.losses.partial_fc.sampling import draw_classes, keep_positives, step_generator
 from visavis.losses.partial_fc.sparse_sgd import gather_rows
@@ -203,12 +203,43 @@ class MarginSoftmax(nn.Module):
         return loss
 
     @torch.no_grad()
-    def logits(self, embeddings: Tensor) -> Tensor:
-        """s·cos θ (or wᵀx + b) of this rank's classes without margin, (B, classes): for closed-set accuracy."""
+    def logits(self, embeddings: Tensor, classes: slice = slice(None)) -> Tensor:
+        """s·cos θ (or wᵀx + b) of `classes` of this rank without margin, (B, classes)."""
         embeddings = embeddings.to(accumulation_dtype(embeddings.dtype))
         unit, norm = self._split(embeddings)
-        cosine = cosines(unit, self.weight, self.bias, sub_centers=self.sub_centers, normalized=self.head.normalized)
+        first, last, _ = classes.indices(self.stop - self.start)
+        rows = slice(first * self.sub_centers, last * self.sub_centers)
+        bias = None if self.bias is None else self.bias[rows]
+        cosine = cosines(unit, self.weight[rows], bias, sub_centers=self.sub_centers, normalized=self.head.normalized)
         return cosine * self.head.scales(norm)[:, None]
+
+    @torch.no_grad()
+    def predict(self, embeddings: Tensor) -> Tensor:
+        """The class (B,) of the highest logit without margin, the first of equals: for closed-set accuracy.
+
+        All ranks must call it with the same embeddings and get the same answer. Memory holds `chunk` classes at once.
+        """
+        best = embeddings.new_full((len(embeddings),), -math.inf, dtype=accumulation_dtype(embeddings.dtype))
+        found = torch.full((len(embeddings),), self.num_classes, device=embeddings.device)
+        for first in range(0, self.stop - self.start, self.chunk):
+            value, index = self.logits(embeddings, slice(first, first + self.chunk)).max(1)
+            found = torch.where(value > best, index + first + self.start, found)
+            best = torch.maximum(best, value)
+        highest = self.ranks.max(best.clone())
+        return -self.ranks.max(-torch.where(best == highest, found, self.num_classes))
+
+    @torch.no_grad()
+    def class_rows(self) -> tuple[Tensor, Tensor | None]:
+        """The centers (C·K, D) of all ranks, of length 1 where the head compares angles, and the biases (C·K,) or None.
+
+        All ranks must call it.
+        """
+        weight = self.weight.detach()
+        if self.head.normalized:
+            weight = weight * inverse_norms(weight)[:, None]
+        counts = self.ranks.counts(len(weight), weight.device)
+        bias = None if self.bias is None else self.ranks.gather(self.bias.detach(), counts)
+        return self.ranks.gather(weight, counts), bias
 
     def _classes(self, labels: Tensor) -> tuple[Tensor, Tensor | None, Tensor, int]:
         """The centers and biases to look at, the labels as indices into them, and how many there are on all ranks."""
