@@ -60,6 +60,8 @@ def evaluate(
     """
     settings = settings or EvaluationSettings()
     protocol = PairProtocol.of(protocol) if isinstance(protocol, Pairs) else protocol
+    if settings.preset is not None:
+        protocol = protocol.by_preset(get_preset(settings.preset).name)
     embedded = embed_images(
         embedder,
         protocol.images,

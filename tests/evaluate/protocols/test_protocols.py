@@ -249,7 +249,7 @@ def test_every_protocol_runs_and_finds_the_colors(protocol, layouts, tmp_path):
 
 
 def test_the_registry_is_covered():
-    assert set(PROTOCOLS) - set(LAYOUTS) <= {"closed-set"}, "a new protocol needs a layout here"
+    assert set(PROTOCOLS) - set(LAYOUTS) <= {"closed-set", "folder"}, "a new protocol needs a layout here"
 
 
 def test_ijb_equals_plain_pooling(layouts):
@@ -257,13 +257,14 @@ def test_ijb_equals_plain_pooling(layouts):
     root = layouts(ijb)
     task = load_protocol("ijb", root)
     embedder = Colors()
-    report = evaluate(embedder, task.protocol, task.images, settings=EvaluationSettings(bootstrap=0, preset="arcface"))
+    report = evaluate(embedder, task.protocol, task.images, settings=EvaluationSettings(bootstrap=0))
 
-    def template(person, half):
+    def template(person, half, *, norms=False):
         total = np.zeros(3)
         media = {}
         for picture in range(3 * half, 3 * half + 3):
-            x = embedder.embed(task.images(f"{person * 6 + picture + 1}.png")[None])[0].astype(float)
+            crop = task.images(f"{person * 6 + picture + 1}.png")[None]
+            x = (embedder.measure(crop)[0] if norms else embedder.embed(crop))[0].astype(float)
             media.setdefault(picture // 2, []).append(x * (0.5 + picture / 10))
         for rows in media.values():
             total += np.mean(rows, axis=0)
@@ -272,7 +273,18 @@ def test_ijb_equals_plain_pooling(layouts):
     similarity = report.scores["similarity"].reshape(16, 16)
     for a, b in ((0, 0), (3, 7), (15, 2)):
         assert similarity[a, b] == pytest.approx(template(a, 0) @ template(b, 1), abs=1e-5)
-    assert set(report.results["preset"]["tmr_at_nearest_fmr"]) == set(report.results["tmr_at_fmr"])
+    # Row A7: --preset arcface is the whole rule, N1 (raw features) and D1 (detector scores).
+    published = EvaluationSettings(bootstrap=0, preset="arcface")
+    preset = evaluate(embedder, task.protocol, task.images, settings=published)
+    similarity = preset.scores["similarity"].reshape(16, 16)
+    for a, b in ((0, 0), (3, 7), (15, 2)):
+        expected = template(a, 0, norms=True) @ template(b, 1, norms=True)
+        assert similarity[a, b] == pytest.approx(expected, abs=1e-5)
+    assert np.abs(preset.scores["similarity"] - report.scores["similarity"]).max() > 1e-3
+    assert list(preset.results["preset"]["tmr_at_nearest_fmr"]) == ["1e-1", "1e-2", "1e-3", "1e-4", "1e-5", "1e-6"]
+    bare = load_protocol("ijb", root, detector_scores=False)
+    with pytest.raises(ProtocolError, match="D1"):
+        evaluate(embedder, bare.protocol, bare.images, settings=published)
     norms = load_protocol("ijb", root, norms=True, detector_scores=False)
     weighted = evaluate(embedder, norms.protocol, norms.images, settings=EvaluationSettings(bootstrap=0))
     assert not np.allclose(weighted.scores["similarity"], report.scores["similarity"])

@@ -57,6 +57,14 @@ class EvaluationProtocol(ABC):
     images: tuple[str, ...]
     use_norms: bool = False
 
+    def by_preset(self, name: str) -> EvaluationProtocol:
+        """The protocol as a published rule wants it; itself where the rule changes no more than how scores are judged.
+
+        Raises:
+            ProtocolError: what the rule needs was left out.
+        """
+        return self
+
     @abstractmethod
     def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
         """Arrays from which `judge` computes everything; a NaN similarity was not acquired."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from visavis.errors import ProtocolError
 from visavis.evaluate.embedding import Embeddings
 from visavis.evaluate.protocols.base import EvaluationProtocol, EvaluationSettings, ProtocolResult, Scores
 from visavis.evaluate.protocols.pairs import PairProtocol, headline, histogram, verification_plots
@@ -42,6 +43,16 @@ class TemplateProtocol(EvaluationProtocol):
         """Counts of pictures, templates and comparisons."""
         return {"images": len(self.images), "templates": self.templates, "comparisons": len(self.reference)}
 
+    def by_preset(self, name: str) -> TemplateProtocol:
+        """Row A7's N1 and D1 with `arcface`: pictures weigh by feature length times detector score."""
+        if name != "arcface":
+            return self
+        if self.weights is None:
+            raise ProtocolError(
+                "--preset arcface weights pictures by their detector score (D1); leave one of the two out"
+            )
+        return replace(self, use_norms=True)
+
     def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
         """Pool the pictures and compare the templates."""
         weights = picture_weights(embedded, self.weights, use_norms=self.use_norms)
@@ -62,7 +73,12 @@ class TemplateProtocol(EvaluationProtocol):
         table = headline(results, f"{self.name}: {len(genuine):,} comparisons")
         tables = (table, _preset_table(curve, points)) if settings.preset == "arcface" else (table,)
         if settings.preset == "arcface":
-            results["preset"] = {"name": "arcface", "rows": "A7", "tmr_at_nearest_fmr": nearest_rates(curve, points)}
+            results["preset"] = {
+                "name": "arcface",
+                "rows": "A7",
+                "weights": "feature length (N1) x detector score (D1)",
+                "tmr_at_nearest_fmr": nearest_rates(curve, points),
+            }
         plots = (*verification_plots(curve, results["threshold"])[:2], histogram(curve, results["threshold"]))
         return ProtocolResult(results, tables, plots)
 
@@ -165,7 +181,7 @@ def corner_points(curve: ErrorCurve) -> tuple[npt.NDArray[Any], npt.NDArray[np.f
 
 def _preset_table(curve: ErrorCurve, points: dict[str, OperatingPoint | None]) -> Table:
     rows = tuple((f"TAR at FAR {n}", percent(v)) for n, v in nearest_rates(curve, points).items())
-    note = "Rule of rows A7 and A18: the operating point of nearest FAR, even above the target."
+    note = "Rule of rows A7 and A18 (F2, N1, D1): the operating point of nearest FAR, even above the target."
     return Table("Preset arcface", ("figure", "value"), rows, note)
 
 
