@@ -32,6 +32,7 @@ VERBS = {
     "identify": ("identify", "find who is on a picture"),
     "forget": ("forget", "erase a subject from a gallery"),
     "gallery": ("gallery", "look after a gallery: list, rename, merge, doubles, export"),
+    "people": ("people", "sort a photo library by person"),
     "serve": ("serve", "a service and a page over a gallery"),
     "audit": ("audit", "check that an audit log is whole"),
     "bench": ("bench", "time a model in every runtime of this machine"),
@@ -71,6 +72,7 @@ COMPUTING = frozenset(
         "verify",
         "enroll",
         "identify",
+        "people",
         "serve",
     }
 )
@@ -87,6 +89,7 @@ LOADING = frozenset(
         "verify",
         "enroll",
         "identify",
+        "people",
         "serve",
         "bench",
         "prepare",

@@ -12,7 +12,10 @@ from visavis.cli.gallery_actions import GALLERY
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", metavar="GALLERY", help=f"{GALLERY}; made when absent (then --model is needed)")
     parser.add_argument(
-        "pictures", metavar="PICTURE|SRC", nargs="+", help="pictures of --name, or a folder per subject"
+        "pictures",
+        metavar="PICTURE|SRC",
+        nargs="+",
+        help="pictures of --name, a folder per subject, or a list: PATH TAB NAME (visavis people writes one)",
     )
     parser.add_argument("--model", metavar="MODEL", help="model folder, run folder or .onnx; remembered by the gallery")
     parser.add_argument("--name", help="the subject; without it every folder of SRC is one")
@@ -150,18 +153,23 @@ def _people(words: list[str], name: str | None) -> tuple[dict[str, list[str]], l
     from pathlib import Path
 
     from visavis.data.sources.folder import find_images, open_folder
+    from visavis.data.sources.lists import open_list
     from visavis.errors import DataError
+    from visavis.vision.images import is_image_path
 
     people: dict[str, list[str]] = {}
     skipped: list[tuple[str, str]] = []
     if name is None:
-        if len(words) != 1 or not Path(words[0]).is_dir():
+        listed = len(words) == 1 and Path(words[0]).is_file() and not is_image_path(words[0])
+        if not listed and (len(words) != 1 or not Path(words[0]).is_dir()):
             raise DataError(
                 "whose pictures are these? add --name NAME, or give one folder that holds a folder per subject"
             )
         try:
-            source = open_folder(Path(words[0]))
+            source = open_list(Path(words[0])) if listed else open_folder(Path(words[0]))
         except DataError as error:
+            if listed:
+                raise
             raise DataError(
                 f"{words[0]}: expected a folder per subject with pictures in it; for one subject add --name NAME"
             ) from error

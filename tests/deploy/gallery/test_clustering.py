@@ -106,3 +106,29 @@ def test_memory_does_not_grow_with_the_pairs():
     tracemalloc.stop()
     assert len(groups) > 1000
     assert peak < 54e6
+
+
+def test_rows_of_a_known_person_are_together_and_two_known_people_apart():
+    """Whatever their similarity says; and what is not known joins the one it is like."""
+    rows, person = people(4, [12, 12, 12], 0.7)
+    known = np.full(len(rows), -1)
+    first, second, third = (np.flatnonzero(person == p) for p in range(3))
+    known[[first[0], second[0], second[1]]] = 7  # one person, says somebody, though two by their faces
+    known[third[:4]], known[third[4]] = 3, 4  # and two, though one by theirs
+    labels = average_linkage(rows, neighbor_graph(rows, 0.3), 0.3, known=known)
+    assert len(set(labels[known == 7])) == 1
+    assert len(set(labels[known == 3])) == 1
+    assert labels[third[0]] != labels[third[4]]
+    assert len(set(labels[third[5:]]) - {labels[third[0]], labels[third[4]]}) == 0
+    free = average_linkage(rows, neighbor_graph(rows, 0.3), 0.3)
+    nobody = average_linkage(rows, neighbor_graph(rows, 0.3), 0.3, known=np.full(len(rows), -1))
+    np.testing.assert_array_equal(free, nobody)
+
+
+def test_known_groups_equal_what_joining_them_one_by_one_gives():
+    """A person known as what the clustering finds by itself changes nothing."""
+    rows, _ = people(5, [9, 7, 5, 3, 1], 1.0)
+    edges = neighbor_graph(rows, 0.3)
+    free = average_linkage(rows, edges, 0.3)
+    known = np.where(free == free[0], 5, -1)
+    np.testing.assert_array_equal(same(average_linkage(rows, edges, 0.3, known=known)), same(free))

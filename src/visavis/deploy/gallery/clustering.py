@@ -101,16 +101,28 @@ def _most_similar(vectors: Vectors, probes: Vectors, k: int) -> Found:
     return np.take_along_axis(similarity, row, 1), row
 
 
-def average_linkage(vectors: Vectors, edges: Edges, threshold: float) -> npt.NDArray[np.int64]:
+def average_linkage(
+    vectors: Vectors, edges: Edges, threshold: float, *, known: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]:
     """A label for each row: the number of its group, by first row; rows alone have one of their own.
 
     The mean similarity of two groups of unit vectors is the product of their sums over the product of their sizes, so
     that no matrix of pairs is needed.
+
+    Args:
+        vectors: unit rows (N, D).
+        edges: of the neighbor graph.
+        threshold: mean similarity from which two groups are joined.
+        known: a person's number for each row, −1 where it is not known: rows of one person are one group from the
+            beginning, and rows of two are never joined.
     """
-    groups = _Groups(vectors, edges)
+    groups = _Groups(vectors, edges, known)
+    for group in groups.begin_with_known():
+        groups.compare(group, threshold)
     for a, b in groups.most_similar_first():
-        keep = groups.join(a, b)
-        groups.compare(keep, threshold)
+        if groups.may_join(a, b):
+            keep = groups.join(a, b)
+            groups.compare(keep, threshold)
     _, first, label = np.unique(groups.of, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
@@ -121,8 +133,9 @@ def average_linkage(vectors: Vectors, edges: Edges, threshold: float) -> npt.NDA
 class _Groups:
     """Groups of rows, each named by one of them, with the pairs that may be joined."""
 
-    def __init__(self, vectors: Vectors, edges: Edges) -> None:
+    def __init__(self, vectors: Vectors, edges: Edges, known: npt.NDArray[np.int64] | None = None) -> None:
         n = len(vectors)
+        self._person = np.full(n, -1, np.int64) if known is None else known.copy()  # of each group, by its name
         self.of = np.arange(n)  # the group of every row
         self._sums, self._sizes = vectors.astype(np.float32, copy=True), np.ones(n, np.int64)
         self._members: dict[int, npt.NDArray[np.int64]] = {}  # of groups of several rows
@@ -134,6 +147,24 @@ class _Groups:
         self._starts = np.searchsorted(ends[order], np.arange(n + 1))
         self._edges = edges
         self._grown: list[tuple[float, int, int, int, int]] = []  # pairs with a group of several rows
+
+    def begin_with_known(self) -> list[int]:
+        """Make one group of the rows of each known person; returns the groups of several."""
+        order = np.argsort(self._person, kind="stable")
+        order = order[self._person[order] >= 0]
+        cuts = np.flatnonzero(np.diff(self._person[order])) + 1
+        several = [rows for rows in np.split(order, cuts) if len(rows) > 1]
+        for rows in several:
+            keep = int(rows[0])
+            self._near[keep] = np.concatenate([self._neighbors(row) for row in rows.tolist()])
+            self._members[keep], self.of[rows] = rows, keep
+            self._sums[keep], self._sizes[keep] = self._sums[rows].sum(0), len(rows)
+            self._age[rows], self._age[keep] = -1, 1
+        return [int(rows[0]) for rows in several]
+
+    def may_join(self, a: int, b: int) -> bool:
+        """Whether two groups are not known to be two people."""
+        return self._person[a] < 0 or self._person[b] < 0 or self._person[a] == self._person[b]
 
     def most_similar_first(self) -> Iterator[tuple[int, int]]:
         """Pairs of groups, the most similar first; what `compare` finds meanwhile takes its place among them."""
@@ -155,6 +186,7 @@ class _Groups:
     def join(self, a: int, b: int) -> int:
         """Make one group of two; returns its name."""
         keep, gone = (a, b) if self._sizes[a] >= self._sizes[b] else (b, a)
+        self._person[keep] = max(self._person[keep], self._person[gone])
         self._near[keep] = np.concatenate([self._neighbors(keep), self._neighbors(gone)])
         self._near.pop(gone, None)
         moved = self._members.pop(gone, np.array([gone]))

@@ -1,0 +1,1 @@
+"""A photo library: the faces of pictures as people have them, grouped by person, over days."""
