@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from visavis.backbones.layers import check_size, halved
+from visavis.backbones.prelu import PReLU
 from visavis.errors import RecipeError
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 200: (6, 26, 60, 6)}
@@ -24,7 +25,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, out, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out)
-        self.prelu = nn.PReLU(out)
+        self.prelu = PReLU(out)
         self.conv2 = nn.Conv2d(out, out, 3, stride, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out)
         self.downsample = None
@@ -72,7 +73,7 @@ class IResNet(nn.Module):
         self.checkpointing = checkpointing
         self.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.prelu = nn.PReLU(64)
+        self.prelu = PReLU(64)
         channels = (64, 64, 128, 256, 512)
         for i, repeats in enumerate(DEPTHS[depth]):
             stage = [Block(channels[i] if j == 0 else channels[i + 1], channels[i + 1], stride=2 if j == 0 else 1)

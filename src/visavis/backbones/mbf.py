@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from visavis.backbones.layers import GlobalDepthwise, check_size, halved
 from visavis.backbones.mobilefacenet import initialize
+from visavis.backbones.prelu import PReLU
 from visavis.errors import RecipeError
 
 
@@ -29,7 +30,7 @@ def _unit(
         nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out),
     ]
-    return Layers(*layers) if linear else Layers(*layers, nn.PReLU(out))
+    return Layers(*layers) if linear else Layers(*layers, PReLU(out))
 
 
 def _bottleneck(channels: int, out: int, wide: int, *, stride: int = 1, adds: bool = False) -> Layers:

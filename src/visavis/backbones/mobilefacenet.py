@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.backbones.layers import GlobalDepthwise, check_size, halved
+from visavis.backbones.prelu import PReLU
 
 # Table 1 of the paper: expansion t, channels c, repeats n, stride of the first s.
 _BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -18,7 +19,7 @@ class ConvUnit(nn.Module):
         super().__init__()
         self.conv = convolution
         self.bn = nn.BatchNorm2d(convolution.out_channels)
-        self.prelu = None if linear else nn.PReLU(convolution.out_channels)
+        self.prelu = None if linear else PReLU(convolution.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter, normalize, activate."""
@@ -39,10 +40,10 @@ class Bottleneck(nn.Module):
         self.conv = nn.Sequential(
             nn.Conv2d(channels, wide, 1, bias=False),
             nn.BatchNorm2d(wide),
-            nn.PReLU(wide),
+            PReLU(wide),
             nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
             nn.BatchNorm2d(wide),
-            nn.PReLU(wide),
+            PReLU(wide),
             nn.Conv2d(wide, out, 1, bias=False),
             nn.BatchNorm2d(out),
         )

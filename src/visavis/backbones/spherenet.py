@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.backbones.layers import check_size, halved
+from visavis.backbones.prelu import PReLU
 
 # Residual blocks of the four stages, each opened by a strided convolution.
 STAGES = {20: (1, 2, 4, 1), 36: (2, 4, 8, 2), 64: (3, 8, 16, 3)}
@@ -47,7 +48,7 @@ class SphereNet(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
                 self.add_module(f"conv{stage}_{i}", layer)
-                self.add_module(f"relu{stage}_{i}", nn.PReLU(out))
+                self.add_module(f"relu{stage}_{i}", PReLU(out))
                 channels = out
         height, width = halved(size, 4)
         self.fc5 = nn.Linear(512 * height * width, dim)
