@@ -133,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace, task: Any, model: str) -> Any:
     """The report of one model."""
     from visavis.data.photographs import warn_of_photographs
+    from visavis.data.validate.trained_on import read_trained_on
     from visavis.evaluate.protocols.base import EvaluationSettings
     from visavis.evaluate.runner import evaluate
     from visavis.files import digest_of
@@ -155,6 +156,7 @@ def _evaluate(args: argparse.Namespace, task: Any, model: str) -> Any:
             scores=None if args.all else _scores_path(args),
             model=_about(args, model),
             baseline=not (args.no_baseline or args.all or args.classifier or args.joint_bayesian is not None),
+            trained_on=read_trained_on(model),
         )
     data = {"source": str(args.data), "lists": {p.name: digest_of(p) for p in task.lists}}
     return report.with_additions(context={"data": {**report.context["data"], **data}})

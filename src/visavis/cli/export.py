@@ -156,6 +156,8 @@ def _report(done: Any) -> None:
             f"  {found['pairs']:,} pairs: {100 * found['accuracy']:.2f} % "
             f"(weights {100 * found['reference_accuracy']:.2f} %), {found['points_lost']:+.2f} points lost"
         )
+        if found.get("warning"):
+            print(f"  {found['warning']}")
     elif record["precision"] == "int8":
         print(
             f"  accuracy not judged (--pairs FILE does); similarities of pairs move by {parity['score_noise']:.2f} of "

@@ -12,6 +12,7 @@ def write_before_after(recipe: Any, run: Any) -> list[Any]:
     Returns the table to print, in a list; an empty list when there is nothing to compare on.
     """
     from visavis.cli.progress import make_bar
+    from visavis.data.validate.trained_on import read_trained_on
     from visavis.evaluate.report.report import plain
     from visavis.files import write_atomically
     from visavis.models.torch import TorchEmbedder, load_model
@@ -32,7 +33,7 @@ def write_before_after(recipe: Any, run: Any) -> list[Any]:
     with make_bar() as bar:
         bar.add_task("before and after", total=None, detail="")
         models = [TorchEmbedder(n, card.preprocess, batch_size=128) for n in (old_network, network)]
-        found = before_and_after(models[0], models[1], judges)
+        found = before_and_after(models[0], models[1], judges, trained_on=read_trained_on(run.model))
     values = {"before": str(recipe.init), "after": str(run.model), **{c.name.split()[0]: c.to_dict() for c in found}}
     write_atomically(run.folder / "before_after.json", json.dumps(plain(values), indent=2, allow_nan=False).encode())
     if not old:

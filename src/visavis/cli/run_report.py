@@ -17,6 +17,7 @@ def write_run_report(
 
     `tables` come behind its own. Returns the Report.
     """
+    from visavis.data.validate.trained_on import read_trained_on
     from visavis.evaluate.protocols.base import EvaluationSettings
     from visavis.evaluate.report.tables import Table
     from visavis.evaluate.report.training_curves import training_plots
@@ -35,6 +36,7 @@ def write_run_report(
             scores=run.folder / "scores.npz",
             model={"name": run.folder.name, "path": str(model)},
             baseline=True,
+            trained_on=read_trained_on(model),
         )
     made = (("training", f"{run.steps} steps, {run.skipped_steps} skipped"),
             ("images per second", f"{run.images_per_second:.0f}"), *rows)  # fmt: skip

@@ -91,6 +91,7 @@ def with_calibration(report: Report, rates: Sequence[float] = (), *, seed: int =
             "comparisons": len(genuine),
             "calibration": {"kind": "logistic", "slope": logistic.slope, "intercept": logistic.offset, "prior": 0.5},
             "protocol": report.protocol,
+            **({"warnings": list(report.warnings)} if report.warnings else {}),
         }
         for c in found
     }

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from visavis.data.validate.trained_on import TrainedOn
+from visavis.data.validate.training_overlap import OverlapSearch
 from visavis.errors import VisavisError
 from visavis.evaluate.cache import EmbeddingCache
 from visavis.evaluate.embedding import Embeddings, Images, Progress, embed_images
@@ -40,6 +42,7 @@ def evaluate(
     scores: str | os.PathLike[str] | None = None,
     model: Mapping[str, Any] | None = None,
     baseline: bool = False,
+    trained_on: TrainedOn | None = None,
 ) -> Report:
     """Judge an embedder by a protocol: every picture is embedded once, scores are saved, then figures are computed.
 
@@ -54,6 +57,7 @@ def evaluate(
         scores: an .npz to write the scores to, before any figure is computed.
         model: more to say of the model in the report (its path, the flip used).
         baseline: judge the raw pixels by the same protocol, as a row beside the model's.
+        trained_on: what the model was trained on, where that is known: what it shares with the pictures is said.
 
     Raises:
         ProtocolError: no picture could be embedded, or protocol and preset do not fit.
@@ -62,10 +66,13 @@ def evaluate(
     protocol = PairProtocol.of(protocol) if isinstance(protocol, Pairs) else protocol
     if settings.preset is not None:
         protocol = protocol.by_preset(get_preset(settings.preset).name)
+    if trained_on is not None and protocol.is_of_trained_people:
+        trained_on = trained_on.without_people()
+    search = None if trained_on is None else OverlapSearch(trained_on)
     embedded = embed_images(
         embedder,
         protocol.images,
-        images,
+        images if search is None else search.watching(images),
         batch_size=batch_size,
         progress=progress,
         cache=cache,
@@ -73,6 +80,8 @@ def evaluate(
     )
     found = protocol.score(embedded, settings)
     context: dict[str, Any] = {"data": {**protocol.describe(), "comparisons_digest": _digest(protocol.images, found)}}
+    overlap = None if search is None else search.result(protocol.images)
+    context["training_overlap"] = None if overlap is None else overlap.to_dict()
     if scores is not None:
         save_scores(scores, found)
         context["scores"] = Path(scores).name
@@ -99,6 +108,7 @@ def evaluate(
         pictures=picture_pairs(outcome.mistakes, protocol.images, images),
         context=context,
         scores=found,
+        warnings=(overlap.sentence(),) if overlap else (),
     )
 
 

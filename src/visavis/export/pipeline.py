@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from visavis.data.validate.trained_on import read_trained_on
 from visavis.errors import DataError, ModelFormatError, RecipeError
 from visavis.export.formats.base import Format, Options, Precision, ProgressCallback
 from visavis.export.formats.registry import load_format
@@ -89,7 +90,9 @@ def _export(
 ) -> Exported:
     part = aside / target.name
     say(f"writing {kind.name} {options.precision}")
-    before = judge(_judged_as(model), options.pairs) if options.pairs is not None else None
+    before = None
+    if options.pairs is not None:
+        before = judge(_judged_as(model), options.pairs, trained_on=read_trained_on(model.home))
     made = kind.write(model, part, options, before, say)
     candidate = kind.load(part)
     say(f"comparing on {len(crops.pictures)} crops of {crops.origin}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from visavis import __version__
 from visavis.backbones import build_backbone
 from visavis.data.samplers import PxK, Sampler, Shuffled
+from visavis.data.validate.trained_on import TrainedOn
 from visavis.distributed import launch as distributed
 from visavis.distributed.launch import World
 from visavis.errors import RecipeError, unknown_name
@@ -47,7 +48,8 @@ class Training:
     """What a run needs and does not change: everything but its `TrainState`.
 
     `forward` is the network as it is called (compiled, its gradients averaged over ranks), `schedule` the factor on the
-    learning rate at a step, `total` the steps of the whole run.
+    learning rate at a step, `total` the steps of the whole run. On the first rank `trained_on` is what was looked at of
+    the training data, and `warning` what makes the figures of the held-out pairs mean less than they seem to.
     """
 
     recipe: Recipe
@@ -67,6 +69,8 @@ class Training:
     judge: ValidationSet | None
     closed_set: ClosedSetValidation | None
     observer: Observer
+    trained_on: TrainedOn | None = None
+    warning: str = ""
     _whitened: nn.Module | None = None
 
     def batches(self, state: TrainState) -> Iterator[Batch]:

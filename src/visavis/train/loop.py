@@ -30,6 +30,7 @@ from visavis.train.run_logger import Observer, RunLogger
 from visavis.train.save import give_up, save, say_good
 from visavis.train.state import TrainState
 from visavis.train.step import StepResult, train_step
+from visavis.train.trained_on import look_at_training_data
 from visavis.train.triplet_pools import write_strips
 from visavis.train.validate import validate
 from visavis.train.validation import ValidationSet
@@ -95,13 +96,15 @@ def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer
                  recipe.loop.precision)  # fmt: skip
         training, state = build_training(recipe, world, observer, resumes=kept is not None)
         check_can_learn(recipe, training.pictures)
+        identities = Identities.of(training.pictures)
         if training.judge and (people := training.judge.people):
             on_first(lambda: write_held_out(out, people), world)
             log.info("judged by %d identities held out of training: %s", len(people), out / HELD_OUT)
         if kept:
-            check_belongings(kept, training, Identities.of(training.pictures), run=out)
+            check_belongings(kept, training, identities, run=out)
             state.load_state_dict(kept)
             log.info("resumed at step %d of %d", state.step, training.total)
+        on_first(lambda: look_at_training_data(training, identities, out), world)
         return _run(training, state, out, book)
 
 

@@ -57,8 +57,9 @@ class DataRecipe:
     `held_out` is the share of the source's identities kept out of training and judged by, where `evaluate` names no
     pairs (visavis.train.held_out).
     `skip_damaged` pictures that cannot be read are replaced by others of their identity, logged and counted in the
-    card; decoded pictures then stay in memory. `expected_identities` and `expected_pictures` say what the published set
-    holds, for `--dry-run` without it.
+    card; decoded pictures then stay in memory. Digests of at most `fingerprints` pictures are kept beside the weights,
+    24 bytes each, so that an evaluation can tell whether they were trained on. `expected_identities` and
+    `expected_pictures` say what the published set holds, for `--dry-run` without it.
     """
 
     source: str = ""
@@ -72,6 +73,7 @@ class DataRecipe:
     cache: str = "auto"
     cache_gb: float = 2.0
     skip_damaged: int = 0
+    fingerprints: int = 1_000_000
     expected_identities: int = 0
     expected_pictures: int = 0
 
@@ -426,6 +428,7 @@ def _check_values(recipe: Recipe, name: str) -> None:
         ("loop.batch_size must be at least 2 (batch norm)", loop.batch_size < 2),
         ("data.held_out must lie in [0, 1)", not 0 <= recipe.data.held_out < 1),
         ("data.skip_damaged must not be negative", recipe.data.skip_damaged < 0),
+        ("data.fingerprints must not be negative", recipe.data.fingerprints < 0),
         ("loop.steps and loop.epochs must not be negative", loop.steps < 0 or loop.epochs < 0),
         ("one of loop.steps and loop.epochs must be set", loop.steps == 0 and loop.epochs == 0),
         ("loop.device_batch must be 0 (all at once) or at least 2", loop.device_batch < 0 or loop.device_batch == 1),

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from visavis.data.validate.trained_on import NOTE
 from visavis.errors import RecipeError
 from visavis.models.classifier import Classifier
 from visavis.models.torch import save_model
@@ -92,6 +93,11 @@ def write_model(
     }
     if training.pictures.damaged:
         notes["damaged_pictures_replaced"] = len(training.pictures.damaged)
+    if training.warning:
+        notes["warning"] = training.warning
+    if training.trained_on is not None:
+        notes[NOTE] = training.trained_on.key
+        training.trained_on.save(folder)
     save_model(folder, network, training.card.with_changes(notes=notes), classifier)
 
 

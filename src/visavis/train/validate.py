@@ -57,13 +57,14 @@ def validate(training: Training, state: TrainState, run: Path, book: RunLogger) 
     if verification:
         figures |= {"accuracy": verification.accuracy, "auc": verification.auc, "eer": verification.eer}
     if figures:
-        record = {"step": state.step, "eval": figures}
+        record = {"step": state.step, "eval": figures, **({"warning": training.warning} if training.warning else {})}
         book.write(record)
         training.observer.logged(record)
+    said = training.warning and f" ({training.warning})"
     if verification:
-        log.info("step %d: accuracy %.4f, EER %.4f on %d pairs", state.step, verification.accuracy, verification.eer,
-                 len(verification.genuine))  # fmt: skip
+        log.info("step %d: accuracy %.4f, EER %.4f on %d pairs%s", state.step, verification.accuracy, verification.eer,
+                 len(verification.genuine), said)  # fmt: skip
     if top1 is not None and training.closed_set:
-        log.info("step %d: top-1 %.4f on %d pictures of the people trained on", state.step, top1,
-                 len(training.closed_set.labels))  # fmt: skip
+        log.info("step %d: top-1 %.4f on %d pictures of the people trained on%s", state.step, top1,
+                 len(training.closed_set.labels), said)  # fmt: skip
     return verification

@@ -20,4 +20,4 @@ def test_numbers_that_json_does_not_know_become_null():
     report = Report(
         "p", {}, {"x": float("inf")}, plots=(Plot("n", "t", "x", "y", (Series("s", np.ones(2), np.ones(2)),)),)
     )
-    assert json.loads(report.to_json()) == {"protocol": "p", "model": {}, "x": None}
+    assert json.loads(report.to_json()) == {"protocol": "p", "model": {}, "warnings": [], "x": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,25 +29,40 @@ def equal_bytes(digests: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) ->
     return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
 
 
-def perceptual_hashes(features: npt.NDArray[np.floating], valid: npt.NDArray[np.bool_]) -> Hashes:
-    """128-bit hashes (N, 2): which of a picture's frequencies lie above their median over the whole set.
+@dataclass(frozen=True)
+class HashReference:
+    """What the features of pictures are held against: their mean (128,) and the median of their directions (128,).
 
     A hash against fixed thresholds is nearly constant over aligned faces, since they all look like the mean face;
-    against the set's medians every bit halves the set, and near-duplicates differ in few bits. Of more than 200,000
-    pictures mean and median are those of 200,000, evenly spread.
+    against the set's medians every bit halves the set, and near-duplicates differ in few bits.
     """
+
+    mean: npt.NDArray[np.float32]
+    median: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, features: npt.NDArray[np.floating]) -> HashReference:
+        """That of a set (N, 128); of more than 200,000 pictures that of 200,000, evenly spread."""
+        spread = np.linspace(0, len(features) - 1, min(len(features), _SAMPLE)).astype(np.int64)
+        sample = features[spread].astype(np.float32)
+        mean = sample.mean(0)
+        return cls(mean, np.median(_directions(sample, mean), axis=0))
+
+    def hashes(self, features: npt.NDArray[np.floating]) -> Hashes:
+        """128-bit hashes (N, 2): which of a picture's frequencies lie above the median."""
+        hashes = np.empty((len(features), 2), np.uint64)
+        for start in range(0, len(features), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            above = _directions(features[block].astype(np.float32), self.mean) > self.median
+            hashes[block] = np.ascontiguousarray(np.packbits(above, axis=1)).view(np.uint64)
+        return hashes
+
+
+def perceptual_hashes(features: npt.NDArray[np.floating], valid: npt.NDArray[np.bool_]) -> Hashes:
+    """128-bit hashes (N, 2) of a set's pictures against its own reference, which the `valid` ones make."""
     if not valid.any():
         return np.zeros((len(features), 2), np.uint64)
-    rows = np.flatnonzero(valid)
-    sample = features[rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)]].astype(np.float32)
-    mean = sample.mean(0)
-    median = np.median(_directions(sample, mean), axis=0)
-    hashes = np.empty((len(features), 2), np.uint64)
-    for start in range(0, len(features), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        above = _directions(features[block].astype(np.float32), mean) > median
-        hashes[block] = np.ascontiguousarray(np.packbits(above, axis=1)).view(np.uint64)
-    return hashes
+    return HashReference.of(features[valid]).hashes(features)
 
 
 def _directions(features: npt.NDArray[np.float32], mean: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -30,6 +30,12 @@ class SavedEvaluation:
     file: str = ""
 
     @property
+    def warnings(self) -> list[str]:
+        """Why its figures mean less than they seem to."""
+        said = self.body.get("warnings")
+        return [str(warning) for warning in said] if isinstance(said, list) else []
+
+    @property
     def of_templates(self) -> bool:
         """Whether its comparisons are templates' (IJB), judged at false match rates instead of in folds."""
         return "fold" not in self.scores

@@ -56,6 +56,7 @@ def compare_seeds(first: Sequence[Path], second: Sequence[Path]) -> Report:
         model={"name": f"{groups[0][0].label} · {groups[1][0].label}"},
         results={"seed_effect": tests},
         tables=(table,),
+        warnings=tuple(dict.fromkeys(f"{e.label}: {w}" for group in groups for e in group for w in e.warnings)),
         context={"environment": environment()},
     )
 

@@ -56,6 +56,7 @@ class EvaluationProtocol(ABC):
     name: str
     images: tuple[str, ...]
     use_norms: bool = False
+    is_of_trained_people: bool = False  # by its nature: only training pictures themselves inflate its figures
 
     def by_preset(self, name: str) -> EvaluationProtocol:
         """The protocol as a published rule wants it; itself where the rule changes no more than how scores are judged.

@@ -27,6 +27,7 @@ class Classified(ClosedSet):
     """
 
     judged_by: str = "the trained classifier"
+    is_of_trained_people: bool = True
 
     def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
         """As `ClosedSet.score`, with logits for similarities."""

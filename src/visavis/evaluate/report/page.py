@@ -18,6 +18,7 @@ def render(
     *,
     title: str,
     subtitle: str,
+    warnings: Sequence[str] = (),
     key: Sequence[tuple[str, str]] = (),
     tables: Sequence[Table] = (),
     plots: Sequence[Plot] = (),
@@ -47,6 +48,7 @@ def render(
     return environment.get_template("report.html.j2").render(
         title=title,
         subtitle=subtitle,
+        warnings=warnings,
         key=key,
         tables=tables,
         plots=[(heading, figures) for heading, figures in sections if figures],

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.evaluate.report.figures import PicturePair, Plot
-from visavis.evaluate.report.tables import Table, percent
+from visavis.evaluate.report.tables import Table, percent, to_tex
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Report:
 
     `results` holds the figures under the JSON's own keys; `context` where they come from (data, failures to acquire,
     machine, versions, seconds); `scores` the arrays the figures were computed from; `compares` is true where it is
-    about several models.
+    about several models; `warnings` say why the figures mean less than they seem to, and stand before them everywhere.
     """
 
     protocol: str
@@ -33,13 +33,15 @@ class Report:
     context: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
     compares: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n\n".join(table.to_text() for table in self.tables)
+        return "\n\n".join([*self.warnings, *(table.to_text() for table in self.tables)])
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON's values: `protocol`, `model`, the results, the context."""
-        return plain({"protocol": self.protocol, "model": self.model, **self.results, **self.context})
+        """The JSON's values: `protocol`, `model`, the warnings, the results, the context."""
+        head = {"protocol": self.protocol, "model": self.model, "warnings": self.warnings}
+        return plain({**head, **self.results, **self.context})
 
     def to_json(self) -> str:
         """JSON text; a figure that does not exist is null, never NaN."""
@@ -53,6 +55,7 @@ class Report:
         return render(
             title=f"{name}: {self.protocol}" if self.compares else f"{name} on {self.protocol}",
             subtitle=_subtitle(self.context),
+            warnings=self.warnings,
             key=key_figures(self.results),
             tables=self.tables,
             plots=self.plots,
@@ -63,11 +66,13 @@ class Report:
 
     def to_markdown(self) -> str:
         """The tables in Markdown."""
-        return "\n\n".join(table.to_markdown() for table in self.tables) + "\n"
+        warnings = [f"**{warning}**" for warning in self.warnings]
+        return "\n\n".join([*warnings, *(table.to_markdown() for table in self.tables)]) + "\n"
 
     def to_latex(self) -> str:
         """The tables in LaTeX (booktabs)."""
-        return "\n\n".join(table.to_latex() for table in self.tables) + "\n"
+        warnings = [rf"\textbf{{{to_tex(warning)}}}" for warning in self.warnings]
+        return "\n\n".join([*warnings, *(table.to_latex() for table in self.tables)]) + "\n"
 
     def with_additions(
         self, *, tables: tuple[Table, ...] = (), plots: tuple[Plot, ...] = (), context: Mapping[str, Any] | None = None

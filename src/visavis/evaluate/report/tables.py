@@ -64,13 +64,13 @@ class Table:
 
     def to_latex(self) -> str:
         """A booktabs table."""
-        rows = [" & ".join(map(_tex, row)) + r" \\" for row in self.rows]
+        rows = [" & ".join(map(to_tex, row)) + r" \\" for row in self.rows]
         return "\n".join(
             [
                 r"\begin{table}\centering",
-                rf"\caption{{{_tex(self.title)}{'. ' + _tex(self.note) if self.note else ''}}}",
+                rf"\caption{{{to_tex(self.title)}{'. ' + to_tex(self.note) if self.note else ''}}}",
                 rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}\toprule",
-                " & ".join(map(_tex, self.columns)) + r" \\ \midrule",
+                " & ".join(map(to_tex, self.columns)) + r" \\ \midrule",
                 *rows,
                 r"\bottomrule\end{tabular}\end{table}",
             ]
@@ -101,5 +101,6 @@ def _pad(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column == 0 else cell.rjust(width)
 
 
-def _tex(text: str) -> str:
+def to_tex(text: str) -> str:
+    """Text with what LaTeX reads as commands escaped."""
     return "".join(_LATEX.get(c, c) for c in text)

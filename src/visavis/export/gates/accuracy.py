@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visavis.data.pair_lists.dialect import Dialect
+from visavis.data.validate.trained_on import TrainedOn
 from visavis.errors import ProtocolError
 from visavis.types import Embedder
 
@@ -36,16 +37,23 @@ def open_pairs(
     return PairSet(task.protocol, task.images, os.path.basename(os.fspath(pairs or data)))
 
 
-def judge(embedder: Embedder, pairs: PairSet, *, progress: Progress | None = None) -> dict[str, Any]:
+def judge(
+    embedder: Embedder, pairs: PairSet, *, progress: Progress | None = None, trained_on: TrainedOn | None = None
+) -> dict[str, Any]:
     """Accuracy over folds, AUC, EER and TMR at FMR, as `visavis evaluate` reports them.
+
+    With `trained_on` there is also a `warning`: what the model has seen of the pairs in training, "" if nothing.
 
     Raises:
         ProtocolError: a picture could not be embedded, so that two models would be judged on different pairs.
     """
+    from visavis.data.validate.training_overlap import OverlapSearch
     from visavis.evaluate.embedding import embed_images
     from visavis.metrics.verification import verify_pairs
 
-    embedded = embed_images(embedder, pairs.protocol.images, pairs.images, progress=progress)
+    search = OverlapSearch(trained_on) if trained_on is not None else None
+    images = search.watching(pairs.images) if search else pairs.images
+    embedded = embed_images(embedder, pairs.protocol.images, images, progress=progress)
     if embedded.failed:
         name, reason = next(iter(embedded.failed.items()))
         raise ProtocolError(
@@ -57,6 +65,7 @@ def judge(embedder: Embedder, pairs: PairSet, *, progress: Progress | None = Non
         "auc": found.auc,
         "eer": found.eer,
         "tmr_at_fmr": {name: None if point is None else point.tmr for name, point in found.tmr_at_fmr.items()},
+        "warning": search.result(pairs.protocol.images).sentence() if search else "",
     }
 
 
@@ -78,4 +87,5 @@ def difference(reference: dict[str, Any], export: dict[str, Any], pairs: PairSet
         "tmr_at_fmr": export["tmr_at_fmr"],
         "auc": export["auc"],
         "eer": export["eer"],
+        **({"warning": reference["warning"]} if reference.get("warning") else {}),
     }

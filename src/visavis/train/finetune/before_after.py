@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from visavis.data.validate.trained_on import TrainedOn
+from visavis.data.validate.training_overlap import find_overlap
 from visavis.errors import RecipeError
 from visavis.evaluate.protocols.pairs import subjects_of
 from visavis.evaluate.report.tables import Table, number, percent
@@ -28,7 +30,8 @@ class Comparison:
     """Two models on the same pairs.
 
     `gained` comparisons only the second decides rightly, `lost` only the first; `p_value` is that of McNemar's exact
-    test, `interval` the 95 % interval of the difference in accuracy when subjects (else pairs) are drawn again.
+    test, `interval` the 95 % interval of the difference in accuracy when subjects (else pairs) are drawn again,
+    `warning` what makes the figures mean less than they seem to.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Comparison:
     lost: int
     p_value: float
     interval: tuple[float, float]
+    warning: str = ""
 
     @property
     def difference(self) -> float:
@@ -64,6 +68,7 @@ class Comparison:
             "gained": self.gained,
             "lost": self.lost,
             "p_value": self.p_value,
+            **({"warning": self.warning} if self.warning else {}),
         }
 
 
@@ -125,13 +130,18 @@ def open_old_validation_set(
 
 
 def before_and_after(
-    before: Embedder, after: Embedder, judges: Sequence[tuple[str, ValidationSet]]
+    before: Embedder,
+    after: Embedder,
+    judges: Sequence[tuple[str, ValidationSet]],
+    *,
+    trained_on: TrainedOn | None = None,
 ) -> list[Comparison]:
-    """Both models on each set of pairs."""
+    """Both models on each set of pairs, with a warning where `after` was trained on what they show."""
     found = []
     for name, judge in judges:
         was, now = (judge(model) for model in (before, after))
-        found.append(compare(name, was, now, judge.pairs))
+        warning = find_overlap(judge.images, trained_on).sentence() if trained_on is not None else ""
+        found.append(replace(compare(name, was, now, judge.pairs), warning=warning))
     return found
 
 
@@ -149,5 +159,5 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
             later = c.after.tmr_at_fmr[fmr]
             if point is not None and later is not None:
                 rows.append((f"{c.name}: TMR at FMR {fmr}", percent(point.tmr), percent(later.tmr)))
-    note = "\n".join(c.verdict() for c in comparisons)
+    note = "\n".join(c.verdict() + (f" ({c.warning})" if c.warning else "") for c in comparisons)
     return Table("Before and after fine-tuning", ("figure", "before", "after"), tuple(rows), note)

@@ -1,0 +1,50 @@
+"""What a run is trained on, looked at once before the first step, and whether its held-out pairs are part of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from visavis.data.validate.trained_on import FILE, TrainedOn, read_file, read_trained_on, take_training_set
+from visavis.data.validate.training_overlap import find_overlap
+from visavis.machine import usable_cores
+from visavis.train.build import Training
+from visavis.train.checkpoint import LAST
+from visavis.train.identities import Identities
+
+log = logging.getLogger(__name__)
+
+
+def look_at_training_data(training: Training, identities: Identities, run: Path) -> None:
+    """Set `training.trained_on`, and `training.warning` where the held-out pairs share people or pictures with it.
+
+    A run that goes on reads what it kept; what the model it starts from was trained on is part of it.
+    """
+    recipe, pictures = training.recipe, training.pictures
+    before = read_trained_on(recipe.init) if recipe.init else None
+    made_of = f"{identities.digest} {recipe.data.fingerprints} {before.key if before else ''}"
+    key = hashlib.sha256(made_of.encode()).hexdigest()[:32]
+    found = read_file(run / LAST / FILE, key=key)
+    if found is None:
+        own = take_training_set(
+            identities.names,
+            lambda index: pictures.take(np.array([index]))[0],
+            len(pictures),
+            limit=recipe.data.fingerprints,
+            workers=max(usable_cores(), recipe.data.workers),
+            progress=training.observer.preparing,
+        )
+        found = TrainedOn((*(before.sets if before else ()), own), key)
+    training.trained_on = found
+    said = []
+    if training.judge is not None:
+        said.append(find_overlap(training.judge.images, found).sentence())
+    if training.closed_set is not None:
+        shown = {str(row): crop for row, crop in enumerate(training.closed_set.crops)}
+        said.append(find_overlap(shown, found.without_people()).sentence())
+    training.warning = "; ".join(filter(None, said))
+    if training.warning:
+        log.warning("%s; other pairs: --evaluate.pairs FILE --evaluate.source SRC", training.warning)
