@@ -143,4 +143,4 @@ def _tell(args: argparse.Namespace, done: LibraryRun, threshold: float, skipped:
     if done.missing:
         print(f"{len(done.missing):,} known files are not there any more; to erase their faces: --prune")
     print(f"look through: {args.out}/index.html")
-    print(f"enrol: visavis enroll GALLERY {args.out}/enroll.tsv --model {args.model} --aligned")
+    print(f"enroll: visavis enroll GALLERY {args.out}/enroll.tsv --model {args.model} --aligned")

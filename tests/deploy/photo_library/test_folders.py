@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no 
 def test_what_is_said_on_the_page_is_what_the_next_run_does(recognizer, tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
-    for name, colour, count in (("red", RED, 4), ("green", GREEN, 3), ("blue", BLUE, 1)):
+    for name, color, count in (("red", RED, 4), ("green", GREEN, 3), ("blue", BLUE, 1)):
         for i in range(count):
-            (photos / f"{name} <{i}>.png").write_bytes(jpeg(colour, seed=10 * count + i))
+            (photos / f"{name} <{i}>.png").write_bytes(jpeg(color, seed=10 * count + i))
 
     def run():
         return run_library(recognizer, photos, sorted(map(str, photos.iterdir())), out, threshold=0.9)

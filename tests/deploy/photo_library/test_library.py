@@ -21,7 +21,7 @@ from visavis.deploy.photo_library.store import LibraryStore
 from visavis.errors import DataError
 from visavis.vision.images import encode, read, write
 
-MODEL = ModelIdentity("colours", 4, "d" * 64)
+MODEL = ModelIdentity("colors", 4, "d" * 64)
 
 
 def checked(picture):
@@ -262,7 +262,7 @@ def test_what_is_held_in_memory_is_bounded_by_the_batch(run, photos, monkeypatch
 def test_another_model_other_settings_and_a_newer_format_are_refused(run, recognizer, tmp_path):
     run(settings={"turn": "auto"})
     out = tmp_path / "out"
-    with pytest.raises(DataError, match="made with model 'colours'"):
+    with pytest.raises(DataError, match="made with model 'colors'"):
         LibraryStore(out, MODEL, {"turn": "auto"})
     with pytest.raises(DataError, match="made with --turn 'auto', got 'never'"):
         LibraryStore(out, recognizer.identity, {"turn": "never"})
@@ -308,7 +308,7 @@ class Slow:
         rows = np.concatenate([crops.mean((1, 2)) - 127.5, np.full((len(crops), 1), 5.0)], 1).astype(np.float32)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-card = ModelCard("colours", "fake", 4, PreprocessSpec(), weights_digest="c" * 64)
+card = ModelCard("colors", "fake", 4, PreprocessSpec(), weights_digest="c" * 64)
 photos, out = map(Path, sys.argv[1:])
 paths = sorted(map(str, photos.glob("*.png")))
 done = run_library(Recognizer(Slow(), spec=card.preprocess, card=card), photos, paths, out, threshold=0.9, aligned=True)
@@ -366,18 +366,18 @@ def count(out):
         db.close()
 
 
-def test_the_verb_from_photographs_to_a_gallery(colour_model, coloured_people, tmp_path, monkeypatch, capsys):
+def test_the_verb_from_photographs_to_a_gallery(color_model, colored_people, tmp_path, monkeypatch, capsys):
     """As somebody types it, with the library inside the folder of photographs."""
     monkeypatch.chdir(tmp_path)
-    for crop in coloured_people.rglob("*.png"):
+    for crop in colored_people.rglob("*.png"):
         write(crop, checked(read(crop)))
-    words = ["people", "people", "--out", "people/sorted", "--model", str(colour_model), "--aligned", "--workers", "1"]
+    words = ["people", "people", "--out", "people/sorted", "--model", str(color_model), "--aligned", "--workers", "1"]
     assert main([*words, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["new"], said["faces"], said["people"], said["like_no_other"]) == (6, 6, 3, 0)
     assert main(words) == 0
     assert "0 pictures looked at, 6 known" in capsys.readouterr().out
-    gallery = ["enroll", "g.db", "people/sorted/enroll.tsv", "--model", str(colour_model), "--aligned", "--json"]
+    gallery = ["enroll", "g.db", "people/sorted/enroll.tsv", "--model", str(color_model), "--aligned", "--json"]
     assert main(gallery) == 0
     assert sorted(e["name"] for e in json.loads(capsys.readouterr().out)["enrolled"]) == [
         "person-1", "person-2", "person-3",
@@ -395,9 +395,9 @@ def test_the_verb_from_photographs_to_a_gallery(colour_model, coloured_people, t
         (["people", "people", "--out", "o", "--model", "M", "--fmr", "1e-6"], "calibrated at the false match rates"),
     ],
 )
-def test_a_mistake_is_one_line(words, said, colour_model, coloured_people, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_one_line(words, said, color_model, colored_people, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main([str(colour_model) if word == "M" else word for word in words]) == 2
+    assert main([str(color_model) if word == "M" else word for word in words]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
