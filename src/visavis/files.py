@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ _NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr
 
 
 _RESERVED: Counter[str] = Counter()
+_SEEKING = threading.Lock()
 
 
 def reserve(path: Path) -> None:
@@ -190,6 +192,15 @@ def _sweep(target: Path) -> None:
             own = entry.name.startswith(target.name + ".") and entry.name.endswith(PART)
             if own and time.time() - entry.stat().st_mtime > _STALE_SECONDS:
                 os.unlink(entry.path)
+
+
+def read_at(handle: int, offset: int, count: int) -> bytes:
+    """Up to `count` bytes of an open file from `offset` on, fewer at its end; threads may read at once."""
+    if hasattr(os, "pread"):
+        return os.pread(handle, count, offset)
+    with _SEEKING:  # Windows has one position for all
+        os.lseek(handle, offset, os.SEEK_SET)
+        return os.read(handle, count)
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

@@ -1,6 +1,8 @@
 """RecordIO: bytes by hand, InsightFace's index records, damage, scans, workers, resumed writing."""
 
+import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import insightface_set, write_payloads
 
+from visavis.data.sources import recordio
 from visavis.data.sources.rec import open_records
 from visavis.data.sources.recordio import MAGIC, RecordFile, pack, read_index, unpack
 from visavis.errors import DataError
+from visavis.files import read_at
 
 
 def test_bytes_of_a_record(tmp_path):
@@ -73,3 +77,51 @@ def test_a_truncated_file(tmp_path, index):
     kept = open_records(path, skip_damaged=True)
     assert len(kept) == 3
     assert kept.skipped
+
+
+@pytest.mark.parametrize("span", [1, 8, 9, 100, 1 << 14, 1 << 30])
+def test_records_come_whole_however_much_is_read_at_first(tmp_path, span):
+    payloads = [
+        b"",
+        b"abc",
+        bytes(70_000),
+        struct.pack("<I", MAGIC) * 3 + b"x",
+        b"1234" + struct.pack("<I", MAGIC) + bytes(50_000) + struct.pack("<I", MAGIC),
+    ]
+    file = RecordFile(write_payloads(tmp_path, payloads))
+    offsets = file.scan()[0].tolist()
+    assert [file.read(offset, span=span) for offset in offsets] == payloads
+
+
+def test_a_read_takes_the_record_and_no_more(tmp_path, monkeypatch):
+    path = write_payloads(tmp_path, [pack(bytes([i]) * 10_000, float(i)) for i in range(20)])
+    source = open_records(path)
+    asked = []
+
+    def counted(handle, offset, count):
+        asked.append(count)
+        return read_at(handle, offset, count)
+
+    monkeypatch.setattr(recordio, "read_at", counted)
+    for index in (3, 19, 0, 11):
+        assert source.read(index) == bytes([index]) * 10_000
+    assert len(asked) == 4
+    assert max(asked) < 10_100
+
+
+def test_a_file_shortened_while_it_is_open_is_an_error_and_no_signal(tmp_path):
+    payloads = [bytes(30_000)] * 8
+    file = RecordFile(write_payloads(tmp_path, payloads))
+    offsets = file.scan()[0].tolist()
+    os.truncate(file.path, 100_000)
+    assert file.read(offsets[0]) == payloads[0]
+    with pytest.raises(DataError, match=r"was shortened while it was read: nothing at byte 1"):
+        file.read(offsets[6])
+
+
+def test_threads_read_at_once(tmp_path):
+    payloads = [bytes([i]) * 1000 for i in range(200)]
+    file = RecordFile(write_payloads(tmp_path, payloads))
+    offsets = file.scan()[0].tolist()
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(file.read, offsets * 5)) == payloads * 5

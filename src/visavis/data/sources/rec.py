@@ -53,7 +53,13 @@ class RecordSource(Source):
     def read(self, index: int) -> bytes:
         """The picture's bytes, without the record's header."""
         name = f"{self.path}: record {self.keys[index]} at byte {self.offsets[index]:,}"
-        return unpack(self.file.read(int(self.offsets[index])), name=name).data
+        return unpack(self.file.read(int(self.offsets[index]), span=self._span(index)), name=name).data
+
+    def _span(self, index: int) -> int:
+        """Bytes up to the next record of the index, which in a file written in the order of its keys is this one's."""
+        following = self.offsets[index + 1] if index + 1 < len(self.offsets) else self.file.size
+        span = int(following - self.offsets[index])
+        return span if span > 0 else 1 << 14
 
 
 def open_records(path: Path, *, skip_damaged: bool = False) -> RecordSource:

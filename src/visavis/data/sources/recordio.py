@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError
+from visavis.files import read_at
 
 MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
 _ADVICE = "; --skip-damaged leaves such records out"
 _LENGTH_MASK = (1 << 29) - 1
 _HEADER = struct.Struct("<IfQQ")
+_SPAN = 1 << 14  # bytes read of a record whose length is not known; most hold a crop of 10 KB
+_MOST = 1 << 20  # an index that skips records may claim any length
 Offsets = npt.NDArray[np.int64]
 
 
@@ -63,16 +67,21 @@ def unpack(payload: bytes, *, name: str = "record") -> Record:
 
 
 class RecordFile:
-    """Random access to the records of a .rec through a memory map; pickles as its path, so workers open their own."""
+    """Random access to the records of a .rec; pickles as its path, so workers open their own.
+
+    Records are read by offset and length (pread): a page fault of a memory map keeps the interpreter's lock while the
+    disk works, and brings 128 KB. What looks at many headers at once goes through the map, as `words`.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            with self.path.open("rb") as file:
-                self.size = os.fstat(file.fileno()).st_size
-                if self.size < 8:
-                    raise DataError(f"{self.path}: expected RecordIO, got a file of {self.size} bytes")
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+            weakref.finalize(self, os.close, self._handle)
+            self.size = os.fstat(self._handle).st_size
+            if self.size < 8:
+                raise DataError(f"{self.path}: expected RecordIO, got a file of {self.size} bytes")
+            self._map = mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise DataError(f"{self.path}: cannot open the record file ({error.strerror})") from error
         # Records start at multiples of 4, so headers of many records can be gathered as 32-bit words at once.
@@ -88,7 +97,13 @@ class RecordFile:
         """The cflag and length of the part at `offset`, checked against the end of the file."""
         if offset < 0 or offset % 4 or offset + 8 > self.size:
             raise self._fault(offset, f"no record can start here (the file has {self.size:,} bytes)")
-        magic, word = self.words[offset // 4 : offset // 4 + 2].tolist()
+        return self._head(self.words[offset // 4 : offset // 4 + 2].tobytes(), offset)
+
+    def _head(self, head: bytes, offset: int) -> tuple[int, int]:
+        """The cflag and length that a part's 8 bytes state."""
+        if len(head) < 8:
+            raise self._fault(offset, f"no record can start here (the file has {self.size:,} bytes)")
+        magic, word = struct.unpack("<II", head)
         if magic != MAGIC:
             raise self._fault(offset, f"expected the magic 0x{MAGIC:08x}, got 0x{magic:08x}")
         length = word & _LENGTH_MASK
@@ -96,26 +111,43 @@ class RecordFile:
             raise self._fault(offset, f"a record of {length:,} bytes runs past the end ({self.size:,} bytes)")
         return word >> 29, length
 
-    def read(self, offset: int) -> bytes:
-        """The payload of the record at a byte offset, its parts joined.
+    def read(self, offset: int, *, span: int = _SPAN) -> bytes:
+        """The payload of the record at a byte offset, its parts joined; `span` bytes are asked for at first.
 
         Raises:
             DataError: no record starts there or it is cut off; the message has the offset.
         """
-        flag, length = self._part(offset)
-        if flag == 0:
-            return self._map[offset + 8 : offset + 8 + length]
-        if flag != 1:
-            raise self._fault(offset, f"a record begins with part {flag} of another")
+        if offset < 0 or offset % 4 or offset + 8 > self.size:
+            raise self._fault(offset, f"no record can start here (the file has {self.size:,} bytes)")
+        window = self._bytes(offset, max(8, min(span, _MOST)))
         parts: list[bytes] = []
+        at = 0  # in the window
         while True:
-            parts.append(self._map[offset + 8 : offset + 8 + length])
-            if flag == 3:
+            if at + 8 > len(window):
+                window += self._bytes(offset + len(window), at + 8 - len(window))
+            flag, length = self._head(window[at : at + 8], offset + at)
+            if not parts and flag > 1:
+                raise self._fault(offset, f"a record begins with part {flag} of another")
+            if parts and flag not in (2, 3):
+                raise self._fault(offset + at, f"expected the next part of a record, got part {flag}")
+            end = at + 8 + length
+            if end > len(window):
+                window += self._bytes(offset + len(window), end - len(window))
+            parts.append(window[at + 8 : end])
+            if flag in (0, 3):
                 return _MAGIC_BYTES.join(parts)
-            offset += 8 + (length + 3) // 4 * 4
-            flag, length = self._part(offset)
-            if flag not in (2, 3):
-                raise self._fault(offset, f"expected the next part of a record, got part {flag}")
+            at = end + -length % 4
+
+    def _bytes(self, offset: int, count: int) -> bytes:
+        """The file's bytes from `offset` on, up to its end as it was when it was opened."""
+        wanted = max(0, min(count, self.size - offset))
+        try:
+            data = read_at(self._handle, offset, wanted)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read at byte {offset:,} ({error.strerror})") from error
+        if len(data) < wanted:
+            raise DataError(f"{self.path}: was shortened while it was read: nothing at byte {offset + len(data):,}")
+        return data
 
     def end_of(self, offset: int) -> int:
         """The offset behind the record at `offset`."""
