@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import json
 import os
 import random
@@ -21,12 +22,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import pytest
 from nearest_tests import Reach
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +41,8 @@ ARITHMETIC: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
     ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
 }  # fmt: skip
+PRELOADED = ("numpy", "cv2", "PIL.Image", "torch", "torch.distributed.tensor", "yaml", "jsonargparse",
+             "rich.progress", "scipy.stats")  # fmt: skip
 LOGGED = {"debug", "info", "warning"}
 
 
@@ -215,28 +220,47 @@ class Bench:
 
     def run(self, tests: list[str], *, without: Sequence[str] = ()) -> tuple[str, str]:
         """Run tests until one fails: survived, failed or too slow; and the test."""
-        beside = self.folder.parent
-        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PYTHONDONTWRITEBYTECODE": "1",
-                       "HOME": str(beside / "home"), "TMPDIR": str(beside / "tmp")}  # fmt: skip
-        command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
-        process = subprocess.Popen(
-            [*command, *(f"--deselect={test}" for test in without), *tests], cwd=self.folder, env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_seconds, self.cpu_seconds + 5)),
-        )  # fmt: skip
-        try:
-            output, _ = process.communicate(timeout=20 * self.cpu_seconds)
-        except subprocess.TimeoutExpired:
-            return "too slow", ""
-        finally:
-            with suppress(ProcessLookupError):  # what tests started and a fault kept alive
-                os.killpg(process.pid, 9)
-        if process.returncode in (0, 5):
+        command = ["-n", "0", "-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+        command += [*(f"--deselect={test}" for test in without), *tests]
+        with tempfile.TemporaryFile() as output:
+            status = self._in_a_fork(command, output)
+            output.seek(0)
+            found = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output.read().decode(errors="replace"), re.M)
+            if status > 0 and not found and status != 5:
+                output.seek(0)
+                raise SystemExit(f"pytest could not run {tests}:\n{output.read().decode(errors='replace')[-2000:]}")
+        if status in (0, 5):
             return "survived", ""
-        if process.returncode < 0:
-            return "too slow", ""
-        found = re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
-        return "failed", found[0] if found else ""
+        return ("failed", found[0] if found else "") if status > 0 else ("too slow", "")
+
+    def _in_a_fork(self, command: list[str], output: IO[bytes]) -> int:
+        """Run pytest in a fork of this process, which has what is slow to import; its exit code, or minus a signal."""
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_seconds, self.cpu_seconds + 5))
+            for number in (1, 2):
+                os.dup2(output.fileno(), number)
+            beside, source = self.folder.parent, str(self.folder / "src")
+            os.environ |= {"PYTHONPATH": source, "HOME": str(beside / "home"), "TMPDIR": str(beside / "tmp")}
+            tempfile.tempdir, sys.dont_write_bytecode = None, True
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+            os.chdir(self.folder)
+            sys.path.insert(0, source)
+            status = int(pytest.main(command))
+            sys.stdout.flush()
+            os._exit(status)
+        end = time.monotonic() + 20 * self.cpu_seconds
+        found = status = 0
+        while not found and time.monotonic() < end:
+            time.sleep(0.05)
+            found, status = os.waitpid(child, os.WNOHANG)
+        with suppress(ProcessLookupError):  # what tests started and a fault kept alive
+            os.killpg(child, 9)
+        if not found:
+            os.waitpid(child, 0)
+            return -9
+        return os.waitstatus_to_exitcode(status)
 
 
 def survivors(file: Path, root: Path) -> list[Fault]:
@@ -261,6 +285,9 @@ def main() -> None:
     )
     parser.add_argument("--again", type=Path, metavar="FILE", help="only those that survived in FILE")
     args = parser.parse_args()
+    for name in PRELOADED:
+        with suppress(ImportError):
+            importlib.import_module(name)
     known = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     done = {(entry["file"], entry["start"], entry["end"], entry["after"]) for entry in known}
     bench = Bench(ROOT, files=args.files, cpu_seconds=args.cpu_seconds)

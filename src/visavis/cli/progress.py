@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,3 +74,22 @@ def training_progress() -> Iterator[TrainingProgress]:
     """An observer that shows itself as long as the block lasts."""
     with make_bar() as bar:
         yield TrainingProgress(bar)
+
+
+@contextmanager
+def phases() -> Iterator[Callable[[str, int, int], None]]:
+    """A function to tell of work in phases: (what, done, total). Without a terminal each quarter is a plain line."""
+    tasks: dict[str, Any] = {}
+    quarters: dict[str, int] = {}
+    with make_bar() as bar:
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, detail="")
+            bar.update(tasks[what], completed=done, total=total)
+            quarter = 4 * done // max(1, total)
+            if not console.is_terminal and quarters.get(what, -1) < quarter:
+                quarters[what] = quarter
+                print(f"{what} {done:,}/{total:,}" if done else what, file=sys.stderr, flush=True)
+
+        yield tell

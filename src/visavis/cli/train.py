@@ -55,6 +55,11 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.resume) == bool(args.recipe):
         raise RecipeError("expected either a RECIPE or --resume RUN; the recipes: visavis recipes")
+    if args.devices != 1 and not args.dry_run:
+        raise RecipeError(
+            "--devices says for --dry-run how many processes would share the work; start them with torchrun "
+            f"--nproc-per-node {args.devices} -m visavis train RECIPE ..."
+        )
     data = [f"--data.source={args.data}"] if args.data else []
     if args.resume:
         from visavis.train.run_folder import resume_recipe
@@ -96,12 +101,11 @@ def run(args: argparse.Namespace) -> int:
 
 def show_cost(recipe: Any, devices: int) -> int:
     """Print what a recipe would cost."""
-    from visavis.cli.progress import make_bar
-    from visavis.train.cost import STEPS, dry_run
+    from visavis.cli.progress import phases
+    from visavis.train.cost import dry_run
 
-    with make_bar() as bar:
-        task = bar.add_task("measuring", total=STEPS, detail="")
-        cost = dry_run(recipe, devices=devices, advance=lambda done, total: bar.update(task, completed=done))
+    with phases() as progress:
+        cost = dry_run(recipe, devices=devices, progress=progress)
     table = cost.to_table()
     width = max(len(name) for name, _ in table.rows)
     print("\n".join([table.title, *(f"  {name:{width}}  {value}" for name, value in table.rows), table.note]))

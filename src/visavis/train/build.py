@@ -24,7 +24,7 @@ from visavis.models.trust import trust_code
 from visavis.train.batch import BatchPlan, plan_batch
 from visavis.train.closed_set import ClosedSetValidation, check_classifier, open_closed_set
 from visavis.train.dataset import ImageDataset, open_dataset
-from visavis.train.finetune.distillation import Teacher, open_teacher
+from visavis.train.finetune.distillation import open_teacher
 from visavis.train.finetune.finetuning import FineTuning, imprint
 from visavis.train.finetune.init_head import init_head
 from visavis.train.finetune.whitening import check_can_whiten, whiten
@@ -37,7 +37,8 @@ from visavis.train.run_logger import Observer
 from visavis.train.schedule import build_schedule
 from visavis.train.state import TrainState
 from visavis.train.triplet_pools import open_pool
-from visavis.train.validation import ValidationSet, open_validation_set
+from visavis.train.validation import ValidationSet, check_held_out, open_validation_set
+from visavis.types import IntArray
 from visavis.vision.preprocessing import PreprocessSpec
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,10 @@ def check_recipe(recipe: Recipe, devices: int) -> None:
 
     Raises:
         RecipeError: a batch that cannot be shared, an unknown schedule, optimizer, head or miner, or a wrong argument.
+        DataError: generated people to train on are among those held out.
     """
     plan_batch(recipe, devices)
+    check_held_out(recipe)
     build_schedule(recipe.schedule, total=1000, per_epoch=10)
     if recipe.optimizer.name not in OPTIMIZERS:
         raise RecipeError(unknown_name("optimizer", recipe.optimizer.name, OPTIMIZERS))
@@ -121,17 +124,45 @@ def build_training(
     Raises:
         RecipeError: an impossible setting. DataError: unusable images.
     """
-    loop, device = recipe.loop, world.device
-    plan = plan_batch(recipe, world.size)
     network, spec, card = build_network(recipe)
     check_network(network, spec, card.embedding_dim, name=card.backbone)
-    if loop.wccn_ridge:
+    if recipe.loop.wccn_ridge:
         check_can_whiten(network, spec, card.embedding_dim)
     pictures, about = open_dataset(recipe.data, spec, advance=observer.preparing)
     judge = open_validation_set(recipe, spec, advance=observer.preparing)
     closed_set = open_closed_set(recipe, spec, pictures.identities)
+    card = card.with_changes(training_data=recipe.training_data or describe_data(about))
+    training, state = assemble(
+        recipe, world, (network, spec, card), pictures,
+        judge=judge, closed_set=closed_set, observer=observer, resumes=resumes,
+    )  # fmt: skip
+    log.info("%d pictures of %d identities; %d steps of %d pictures (%s, %.1f epochs), learning rate %g",
+             len(pictures), pictures.num_classes, training.total, training.plan.batch_size, training.plan,
+             training.total / training.per_epoch, training.learning_rate)  # fmt: skip
+    return training, state
+
+
+def assemble(
+    recipe: Recipe,
+    world: World,
+    built: tuple[nn.Module, PreprocessSpec, ModelCard],
+    pictures: ImageDataset,
+    *,
+    judge: ValidationSet | None = None,
+    closed_set: ClosedSetValidation | None = None,
+    observer: Observer | None = None,
+    resumes: bool = False,
+) -> tuple[Training, TrainState]:
+    """Put together what a run needs from its network and its pictures; a dry run does it with a few of them.
+
+    Raises:
+        RecipeError: an impossible setting. ModelFormatError: no such teacher.
+    """
+    loop, device, observer = recipe.loop, world.device, observer or Observer()
+    plan = plan_batch(recipe, world.size)
+    network, spec, card = built
     teacher = open_teacher(recipe.distill, pictures.size, device)
-    loader = _build_loader(recipe, pictures, spec, world, teacher)
+    loader = build_loader(recipe, pictures, spec, world=world, teacher_spec=teacher.spec if teacher else None)
     network = network.to(device)
     if loop.channels_last:
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -162,11 +193,8 @@ def build_training(
         spec=spec,
         forward=distributed.wrap(forward, world),  # pyright: ignore[reportArgumentType]
         schedule=build_schedule(recipe.schedule, total=total, per_epoch=per_epoch),
-        total=total, per_epoch=per_epoch, learning_rate=lr,
-        card=card.with_changes(training_data=recipe.training_data or describe_data(about)),
+        total=total, per_epoch=per_epoch, learning_rate=lr, card=card,
     )  # fmt: skip
-    log.info("%d pictures of %d identities; %d steps of %d pictures (%s, %.1f epochs), learning rate %g",
-             len(pictures), pictures.num_classes, total, plan.batch_size, plan, total / per_epoch, lr)  # fmt: skip
     return training, state
 
 
@@ -224,16 +252,16 @@ def check_network(network: nn.Module, spec: PreprocessSpec, dim: int, *, name: s
         raise RecipeError(f"{expected} of finite numbers; it gives NaN or infinity for noise in [-1, 1]")
 
 
-def build_sampler(recipe: Recipe, pictures: ImageDataset, *, world: World = distributed.ALONE) -> Sampler:
-    """The sampler a recipe names, for this rank's parts of the global batch."""
+def build_sampler(recipe: Recipe, labels: IntArray, *, world: World = distributed.ALONE) -> Sampler:
+    """The sampler a recipe names over pictures of these labels, for this rank's parts of the global batch."""
     plan, data = plan_batch(recipe, world.size), recipe.data
     if data.sampler == "shuffled":
         return Shuffled(
-            pictures.labels, batch_size=plan.device_batch, seed=recipe.seed, rank=world.rank, world=world.size,
+            labels, batch_size=plan.device_batch, seed=recipe.seed, rank=world.rank, world=world.size,
             accumulate=plan.accumulate,
         )  # fmt: skip
     return PxK(
-        pictures.labels,
+        labels,
         classes_per_batch=plan.device_batch // data.images_per_class,
         images_per_class=data.images_per_class,
         seed=recipe.seed,
@@ -248,11 +276,22 @@ def describe_data(about: dict[str, object]) -> str:
     return ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items())
 
 
-def _build_loader(
-    recipe: Recipe, pictures: ImageDataset, spec: PreprocessSpec, world: World, teacher: Teacher | None
+def build_loader(
+    recipe: Recipe,
+    pictures: ImageDataset,
+    spec: PreprocessSpec,
+    *,
+    world: World = distributed.ALONE,
+    teacher_spec: PreprocessSpec | None = None,
 ) -> Loader:
-    sampler = build_sampler(recipe, pictures, world=world)
+    """What prepares this rank's parts of the batches."""
+    sampler = build_sampler(recipe, pictures.labels, world=world)
     return Loader(
-        pictures, sampler, recipe.augment, spec, seed=recipe.seed, workers=recipe.data.workers,
-        teacher_spec=teacher.spec if teacher else None,
-    )  # fmt: skip
+        pictures,
+        sampler,
+        recipe.augment,
+        spec,
+        seed=recipe.seed,
+        workers=recipe.data.workers,
+        teacher_spec=teacher_spec,
+    )

@@ -2,62 +2,45 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from visavis.distributed.device import autocast, choose_device, describe_device
+from visavis.distributed.device import choose_device, describe_device
 from visavis.errors import RecipeError
 from visavis.evaluate.report.tables import Table
-from visavis.train.batch import BatchPlan, plan_batch
-from visavis.train.build import build_network, build_sampler, check_recipe
-from visavis.train.dataset import FromSource, InMemory, kept_pictures
-from visavis.train.finetune.distillation import open_teacher
+from visavis.machine import load_average, usable_cores
+from visavis.train.batch import plan_batch
+from visavis.train.build import build_network, check_network, check_recipe
 from visavis.train.finetune.finetuning import FineTuning
-from visavis.train.loader import Loader, Normalizer
-from visavis.train.objective import Objective
-from visavis.train.optimizers import build_optimizer
-from visavis.train.recipe import Recipe
+from visavis.train.finetune.whitening import check_can_whiten
+from visavis.train.footprint import count_flops, estimate_memory, measure_activations
+from visavis.train.recipe import BackboneRecipe, FinetuneRecipe, Recipe
+from visavis.train.schedule import build_schedule
+from visavis.train.time_limit import OutOfTime, TimeLimit
+from visavis.train.trial import MOST_CENTERS, Built, Speed, free_bytes, measure_speed
+from visavis.train.trial_data import Extent, Progress, open_trial_data
 from visavis.vision.preprocessing import PreprocessSpec
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 STEPS = 20
-SECONDS = 60.0  # about what measuring may take; slower machines measure smaller batches
-MOST_CENTERS = 32_768  # class centers to measure with; what more of them would take is computed
-STATES = {"adagrad": 1, "adam": 2, "adamw": 2, "sgd": 1}  # numbers an optimizer keeps per parameter
-HEAD_BUFFERS = 64 << 20  # what margin_softmax keeps between forward and backward at most
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How much data there is, and how that is known."""
-
-    identities: int
-    pictures: int
-    known_from: str
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What was measured: images per second over `steps` steps of `batch` pictures, with `centers` class centers."""
-
-    images_per_second: float
-    steps: int
-    batch: int
-    centers: int
+SECONDS = 60.0  # what a dry run may take; slower machines measure smaller batches
+_BUSY = 0.25  # of the cores: other work beyond it shows in what is measured
+_UNKNOWN = "not measured: longer than the time allowed"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The figures of a dry run; bytes are per device, FLOPs and activations per image."""
+    """The figures of a dry run; bytes are per device, FLOPs and activations per image, None where time ran out."""
 
     name: str
     extent: Extent
@@ -68,277 +51,182 @@ class Cost:
     parameters: int
     learning: int
     centers: int
-    forward_flops: int
-    activations: int
+    forward_flops: int | None
+    activations: int | None
     memory: dict[str, int]
     speed: Speed
     device: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
-        """ImageDataset the run looks at."""
+        """Images the run looks at."""
         return self.steps * self.batch
 
     def to_table(self) -> Table:
         """The figures with their units."""
-        speed, extent = self.speed, self.extent
+        extent, flops, activations = self.extent, self.forward_flops, self.activations
+        whole = "memory per device, in all" if activations is not None else "memory per device, without activations"
         rows = [
             ("data", f"{extent.pictures:,} pictures of {extent.identities:,} identities ({extent.known_from})"),
             ("parameters of the network", f"{self.parameters:,}, of which {self.learning:,} learn"),
             ("class centers", f"{self.centers:,} numbers"),
-            ("FLOPs per image, forward", f"{_flops(self.forward_flops)} (a multiplication and an addition are 2)"),
-            ("FLOPs of the run, about", f"{3 * self.forward_flops * self.images:.2e} (3 × forward × images)"),
-            ("activations per image, measured", _bytes(self.activations)),
+            ("FLOPs per image, forward", _UNKNOWN if flops is None else
+             f"{_flops(flops)} (a multiplication and an addition are 2)"),
+            ("FLOPs of the run, about", _UNKNOWN if flops is None else
+             f"{3 * flops * self.images:.2e} (3 × forward × images)"),
+            ("activations per image, measured", _UNKNOWN if activations is None else _bytes(activations)),
             *((f"memory per device: {name}", _bytes(size)) for name, size in self.memory.items()),
-            ("memory per device, in all", _bytes(sum(self.memory.values()))),
-            ("steps", f"{self.steps:,} of {self.batch:,} pictures on {self.devices} devices; "
+            (whole, _bytes(sum(self.memory.values()))),
+            ("steps", f"{self.steps:,} of {self.batch:,} pictures on {self.devices} device{'s' * (self.devices > 1)}; "
              f"{self.steps_per_epoch:,} an epoch"),
-            ("measured here", f"{speed.images_per_second:.1f} images/s over {speed.steps} steps of {speed.batch} "
-             f"pictures with {speed.centers:,} class centers, on {self.device}"),
-            ("the run on this machine alone", _duration(self.images / speed.images_per_second)),
+            *self._speed_rows(),
+            *(("beware", remark) for remark in self.remarks),
         ]  # fmt: skip
         note = "Measured without torch.compile. Not counted: the decoded pictures, cuDNN's workspace, fragmentation."
         return Table(f"What {self.name} costs", ("what", "how much"), tuple(rows), note)
 
+    def _speed_rows(self) -> list[tuple[str, str]]:
+        speed = self.speed
+        if math.isnan(speed.images_per_second):
+            return [("images/s here", f"not measured: {speed.remark}")]
+        rate = f"{speed.images_per_second:.3g} images/s"
+        if speed.steps:
+            said = (
+                f"{rate}, median of {speed.steps} steps of {speed.batch:,} pictures with {speed.centers:,} class "
+                f"centers, quartiles {speed.spread:.0%} apart, on {self.device}"
+            )
+        else:
+            said = f"{rate} at best, on {self.device}"
+        rows = [("measured here" if speed.steps else "estimated here", said)]
+        rows += [("beware", speed.remark)] if speed.remark else []
+        return [*rows, ("the run on this machine alone", _duration(self.images / speed.images_per_second))]
+
 
 def dry_run(
-    recipe: Recipe, *, devices: int = 1, steps: int = STEPS, advance: Callable[[int, int], None] | None = None
+    recipe: Recipe,
+    *,
+    devices: int = 1,
+    steps: int = STEPS,
+    seconds: float = SECONDS,
+    progress: Progress = lambda what, done, total: None,
 ) -> Cost:
     """Compute and measure what a recipe costs; its data may be absent, noise pictures then take its place.
+
+    What training refuses is refused. What does not fit the time is left out and said.
 
     Args:
         recipe: with `data.expected_identities` and `data.expected_pictures` where the data is absent.
         devices: how many processes will share the work.
         steps: training steps to measure.
-        advance: told of the steps done.
+        seconds: what all of it may take; it ends between two layers of the network where they are over.
+        progress: told what is done, and how much of how much.
 
     Raises:
-        RecipeError: the data is absent and the recipe does not say how much there is, or `devices` is below 1.
+        RecipeError, DataError, ModelFormatError: as training raises them; the data is absent and the recipe does not
+            say how much there is; or `devices` is below 1.
     """
     if devices < 1:
         raise RecipeError(f"--devices must be at least 1, got {devices}")
+    limit = TimeLimit(seconds)
     check_recipe(recipe, devices)
+    recipe, remarks = _without_absent_init(recipe)
+    remarks += _load()
     torch.manual_seed(recipe.seed)
     if recipe.loop.threads:
         torch.set_num_threads(recipe.loop.threads)
-    extent = find_extent(recipe)
-    device = choose_device(recipe.loop.device)
+    device, plan = choose_device(recipe.loop.device), plan_batch(recipe, devices)
+    progress("building the network", 0, 1)
     network, spec, card = build_network(recipe)
-    flops = count_flops(network, spec)
-    network = network.to(device)
-    if recipe.loop.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    parameters = sum(p.numel() for p in network.parameters())
-    tuning = FineTuning(network, recipe.finetune)
-    tuning.train()
-    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    activations = measure_activations(network, spec, device, recipe.loop.precision)
-    rows = 0 if recipe.head.name == "none" else extent.identities * recipe.head.sub_centers
-    plan = plan_batch(recipe, devices)
-    per_epoch = max(1, _steps_per_epoch(recipe, extent))
+    built = Built(network, spec, card)
+    flops = _in_time(limit, lambda: _try_out(recipe, built))
+    data = open_trial_data(recipe, spec, plan, limit=limit, progress=progress)
+    remarks += data.remarks
+    total = recipe.loop.steps or max(1, round(recipe.loop.epochs * data.per_epoch))
+    build_schedule(recipe.schedule, total=total, per_epoch=data.per_epoch)
+    progress("measuring activations", 0, 1)
+    built.network = _on_device(built.network, recipe, device)
+    tuned = _tuned(built.network, recipe)
+    parameters = sum(p.numel() for p in built.network.parameters())
+    learning = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+    activations, forward = _measure_activations(tuned, spec, device, recipe, limit) if flops else (None, math.nan)
+    rows = 0 if recipe.head.name == "none" else recipe.head.sub_centers
+    centers = rows * data.extent.identities * card.embedding_dim
+    here = rows * min(data.extent.identities, MOST_CENTERS) * card.embedding_dim
+    memory = estimate_memory(recipe, tuned, centers=centers, activations=activations or 0, devices=devices)
+    trial = estimate_memory(recipe, tuned, centers=here, activations=0, devices=1)
+    del tuned
+    room = free_bytes(device) - sum(trial.values()) + trial["weights"]
+    most = int(min(plan.batch_size, room / activations if activations else math.inf))
+    progress("measuring steps", 0, steps)
+    speed = measure_speed(
+        recipe, built, data, device, plan=plan, steps=steps, limit=limit, most=most, forward=forward,
+        advance=lambda done, of: progress("measuring steps", done, of),
+    )  # fmt: skip
     return Cost(
-        name=recipe.name,
-        extent=extent,
-        devices=devices,
-        batch=plan.batch_size,
-        steps_per_epoch=per_epoch,
-        steps=recipe.loop.steps or max(1, round(recipe.loop.epochs * per_epoch)),
-        parameters=parameters,
-        learning=learning,
-        centers=rows * card.embedding_dim,
-        forward_flops=flops,
-        activations=activations,
-        memory=estimate_memory(
-            recipe, network, centers=rows * card.embedding_dim, activations=activations, devices=devices
-        ),
-        speed=measure_speed(
-            _of_one_device(recipe, plan), network, spec, card.embedding_dim, extent, device, steps=steps,
-            advance=advance,
-        ),
-        device=describe_device(device),
+        name=recipe.name, extent=data.extent, devices=devices, batch=plan.batch_size, steps_per_epoch=data.per_epoch,
+        steps=total, parameters=parameters, learning=learning, centers=centers, forward_flops=flops,
+        activations=activations, memory=memory, speed=speed, device=describe_device(device), remarks=tuple(remarks),
     )  # fmt: skip
 
 
-def _of_one_device(recipe: Recipe, plan: BatchPlan) -> Recipe:
-    """The recipe whose whole batch is what a device takes at once."""
-    return replace(recipe, loop=replace(recipe.loop, batch_size=plan.device_batch, device_batch=0))
+def _without_absent_init(recipe: Recipe) -> tuple[Recipe, list[str]]:
+    """Where the model to start from is not there, the recipe's own backbone costs as much, if it states one."""
+    if not recipe.init or Path(recipe.init).exists() or recipe.backbone == BackboneRecipe():
+        return recipe, []
+    said = f"{recipe.init}, which the run starts from, is not there: measured with the recipe's own backbone"
+    finetune = replace(recipe.finetune, init_head=False)
+    return replace(recipe, init="", finetune=finetune), [said]
 
 
-def find_extent(recipe: Recipe) -> Extent:
-    """How many pictures and identities a run would have: counted where the data is there, else as the recipe says.
-
-    Raises:
-        RecipeError: absent, and nothing said.
-    """
-    data = recipe.data
-    made = (data.synthetic.identities, data.synthetic.identities * data.synthetic.images_per_identity)
-    if not data.source:
-        return Extent(*made, "generated")
-    if Path(data.source).exists():
-        source, _ = kept_pictures(data)
-        return Extent(len(source.identities) + made[0], len(source) + made[1], f"counted in {data.source}")
-    if data.expected_identities < 2 or data.expected_pictures < 2:
-        raise RecipeError(
-            f"{data.source} is not there, and the recipe does not say how much it holds; give "
-            "--data.expected_identities N --data.expected_pictures N, or the pictures with --data SRC"
-        )
-    said = f"as the recipe says; {data.source} is not there"
-    return Extent(data.expected_identities + made[0], data.expected_pictures + made[1], said)
+def _load() -> list[str]:
+    """Say that the machine is busy, as long as it is only with others' work."""
+    load, cores = load_average(), usable_cores()
+    if load is None or load <= _BUSY * cores:
+        return []
+    said = f"{load:.1f} processes want to run on {cores} cores beside this one: speeds are those of a busy machine"
+    log.warning("%s", said)
+    return [said]
 
 
-def count_flops(network: nn.Module, spec: PreprocessSpec) -> int:
-    """FLOPs of one image's forward pass, convolutions and matrix products; one multiply-add counts as two."""
-    was, example = network.training, torch.zeros(1, 3, *spec.size)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network.eval()(example)
-    network.train(was)
-    return int(counter.get_total_flops())
+def _in_time(limit: TimeLimit, work: Callable[[], T]) -> T | None:
+    """What the work gives, None where the time is over before."""
+    try:
+        with limit.held():
+            return work()
+    except OutOfTime:
+        return None
 
 
-def measure_activations(
-    network: nn.Module, spec: PreprocessSpec, device: torch.device, precision: str, *, batch: int = 2
-) -> int:
-    """Bytes per image that autograd keeps for the backward pass, as it keeps them: each storage once, no parameters."""
-    kept = [_kept_bytes(network, torch.randn(b, 3, *spec.size, device=device), precision) for b in (batch, 2 * batch)]
-    return max(0, round((kept[1] - kept[0]) / batch))
+def _try_out(recipe: Recipe, built: Built) -> int:
+    check_network(built.network, built.spec, built.card.embedding_dim, name=built.card.backbone)
+    if recipe.loop.wccn_ridge:
+        check_can_whiten(built.network, built.spec, built.card.embedding_dim)
+    return count_flops(built.network, built.spec)
 
 
-def _kept_bytes(network: nn.Module, pixels: Tensor, precision: str) -> int:
-    own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
-    found: dict[int, tuple[int, Tensor]] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            found[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that no address is used twice
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), autocast(pixels.device, precision):
-        output = network(pixels)
-    del output
-    return sum(size for size, _ in found.values())
+def _on_device(network: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:
+    if recipe.loop.channels_last:
+        return network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return network.to(device)
 
 
-def estimate_memory(
-    recipe: Recipe, network: nn.Module, *, centers: int, activations: int, devices: int
-) -> dict[str, int]:
-    """Bytes per device by purpose: fp32 weights, as autocast has them; class centers split over the devices."""
-    weights = sum(p.numel() for p in network.parameters())
-    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    states = STATES.get(recipe.optimizer.name, 2) if recipe.optimizer.name != "sgd" or recipe.optimizer.momentum else 0
-    share = -(-centers // devices)
-    sampled = recipe.head.sample_rate if recipe.optimizer.name == "sgd" else 1.0  # others fill in a dense gradient
-    memory = {
-        "weights": 4 * weights,
-        "gradients": 4 * learning,
-        "optimizer state": 4 * learning * states,
-        "activations": activations * plan_batch(recipe, devices).device_batch,
-    }
-    if recipe.loop.ema:
-        memory["moving average"] = 4 * weights
-    if centers:
-        memory["class centers, their gradient and state"] = round(4 * share * (1 + sampled + states))
-        memory["head's buffers"] = HEAD_BUFFERS
-    return memory
+def _tuned(network: nn.Module, recipe: Recipe) -> nn.Module:
+    """The network in training mode as its `finetune` section leaves it; a copy where that changes anything."""
+    if recipe.finetune == FinetuneRecipe():
+        return network.train()
+    network = copy.deepcopy(network)
+    FineTuning(network, recipe.finetune).train()
+    return network
 
 
-def measure_speed(
-    recipe: Recipe,
-    network: nn.Module,
-    spec: PreprocessSpec,
-    dim: int,
-    extent: Extent,
-    device: torch.device,
-    *,
-    steps: int,
-    advance: Callable[[int, int], None] | None = None,
-) -> Speed:
-    """Images per second of whole training steps: loading, augmenting, forward, loss, backward, optimizer.
-
-    The batch is the recipe's, or as many as `SECONDS` allow; the class centers are at most `MOST_CENTERS`.
-    """
-    unit = recipe.data.images_per_class if recipe.data.sampler == "pxk" else 1
-    smallest = max(2, unit * (2 if recipe.data.sampler == "pxk" else 1))
-    trial = _Trial(recipe, network, spec, dim, extent, device, batch=smallest)
-    trial.step()  # the first one allocates
-    seconds = trial.step()
-    fitting = int(SECONDS / steps / max(seconds, 1e-6) * smallest) // unit * unit
-    batch = min(recipe.loop.batch_size, max(smallest, fitting))
-    if batch != smallest:
-        trial = _Trial(recipe, network, spec, dim, extent, device, batch=batch)
-        trial.step()
+def _measure_activations(
+    network: nn.Module, spec: PreprocessSpec, device: torch.device, recipe: Recipe, limit: TimeLimit
+) -> tuple[int | None, float]:
+    """Bytes per image and seconds an image takes forward; None and NaN where the time is over before."""
     begun = time.perf_counter()
-    for done in range(steps):
-        trial.step()
-        if advance:
-            advance(done + 1, steps)
-    return Speed(steps * batch / (time.perf_counter() - begun), steps, batch, trial.centers)
-
-
-class _Trial:
-    """The loop's step on real pictures, if they are there, or noise."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        network: nn.Module,
-        spec: PreprocessSpec,
-        dim: int,
-        extent: Extent,
-        device: torch.device,
-        *,
-        batch: int,
-    ) -> None:
-        self.recipe, self.network, self.device = recipe, network, device
-        self.centers = min(extent.identities, MOST_CENTERS)
-        pictures = sample_pictures(recipe, spec, self.centers, most=max(512, 4 * batch))
-        teacher = open_teacher(recipe.distill, pictures.size, device)
-        sampler = build_sampler(replace(recipe, loop=replace(recipe.loop, batch_size=batch)), pictures)
-        self.batches = Loader(
-            pictures, sampler, recipe.augment, spec, seed=recipe.seed,
-            workers=recipe.data.workers, teacher_spec=teacher.spec if teacher else None,
-        ).batches(0)  # fmt: skip
-        self.normalize = Normalizer(spec, device, channels_last=recipe.loop.channels_last)
-        self.objective = Objective(recipe, num_classes=self.centers, dim=dim, teacher=teacher).to(device)
-        if self.objective.head is None:
-            self.centers = 0
-        self.optimizer = build_optimizer(network, [self.objective], recipe.optimizer, lr=1e-6)
-
-    def step(self) -> float:
-        """One step; the seconds it took."""
-        begun = time.perf_counter()
-        batch = next(self.batches)
-        with autocast(self.device, self.recipe.loop.precision):
-            embeddings = self.network(self.normalize(batch.pixels))
-        self.objective(embeddings.float(), batch.labels.to(self.device), batch.teacher).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.device.type != "cpu":
-            getattr(torch, self.device.type).synchronize()
-        return time.perf_counter() - begun
-
-
-def sample_pictures(recipe: Recipe, spec: PreprocessSpec, classes: int, *, most: int) -> InMemory:
-    """Some pictures of the recipe's data, `most` at most, or noise in the size of its crops; labels below `classes`."""
-    unit = recipe.data.images_per_class if recipe.data.sampler == "pxk" else 1
-    if recipe.data.source and Path(recipe.data.source).exists():
-        source, _ = kept_pictures(recipe.data)
-        order = np.argsort(source.labels, kind="stable")[:most]
-        array = FromSource(source, source.image(int(order[0])).shape[:2]).take(order)
-        labels = np.unique(source.labels[order], return_inverse=True)[1] % classes
-    else:
-        rng = np.random.default_rng(recipe.seed)
-        array = rng.integers(0, 256, (most, *spec.size, 3), np.uint8)
-        labels = np.arange(most) // unit % classes
-    pictures = InMemory(array, labels.astype(np.int64))
-    pictures.num_classes = classes
-    return pictures
-
-
-def _steps_per_epoch(recipe: Recipe, extent: Extent) -> int:
-    if recipe.data.sampler == "pxk":
-        return -(-extent.identities // (recipe.loop.batch_size // recipe.data.images_per_class))
-    return extent.pictures // recipe.loop.batch_size
+    found = _in_time(limit, lambda: measure_activations(network, spec, device, recipe.loop.precision))
+    return found, math.nan if found is None else (time.perf_counter() - begun) / 6  # of 2 and of 4 images
 
 
 def _flops(count: int) -> str:

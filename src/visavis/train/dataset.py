@@ -88,11 +88,15 @@ class FromSource(ImageDataset):
 
 
 def open_dataset(
-    recipe: DataRecipe, spec: PreprocessSpec, *, advance: Advance | None = None
+    recipe: DataRecipe,
+    spec: PreprocessSpec,
+    *,
+    advance: Advance | None = None,
+    draw: Callable[..., tuple[ByteArray, IntArray]] = generated_faces,
 ) -> tuple[ImageDataset, dict[str, object]]:
     """The training pictures of a recipe and a description of them for the model card and the log.
 
-    Generated faces are moved to where crops of the spec's template have theirs.
+    Generated faces, which `draw` gives, are moved to where crops of the spec's template have theirs.
 
     Raises:
         DataError: nothing there, a single identity, or a damaged picture (named).
@@ -121,7 +125,7 @@ def open_dataset(
     synthetic = recipe.synthetic
     if synthetic.identities:
         people = range(synthetic.first_identity, synthetic.first_identity + synthetic.identities)
-        pictures, labels = generated_faces(
+        pictures, labels = draw(
             synthetic.seed,
             people,
             synthetic.images_per_identity,

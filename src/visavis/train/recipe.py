@@ -461,6 +461,10 @@ def _check_values(recipe: Recipe, name: str) -> None:
             "finetune.init_head takes class centers from a run: --init RUN",
             recipe.finetune.init_head and not recipe.init,
         ),
+        (
+            "finetune.imprint and finetune.init_head set class centers, but the recipe has head.name none",
+            recipe.head.name == "none" and (recipe.finetune.imprint or recipe.finetune.init_head),
+        ),
         ("finetune.imprint_images must be at least 1", recipe.finetune.imprint_images < 1),
         ("finetune.lora.rank must not be negative", recipe.finetune.lora.rank < 0),
         ("finetune.wise_ft_alpha must lie in (0, 1]", not 0 < recipe.finetune.wise_ft_alpha <= 1),

@@ -9,6 +9,7 @@ import numpy as np
 from visavis.data.pair_lists.base import check_pairs
 from visavis.data.pair_lists.reader import read_pairs
 from visavis.data.sources import open_source
+from visavis.data.sources.base import Source
 from visavis.errors import DataError
 from visavis.evaluate.embedding import check_finite
 from visavis.metrics.verification import VerificationMetrics, verify_pairs
@@ -16,7 +17,7 @@ from visavis.train.dataset import Advance, beside, decoded_folder, held_out_pict
 from visavis.train.generated_faces import generated_faces
 from visavis.train.held_out import draw_pairs
 from visavis.train.recipe import Recipe
-from visavis.types import ByteArray, Embedder, Pairs
+from visavis.types import ByteArray, Embedder, IntArray, Pairs
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops, place_frame
 
 # Held-out generated people start here, so that no training set of generated people can reach them.
@@ -53,21 +54,44 @@ def open_validation_set(
     Raises:
         DataError: a pair names a picture that is missing, or generated training people reach into the held-out ones.
     """
-    wanted = recipe.evaluate
-    if wanted.source or wanted.pairs:
-        source = open_source(wanted.source or recipe.data.source)
-        listed = read_pairs(beside(wanted.pairs or "pairs.txt", wanted.source or recipe.data.source), wanted.dialect)
-        index = check_pairs(listed, source)
+    if (found := find_pairs(recipe)) is not None:
+        listed, source, index, people = found
         crops = np.stack([fit_crops(source.image(int(i))[None], spec)[0] for i in index])
-        return ValidationSet(listed, crops)
-    if recipe.data.source and recipe.data.held_out:
-        people = held_out_pictures(recipe.data)
-        drawn = draw_pairs(people)
-        crops = np.stack([fit_crops(people.image(people.index_of(name))[None], spec)[0] for name in drawn.images])
-        return ValidationSet(drawn, crops, people.identities)
-    if not wanted.synthetic_identities:
+        return ValidationSet(listed, crops, people)
+    if not recipe.evaluate.synthetic_identities:
         return None
     return synthetic_judge(recipe, spec, advance=advance)
+
+
+def find_pairs(recipe: Recipe) -> tuple[Pairs, Source, IntArray, tuple[str, ...]] | None:
+    """The pairs a recipe lists or draws from held-out people, their source, where in it each picture is, these people.
+
+    Raises:
+        DataError: no list, no source, or a pair names a picture that is missing.
+    """
+    wanted, data = recipe.evaluate, recipe.data
+    if wanted.source or wanted.pairs:
+        source = open_source(wanted.source or data.source)
+        listed = read_pairs(beside(wanted.pairs or "pairs.txt", wanted.source or data.source), wanted.dialect)
+        return listed, source, check_pairs(listed, source), ()
+    if data.source and data.held_out:
+        people = held_out_pictures(data)
+        drawn = draw_pairs(people)
+        return drawn, people, check_pairs(drawn, people), people.identities
+    return None
+
+
+def check_held_out(recipe: Recipe) -> None:
+    """Refuse generated people to train on that are among those held out to judge by.
+
+    Raises:
+        DataError: they reach into them.
+    """
+    synthetic = recipe.data.synthetic
+    others = recipe.evaluate.source or recipe.evaluate.pairs or (recipe.data.source and recipe.data.held_out)
+    judged = recipe.evaluate.synthetic_identities and not others
+    if judged and synthetic.first_identity + synthetic.identities > HELD_OUT_IDENTITY:
+        raise DataError(f"data.synthetic must stay below identity {HELD_OUT_IDENTITY:,}: those above are held out")
 
 
 def synthetic_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None = None) -> ValidationSet:
@@ -75,8 +99,6 @@ def synthetic_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | 
     from visavis.synthetic import pairs
 
     wanted, synthetic = recipe.evaluate, recipe.data.synthetic
-    if synthetic.first_identity + synthetic.identities > HELD_OUT_IDENTITY:
-        raise DataError(f"data.synthetic must stay below identity {HELD_OUT_IDENTITY:,}: those above are held out")
     people = range(HELD_OUT_IDENTITY, HELD_OUT_IDENTITY + wanted.synthetic_identities)
     crops, _ = generated_faces(
         synthetic.seed,

@@ -134,7 +134,7 @@ def test_an_untouched_batch_reaches_the_teacher_as_its_own_crops(blob_folder, te
 
     recipe = student(blob_folder, distill={"teacher": str(teacher)}, augment={"flip": 0.0, "shift": 0.0})
     pictures, _ = open_dataset(recipe.data, recipe.preprocess.spec())
-    sampler = build_sampler(recipe, pictures)
+    sampler = build_sampler(recipe, pictures.labels)
     spec = load_model(teacher)[1].preprocess
     loader = Loader(
         pictures, sampler, Augmentation(flip=0.0), recipe.preprocess.spec(), seed=0, workers=0, teacher_spec=spec

@@ -13,7 +13,7 @@ from visavis.errors import RecipeError
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
 from visavis.losses.partial_fc.sharded_checkpoint import Stored, rows_per_class
 from visavis.train.checkpoint import has_checkpoint, open_checkpoint
-from visavis.train.identities import read_identities
+from visavis.train.identities import Identities, read_identities
 
 log = logging.getLogger(__name__)
 _BLOCK = 100_000  # classes read at a time
@@ -37,20 +37,10 @@ def init_head(head: MarginSoftmax | None, model: str, identities: Sequence[str])
     """
     if head is None:
         raise RecipeError("--init-head sets class centers, but the recipe has head.name none")
-    run = next((folder for folder in (Path(model), Path(model).parent) if has_checkpoint(folder)), None)
-    if run is None:
-        raise RecipeError(f"--init-head wants a run with a checkpoint, and {model} has none; give --init RUN")
-    old = read_identities(run, missing_ok=True)
-    if old is None:
-        raise RecipeError(f"--init-head: {run} is of an older visavis and does not name its identities; leave it out")
+    run, old = known_identities(model, identities)
     here = {name: place for place, name in enumerate(identities[head.start : head.stop])}
     pairs = [(place, here[name]) for place, name in enumerate(old.names) if name in here]
     known = len(set(old.names) & set(identities))
-    if not known:
-        raise RecipeError(
-            f"--init-head: none of the {len(old.names)} identities of {run} is among these {len(identities)}; "
-            f"the first there is {old.names[0]!r}, here {identities[0]!r}"
-        )
     state, own = open_checkpoint(run)["objective"], head.state_dict()
     for name, unit in rows_per_class(head).items():
         key = f"head.{name}"
@@ -59,6 +49,26 @@ def init_head(head: MarginSoftmax | None, model: str, identities: Sequence[str])
     log.info("class centers of %d of %d identities taken from %s", known, len(identities), run)
     if all(name.isdigit() for name in old.names) and all(name.isdigit() for name in identities):
         log.warning("--init-head: identities are numbers on both sides; see that they mean the same people")
+
+
+def known_identities(model: str, identities: Sequence[str]) -> tuple[Path, Identities]:
+    """The run that `model` belongs to, and the identities it was trained on, of which some are among these.
+
+    Raises:
+        RecipeError: no run, one that does not name its identities, or none of them is among these.
+    """
+    run = next((folder for folder in (Path(model), Path(model).parent) if has_checkpoint(folder)), None)
+    if run is None:
+        raise RecipeError(f"--init-head wants a run with a checkpoint, and {model} has none; give --init RUN")
+    old = read_identities(run, missing_ok=True)
+    if old is None:
+        raise RecipeError(f"--init-head: {run} is of an older visavis and does not name its identities; leave it out")
+    if not set(old.names) & set(identities):
+        raise RecipeError(
+            f"--init-head: none of the {len(old.names)} identities of {run} is among these {len(identities)}; "
+            f"the first there is {old.names[0]!r}, here {identities[0]!r}"
+        )
+    return run, old
 
 
 def _copy(name: str, kept: Stored, own: Tensor, pairs: list[tuple[int, int]], *, unit: int, classes: int) -> None:
