@@ -128,10 +128,25 @@ def test_weights_that_contradict_their_shape_are_refused(name, shape):
 _GOOD = quantized((4, 7), axis=1, block=3, inputs=("w",)).SerializeToString()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(_GOOD) - 1), st.integers(0, 255), st.booleans())
 def test_damaged_files_end_in_a_message(at, byte, cut):
     """Whatever byte changed and wherever the file ends: a result, or an error of ours; never another exception."""
     data = _GOOD[:at] if cut else _GOOD[:at] + bytes([byte]) + _GOOD[at + 1 :]
     with contextlib.suppress(VisavisError):
         simplified(data)
+
+
+def test_an_input_is_declared_anew():
+    """A graph for one picture takes any number of them."""
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["z"]), helper.make_node("Neg", ["z"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        value_info=[helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnx_session(simplified(model.SerializeToString(), inputs={"x": ("batch", 3)}), threads=1)
+    assert session.get_inputs()[0].shape == ["batch", 3]
+    assert session.run(None, {"x": np.ones((4, 3), np.float32)})[0].tolist() == [[-1] * 3] * 4

@@ -7,7 +7,7 @@ that is shorter, scales of one element); ONNX IR, onnx.proto of version 1.17, nu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ _TYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8"}
 _FLOAT, _INT64 = 1, 7
 
 Array = npt.NDArray[Any]
+Sides = Sequence[int | str]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class _Node:
     inner: list[memoryview]  # graphs of If, Loop and Scan
 
 
-def simplified(data: bytes, *, open_input: str | None = None) -> bytes:
+def simplified(data: bytes, *, inputs: Mapping[str, Sides] | None = None) -> bytes:
     """A model's graph with no inputs but those that are fed, and its quantized weights as float32.
 
     An input that no node reads, or that is an initializer or a node's output, is none. `DequantizeLinear` of constants,
@@ -43,7 +44,7 @@ def simplified(data: bytes, *, open_input: str | None = None) -> bytes:
 
     Args:
         data: an ONNX file.
-        open_input: name of a picture input whose height and width are to be left open.
+        inputs: sides of float inputs declared anew, open ones by a name; the shapes that follow are left open too.
 
     Returns:
         `data` itself where there is nothing to do.
@@ -55,13 +56,13 @@ def simplified(data: bytes, *, open_input: str | None = None) -> bytes:
     whole = next((value for number, value in model if number == _GRAPH), None)
     if whole is None or isinstance(whole, int):
         raise ModelFormatError("expected an ONNX model, got a file without a graph")
-    graph = _simplified_graph(read_fields(whole), open_input)
+    graph = _simplified_graph(read_fields(whole), inputs or {})
     if graph is None:
         return data
     return write_fields((n, write_fields(graph) if n == _GRAPH else value) for n, value in model)
 
 
-def _simplified_graph(graph: Fields, open_input: str | None) -> Fields | None:
+def _simplified_graph(graph: Fields, inputs: Mapping[str, Sides]) -> Fields | None:
     nodes = [(value, _node(value)) for number, value in graph if number == _NODE]
     constants = {_text(_bytes(v), 8): _bytes(v) for number, v in graph if number == _INITIALIZER}
     folded: dict[str, Array] = {}
@@ -85,19 +86,21 @@ def _simplified_graph(graph: Fields, open_input: str | None) -> Fields | None:
             continue
         if number == _INPUT and (name not in read or name in given):
             continue
-        if number == _VALUE_INFO and (name in folded or open_input is not None):
+        if number == _VALUE_INFO and (name in folded or inputs):
             continue
-        if number == _INPUT and name == open_input:
-            value = value_info(name, (1, 3, "height", "width"))
-        elif number == _OUTPUT and open_input is not None:
+        if number == _INPUT and name in inputs:
+            value = value_info(name, inputs[name])
+        elif number == _OUTPUT and inputs:
             value = value_info(name, None)
         kept.append((number, value))
     kept += [(_INITIALIZER, tensor(name, value)) for name, value in folded.items() if name in read]
-    return kept if len(kept) < len(graph) or open_input is not None else None
+    return kept if len(kept) < len(graph) or inputs else None
 
 
 def _folded(node: _Node, constants: dict[str, memoryview], folded: dict[str, Array]) -> Array | None:
     """The value of a node that dequantizes constants or reshapes such a value; None for any other."""
+    if not node.outputs or len(node.inputs) not in (2, 3):
+        return None
     if node.kind == "Reshape" and node.inputs[0] in folded and node.inputs[1] in constants:
         shape = _array(constants[node.inputs[1]])
         return None if shape is None else _reshaped(folded[node.inputs[0]], shape.tolist(), node.inputs[0])
@@ -116,7 +119,11 @@ def _folded(node: _Node, constants: dict[str, memoryview], folded: dict[str, Arr
     result = values.astype(np.float32)
     if zero and zero[0] is not None:
         result -= _spread(zero[0], values.shape, axis, block, node.inputs[2]).astype(np.float32)
-    return result * scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        result *= scale
+    if not np.isfinite(result).all():
+        raise ModelFormatError(f"damaged: the weights {node.outputs[0]} hold NaN or infinity")
+    return result
 
 
 def _spread(scale: Array, shape: tuple[int, ...], axis: int, block: int, name: str) -> Array:
@@ -232,7 +239,7 @@ def tensor(name: str, values: npt.ArrayLike) -> bytes:
     return write_fields([*((1, int(side)) for side in array.shape), (2, kind), (8, name), (9, content)])
 
 
-def value_info(name: str, sides: Sequence[int | str] | None) -> bytes:
+def value_info(name: str, sides: Sides | None) -> bytes:
     """The declaration of a float tensor: open sides by name, None where the whole shape is left open."""
     kind: list[tuple[int, Value]] = [(1, _FLOAT)]
     if sides is not None:

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from visavis.errors import ModelFormatError
-from visavis.models.card import LicenseTerms, ModelCard, find_model, read_card, write_card
+from visavis.models.card import LicenseTerms, ModelCard, read_card, write_card
+from visavis.models.find import find_model
 from visavis.vision.preprocessing import PreprocessSpec
 
 CARD = ModelCard(

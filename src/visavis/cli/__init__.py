@@ -38,12 +38,13 @@ VERBS = {
     "bench": ("bench", "time a model in every runtime of this machine"),
     "doctor": ("doctor", "what this machine offers and what is missing"),
     "recipes": ("recipes", "list the recipes or print one"),
+    "models": ("models", "list the models that packages carry, or say what a model is"),
 }
 
 _FIELD = re.compile(r"--(\w+\.[\w.]+|seed|name|license|training_data)")
 
 # Verbs that only print what there is: when nobody reads on, they are done. All others work on.
-READ_ONLY = {"recipes", "doctor", "compare"}
+READ_ONLY = {"recipes", "models", "doctor", "compare"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,6 +121,12 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
                     action="store_true",
                     help="import the Python code a model's card names; it may do anything",
                 )
+            if name in LOADING - {"prepare"}:  # which asks a model for its crops only
+                sub.add_argument(
+                    "--require-license",
+                    choices=("commercial",),
+                    help="refuse a model whose code or weights are under no license known to allow this",
+                )
     return parser
 
 
@@ -133,16 +140,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(unknown_name("verb", verb, VERBS))
     args, rest = build_parser(verb).parse_known_args(_join_values(argv) if verb == "train" else argv)
     module = importlib.import_module(f"visavis.cli.{VERBS[args.verb][0]}")
-    if rest and not getattr(module, "TAKES_REST", False):
-        known = [word for word in rest if word.startswith("-")] or rest
+    unknown = [word for word in rest if word.startswith("-") or not hasattr(module, "WORDS")]
+    if unknown and not getattr(module, "TAKES_REST", False):
+        known = [word for word in unknown if word.startswith("-")] or unknown
         more = f" and {len(known) - 5} more" if len(known) > 5 else ""
         named = " ".join(known[:5]) + more
         return _complain(f"visavis {args.verb} does not know {named}; see: visavis {args.verb} --help")
+    more_words = getattr(module, "WORDS", None)  # words between options, which argparse leaves over
+    if more_words is not None:
+        getattr(args, more_words).extend(rest)
     args.rest = rest
     if getattr(args, "trust_code", False):
         from visavis.models.trust import trust_code
 
         trust_code()
+    if getattr(args, "require_license", None):
+        from visavis.models.licenses import require_license
+
+        require_license(args.require_license)
     from visavis.machine import limit_threads
 
     threads = args.threads if args.verb in COMPUTING else None

@@ -16,6 +16,7 @@ from visavis.deploy.gallery.records import StorageError
 from visavis.deploy.recognizer import Recognizer
 from visavis.errors import DataError
 from visavis.files import write_atomically
+from visavis.models.find import is_packaged, lasting_name
 from visavis.vision.detection.turns import Turn
 
 _BESIDE = ".model"
@@ -41,7 +42,7 @@ def open_gallery(
     """
     named = model or _remembered(path)
     if named is None:
-        raise DataError(f"{path}: which model? add --model MODEL (a model folder, run folder or .onnx file)")
+        raise DataError(f"{path}: which model? add --model MODEL (a folder, .onnx file or packaged model as sface)")
     recognizer = Recognizer.load(named, detector=detector, min_face=min_face, turn=turn)
     gallery = opening.open_gallery(path, recognizer.identity, create=create, read_only=read_only, **options)
     if not read_only:
@@ -53,11 +54,12 @@ def remember_model(gallery: AnyGallery, typed: str | None, used: str) -> None:
     """Note which model a gallery was opened with: beside a file, in PostgreSQL if typed to enroll or serve."""
     if isinstance(gallery, PgGallery):
         if typed is not None:
-            gallery.remember_model(str(Path(typed).resolve()))
+            gallery.remember_model(lasting_name(typed))
         return
     note = Path(f"{gallery.path}{_BESIDE}")
-    model, home = Path(used).resolve(), note.parent.resolve()
-    beside = model.relative_to(home) if model.is_relative_to(home) else model  # so that both may be moved together
+    model, home = Path(lasting_name(used)), note.parent.resolve()
+    # A name relative to the gallery, so that both may be moved together; a packaged model's stays as it is.
+    beside = model.relative_to(home) if model.is_absolute() and model.is_relative_to(home) else model
     said = f"{beside}\n"
     if os.access(note.parent, os.W_OK) and not (note.is_file() and note.read_text(encoding="utf-8") == said):
         write_atomically(note, said.encode())
@@ -74,6 +76,8 @@ def _remembered(path: str) -> str | None:
         if not note.is_file():
             return None
         said = Path(note.read_text(encoding="utf-8").strip())
+        if is_packaged(str(said)) and not (note.parent / said).exists():
+            return str(said)
         places = [note.parent.resolve() / said]  # which is `said` itself where that is absolute
         if said.is_absolute():
             places.append(note.parent.resolve() / said.name)
@@ -83,7 +87,7 @@ def _remembered(path: str) -> str | None:
         return str(found)
     with opening.open_gallery(path) as gallery:
         model = gallery.model_path if isinstance(gallery, PgGallery) else None
-    return model if model is not None and Path(model).exists() else None
+    return model if model is not None and (is_packaged(model) or Path(model).exists()) else None
 
 
 def count_subjects(gallery: AnyGallery) -> int | None:

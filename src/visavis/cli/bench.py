@@ -37,12 +37,15 @@ def run(args: argparse.Namespace) -> int:
     from visavis.export.bench import best_record, candidates_of, machine, measure, pick, sized
     from visavis.export.gates.parity import crops_of
     from visavis.files import write_atomically
-    from visavis.models.card import find_model, read_card, write_card
+    from visavis.models.card import read_card, write_card
+    from visavis.models.find import find_model
+    from visavis.models.licenses import check_license
 
     folder = find_model(args.model)
     if not folder.is_dir():
         raise ModelFormatError(f"{folder}: bench compares the files of a model folder; give the folder")
     card = read_card(folder)
+    check_license(card, folder)
     threads = _numbers("--threads", args.threads) or sorted({1, usable_cores()})
     batches = _numbers("--batch", args.batch)
     candidates, missing = candidates_of(folder, card, threads)

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from visavis.evaluate.calibrate import check_rates, keep_thresholds, supported_rates, with_calibration
     from visavis.evaluate.protocols.folder import load_folder
     from visavis.evaluate.protocols.loading import ProtocolArgs, SourceImages
-    from visavis.models.card import find_model
+    from visavis.models.find import find_model
     from visavis.runtimes import REPORT, require
 
     if args.html:
@@ -82,7 +82,7 @@ def model_folder(model: str) -> Path:
         RecipeError: MODEL is an exported file.
     """
     from visavis.errors import RecipeError
-    from visavis.models.card import find_model
+    from visavis.models.find import find_model
 
     found = find_model(model)
     if not found.is_dir():

@@ -220,7 +220,8 @@ def _joint_bayesian(args: argparse.Namespace, embedder: Any, protocol: Any) -> A
 def _check_calibration(args: argparse.Namespace) -> None:
     """Before the long work: is there a card to keep thresholds in, made with the same rule for the mirrored picture?"""
     from visavis.errors import RecipeError
-    from visavis.models.card import find_model, read_card
+    from visavis.models.card import read_card
+    from visavis.models.find import find_model
 
     found = find_model(args.model)
     if not found.is_dir():
@@ -235,7 +236,7 @@ def _check_calibration(args: argparse.Namespace) -> None:
 
 def _calibrate(args: argparse.Namespace, report: Any) -> Any:
     from visavis.evaluate.calibrate import keep_thresholds, with_calibration
-    from visavis.models.card import find_model
+    from visavis.models.find import find_model
 
     report, thresholds = with_calibration(report, args.calibrate, seed=args.seed)
     keep_thresholds(find_model(args.model), thresholds)
@@ -244,7 +245,8 @@ def _calibrate(args: argparse.Namespace, report: Any) -> Any:
 
 def _about(args: argparse.Namespace, model: str) -> dict[str, Any]:
     """The model's card, whatever runs it, and what was asked of it."""
-    from visavis.models.card import find_model, read_card
+    from visavis.models.card import read_card
+    from visavis.models.find import find_model
 
     found = find_model(model)
     about: dict[str, Any] = {"path": str(model)}
@@ -263,7 +265,8 @@ def _cache(folder: str | None, embedder: Any, model: str) -> Any:
         return None
     from visavis.evaluate.cache import EmbeddingCache
     from visavis.files import digest_of
-    from visavis.models.card import WEIGHTS, find_model
+    from visavis.models.card import WEIGHTS
+    from visavis.models.find import find_model
 
     found = find_model(model)
     weights = found / WEIGHTS if found.is_dir() else found

@@ -6,11 +6,18 @@ import argparse
 
 from visavis.cli._detection import add_detection, detection_options, turned_note
 
+WORDS = "words"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model folder, run folder or .onnx file")
-    parser.add_argument("reference", metavar="A", help="a picture")
-    parser.add_argument("probe", metavar="B", help="another picture")
+    parser.usage = "visavis verify [MODEL] A B [options]"
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="[MODEL] A B",
+        help="two pictures; before them a model folder, run folder, .onnx file or packaged\n"
+        "model (see: visavis models), the default one when left out",
+    )
     parser.add_argument(
         "--fmr", type=float, metavar="RATE", help="false match rate to decide at (1e-3, or the strictest calibrated)"
     )
@@ -29,9 +36,13 @@ def run(args: argparse.Namespace) -> int:
 
     from visavis.deploy.json_views import verification_json
     from visavis.deploy.recognizer import Recognizer
+    from visavis.errors import RecipeError
 
-    recognizer = Recognizer.load(args.model, **detection_options(args))
-    result = recognizer.verify(args.reference, args.probe, fmr=args.fmr, threshold=args.threshold, aligned=args.aligned)
+    if len(args.words) not in (2, 3):
+        raise RecipeError(f"verify compares two pictures: visavis verify [MODEL] A B, got {len(args.words)} words")
+    reference, probe = args.words[-2:]
+    recognizer = Recognizer.load(args.words[0] if len(args.words) == 3 else None, **detection_options(args))
+    result = recognizer.verify(reference, probe, fmr=args.fmr, threshold=args.threshold, aligned=args.aligned)
     if args.show:
         from visavis.deploy.contact_image import write_pair
 
@@ -39,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(verification_json(result), indent=2))
     else:
-        _tell(args, result)
+        _tell(args, result, (reference, probe))
     return int(args.exit_code and not result.match)
 
 
-def _tell(args: argparse.Namespace, result) -> None:
+def _tell(args: argparse.Namespace, result, names: tuple[str, str]) -> None:
     verdict = {True: "match", False: "no match", None: "undecided"}[result.match]
     at = "" if result.threshold is None else f", threshold {result.threshold:.4f}"
     at += "" if result.fmr is None else f" at FMR {result.fmr:g}"
@@ -51,7 +62,7 @@ def _tell(args: argparse.Namespace, result) -> None:
     print(f"{verdict}: similarity {result.similarity:.4f}{at}{chance}")
     for note in result.notes:
         print(f"  {note}")
-    for name, face in ((args.reference, result.reference), (args.probe, result.probe)):
+    for name, face in zip(names, (result.reference, result.probe), strict=True):
         if face.turned:
             print(f"  {name}: {turned_note(face.turned)}")
         for reason in face.reasons:

@@ -18,7 +18,8 @@ from visavis.deploy.gallery.records import Identification
 from visavis.deploy.operating_point import HOW_TO, DecisionThreshold, operating_point
 from visavis.deploy.quality import assess
 from visavis.errors import DataError
-from visavis.models.card import CARD, ModelCard, find_model, read_card
+from visavis.models.card import CARD, ModelCard, read_card
+from visavis.models.find import find_model, lasting_name
 from visavis.models.load import load_embedder
 from visavis.types import ByteArray, Detector, Embedder, Faces
 from visavis.vision.alignment import align, template_points
@@ -70,7 +71,7 @@ class Recognizer:
     @classmethod
     def load(
         cls,
-        model: str | os.PathLike[str],
+        model: str | os.PathLike[str] | None = None,
         *,
         detector: Detector | str | None = None,
         threads: int | None = None,
@@ -80,7 +81,7 @@ class Recognizer:
         """Load a model folder, a run folder or an exported file.
 
         Args:
-            model: what the command line calls MODEL.
+            model: what the command line calls MODEL; the packaged default when None.
             detector: a detector, or its name (`mtcnn`, `yunet=FILE`, `scrfd=FILE`); MTCNN when None.
             threads: of the runtime.
             turn: see the class.
@@ -100,7 +101,7 @@ class Recognizer:
             given = detector
         made = cls(embedder, spec=card.preprocess, card=card, detector=given, turn=turn)
         options = {"detector": detector, "threads": threads, "turn": turn, "min_face": min_face}
-        made._loaded_by = os.path.abspath(model), options
+        made._loaded_by = lasting_name(model), options
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:

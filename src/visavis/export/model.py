@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from visavis.errors import ModelFormatError
-from visavis.models.card import WEIGHTS, ModelCard, find_model, read_card
+from visavis.models.card import WEIGHTS, ModelCard, read_card
 from visavis.models.classifier import Classifier, read_classifier
+from visavis.models.find import find_model
+from visavis.models.licenses import check_license
 from visavis.models.logits import LogitEmbedder
 from visavis.models.onnx import OnnxEmbedder
 from visavis.types import Embedder
@@ -78,6 +80,7 @@ def open_model(
                 f"{found}: exports start from a model folder or an .onnx file, not from {found.suffix}"
             )
         reference = OnnxEmbedder(found, batch_size=batch_size)
+        check_license(reference.card, found)
         if flip is not None and flip != reference.card.preprocess.flip:
             raise ModelFormatError(
                 f"{found}: its graph fuses the mirrored picture by {reference.card.preprocess.flip!r}; "

@@ -194,24 +194,3 @@ def read_card(folder: str | os.PathLike[str]) -> ModelCard:
 def write_card(folder: str | os.PathLike[str], card: ModelCard) -> None:
     """Write the card of a model folder atomically."""
     write_atomically(Path(folder) / CARD, card.to_json().encode() + b"\n")
-
-
-def find_model(path: str | os.PathLike[str]) -> Path:
-    """Resolve what a user calls MODEL: a model folder, a run folder (its best model) or an .onnx file.
-
-    Raises:
-        ModelFormatError: none of the three.
-    """
-    given = Path(path)
-    if given.is_file() and given.suffix in (".onnx", ".xml"):
-        return given
-    for folder in (given, given / "best", given / "last", given / "model"):
-        if (folder / CARD).is_file():
-            return folder
-    what = (
-        "no such file or folder" if not given.exists() else f"a {'folder' if given.is_dir() else 'file'} without a card"
-    )
-    raise ModelFormatError(
-        f"{given}: expected a model folder (with {CARD}), a run folder or an .onnx file, got {what}; "
-        "published weights become one with: visavis import CHECKPOINT --backbone NAME --out MODEL"
-    )

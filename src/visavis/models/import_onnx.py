@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,7 +12,9 @@ from typing import Any
 from visavis.errors import ModelFormatError
 from visavis.files import atomic_file, digest_of
 from visavis.models.card import ONNX, ModelCard, write_card
-from visavis.models.onnx import OnnxEmbedder, open_session
+from visavis.models.onnx import OnnxEmbedder, listed, open_session
+from visavis.onnx_file import simplified
+from visavis.runtimes import onnx_session
 from visavis.vision.preprocessing import PreprocessSpec
 
 
@@ -39,11 +42,15 @@ def import_onnx(
     source, home = Path(path), Path(out)
     if not source.is_file():
         raise ModelFormatError(f"{source}: expected an .onnx file, got {'a folder' if source.is_dir() else 'no file'}")
-    session = open_session(source)
+    session, content = open_session(source), None
+    if len(session.get_inputs()) > 1:  # some are declared that nobody feeds: weights, or what no node reads
+        content = simplified(source.read_bytes())
+        session = onnx_session(content)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        said = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
-        raise ModelFormatError(f"{source}: expected one input of pictures, float N×3×H×W or uint8 N×H×W×3, got {said}")
+        raise ModelFormatError(
+            f"{source}: expected one input of pictures, float N×3×H×W or uint8 N×H×W×3, got {listed(inputs)}"
+        )
     shape = inputs[0].shape
     sides = shape[1:3] if inputs[0].type == "tensor(uint8)" else shape[2:]
     fields = dict(preprocess)
@@ -62,7 +69,7 @@ def import_onnx(
         )
     card = ModelCard(home.name, "onnx", dim, PreprocessSpec(**fields), weights_digest=digest_of(source), **given)
     with source.open("rb") as graph, atomic_file(home / ONNX) as copy:
-        shutil.copyfileobj(graph, copy)
+        shutil.copyfileobj(graph if content is None else io.BytesIO(content), copy)
     write_card(home, card)
     OnnxEmbedder(home / ONNX)  # refuses now, not at the first evaluation, a card its graph contradicts
     batch = "any batch" if not isinstance(shape[0], int) else f"a fixed batch of {shape[0]}"

@@ -10,8 +10,10 @@ from typing import Any, Literal
 from visavis.errors import ModelFormatError, RecipeError, unknown_name
 from visavis.files import digest_of
 from visavis.machine import usable_cores
-from visavis.models.card import ONNX, WEIGHTS, ModelCard, find_model, read_card
-from visavis.models.graph import require_cosine
+from visavis.models.card import ONNX, WEIGHTS, ModelCard, read_card
+from visavis.models.find import find_model
+from visavis.models.graph import GraphEmbedder, require_cosine
+from visavis.models.licenses import check_license
 from visavis.models.onnx import OnnxEmbedder
 from visavis.types import Embedder
 from visavis.vision.preprocessing import Flip
@@ -21,7 +23,7 @@ Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]
 
 
 def load_embedder(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None,
     *,
     flip: Flip | None = None,
     batch_size: int = 64,
@@ -35,7 +37,8 @@ def load_embedder(
     which needs torch. `auto` follows what `visavis bench --save` wrote into the card.
 
     Args:
-        path: a model folder, a run folder (its best model), an `.onnx` or an OpenVINO `.xml` file.
+        path: a model folder, a run folder (its best model), an `.onnx` or an OpenVINO `.xml` file, or the name of a
+            packaged model; the packaged default when None.
         flip: overrides the card's rule for the mirrored picture: none, sum or concat.
         batch_size: crops at once.
         threads: threads of the runtime; the usable cores when None.
@@ -48,8 +51,10 @@ def load_embedder(
     if runtime not in RUNTIMES:
         raise RecipeError(unknown_name("runtime", runtime, RUNTIMES))
     found = find_model(path)
-    if found.is_dir():
+    folder = found.is_dir()
+    if folder:
         card = require_cosine(read_card(found), found)
+        check_license(card, found)
         best = _best(card, found) if runtime == "auto" else {}
         exported = _exported_file(found, card, flip, runtime, best)
         if exported is None:
@@ -61,8 +66,12 @@ def load_embedder(
     if found.suffix == ".xml" or runtime == "openvino":
         from visavis.models.openvino import OpenVinoEmbedder
 
-        return OpenVinoEmbedder(found, flip=flip, batch_size=batch_size, threads=threads)
-    return OnnxEmbedder(found, flip=flip, batch_size=batch_size, threads=threads)
+        embedder: GraphEmbedder = OpenVinoEmbedder(found, flip=flip, batch_size=batch_size, threads=threads)
+    else:
+        embedder = OnnxEmbedder(found, flip=flip, batch_size=batch_size, threads=threads)
+    if not folder:
+        check_license(embedder.card, found)
+    return embedder
 
 
 def _best(card: ModelCard, folder: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from visavis.errors import ModelFormatError
 from visavis.files import digest_of
 from visavis.metrics.similarity import unit_rows
-from visavis.models.card import find_model
 from visavis.models.classifier import CLASSIFIER, Classifier, read_classifier
+from visavis.models.find import find_model
 from visavis.models.load import load_embedder
 from visavis.types import ByteArray
 from visavis.vision.preprocessing import Flip

@@ -25,6 +25,8 @@ from visavis.models.onnx_errors import unknown_operator
 from visavis.models.providers import accelerated_session
 from visavis.vision.preprocessing import Flip
 
+_LISTED = 3
+
 
 class OnnxEmbedder(GraphEmbedder):
     """An exported `.onnx` file in ONNX Runtime.
@@ -57,8 +59,9 @@ class OnnxEmbedder(GraphEmbedder):
             raise ModelFormatError(f"{self.path}: damaged: its names or metadata are no text ({error})") from error
         card = require_cosine(_card_of(self.path, metadata), self.path)
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(uint8)", "tensor(float)"):
-            said = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
-            raise ModelFormatError(f"{self.path}: expected one input, uint8 N×H×W×3 or float N×3×H×W, got {said}")
+            raise ModelFormatError(
+                f"{self.path}: expected one input, uint8 N×H×W×3 or float N×3×H×W, got {listed(inputs)}"
+            )
         names = [output.name for output in outputs]
         self._output = "embedding" if "embedding" in names else names[0]
         self._input = inputs[0].name
@@ -123,6 +126,12 @@ def _card_of(path: Path, metadata: dict[str, str]) -> ModelCard:
         f"{path}: carries no model card, so its preprocessing is unknown; wrap it with: "
         f"visavis import {path.name} --backbone onnx --out MODEL --preprocess size=112x112,mean=127.5,std=127.5"
     )
+
+
+def listed(inputs: list[Any]) -> str:
+    """A graph's inputs in words, the first few where there are many."""
+    said = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs[:_LISTED]) or "none"
+    return said if len(inputs) <= _LISTED else f"{said} and {len(inputs) - _LISTED} more"
 
 
 def first_line(error: BaseException) -> str:

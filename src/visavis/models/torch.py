@@ -20,8 +20,10 @@ from visavis.errors import ModelFormatError
 from visavis.files import atomic_file, digest_of
 from visavis.metrics.similarity import unit_rows
 from visavis.models.bounded_build import build_for, difference
-from visavis.models.card import CARD, WEIGHTS, ModelCard, find_model, read_card
+from visavis.models.card import CARD, WEIGHTS, ModelCard, read_card
 from visavis.models.classifier import CLASSIFIER, Classifier
+from visavis.models.find import find_model
+from visavis.models.licenses import check_license
 from visavis.types import ByteArray
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
 
@@ -66,6 +68,7 @@ def load_model(folder: str | os.PathLike[str], *, device: str | torch.device = "
     if home.is_file():
         raise ModelFormatError(f"{home}: expected a model folder with {WEIGHTS}, got an exported file without weights")
     card = read_card(home)
+    check_license(card, home)
     path = home / WEIGHTS
     if not path.is_file():
         raise ModelFormatError(f"{path}: the model folder has no weights; expected {WEIGHTS} beside {CARD}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from visavis.errors import RecipeError
-from visavis.models.card import ModelCard, find_model, read_card
+from visavis.models.card import ModelCard, read_card
+from visavis.models.find import find_model
 
 
 def settled(

@@ -21,7 +21,8 @@ from visavis.data.validate.fingerprints import FEATURE, feature_of
 from visavis.data.validate.safetensors_file import Arrays, from_bytes, read_metadata, to_bytes
 from visavis.errors import DataError, ModelFormatError
 from visavis.files import write_atomically
-from visavis.models.card import CARD, find_model, read_card
+from visavis.models.card import CARD, read_card
+from visavis.models.find import find_model
 from visavis.types import ByteArray
 
 FILE = "trained_on.safetensors"

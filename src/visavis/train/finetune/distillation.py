@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import normalize, smooth_l1_loss
 
-from visavis.models.card import WEIGHTS, find_model
+from visavis.models.card import WEIGHTS
+from visavis.models.find import find_model
 from visavis.models.torch import TorchEmbedder, load_model
 from visavis.train.recipe import DistillRecipe
 from visavis.types import Embedder

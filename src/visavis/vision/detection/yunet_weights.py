@@ -24,4 +24,5 @@ def packaged_yunet() -> bytes:
         MissingPackageError: the wheel is not installed.
         ModelFormatError: its file is another one.
     """
-    return simplified(YUNET.checked("the detector yunet").read_bytes(), open_input="input")
+    data = YUNET.checked("the detector yunet").read_bytes()
+    return simplified(data, inputs={"input": (1, 3, "height", "width")})
