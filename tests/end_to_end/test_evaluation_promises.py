@@ -58,6 +58,7 @@ def grid_rule(x, a, b, genuine):
     return float(np.mean(accuracies))
 
 
+@pytest.mark.no_cover  # both sides by the clock
 def test_all_figures_and_presets_beat_one_threshold_grid_in_the_same_process():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((7700, 512), dtype=np.float32)

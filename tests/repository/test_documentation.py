@@ -44,3 +44,8 @@ def test_a_documented_command_is_understood(words):
 def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readmes_test_command_is_the_one_every_change_must_pass():
+    (command,) = re.findall(r"^(uv run pytest.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert command.replace("uv", "$uv", 1) + "\n" in (ROOT / ".ci" / "run").read_text()

@@ -1,19 +1,22 @@
 """A network and its checkpoints in the forms they are published in."""
 
 import pytest
-import torch
-
-from visavis.backbones import build_backbone
 
 
 @pytest.fixture(scope="module")
 def mobilefacenet():
+    import torch
+
+    from visavis.backbones import build_backbone
+
     torch.manual_seed(0)
     return build_backbone("mobilefacenet", size=(112, 96), dim=128).state_dict()
 
 
 @pytest.fixture(params=["zip", "legacy", "safetensors"])
 def checkpoint(request, mobilefacenet, tmp_path):
+    import torch
+
     path = tmp_path / ("net.safetensors" if request.param == "safetensors" else "net.ckpt")
     if request.param == "safetensors":
         from safetensors.torch import save_file
