@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 
@@ -134,3 +135,24 @@ def test_freed_memory_goes_back():
     if held < 50:
         pytest.skip("this C library gives memory back by itself")
     assert left < 20
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal masks here")
+def test_ctrl_c_waits_while_it_is_held_and_arrives_afterwards():
+    before, arrived = signal.pthread_sigmask(signal.SIG_BLOCK, ()), []
+    former = signal.signal(signal.SIGINT, lambda number, frame: arrived.append(number))
+    try:
+        with machine.interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            assert not arrived
+        assert arrived == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_where_there_are_no_signal_masks_nothing_is_held(monkeypatch):
+    monkeypatch.delattr(signal, "pthread_sigmask", raising=False)
+    with machine.interrupts_held():
+        pass

@@ -63,3 +63,15 @@ def test_former_names_of_classes_and_arguments_work_with_a_warning():
         assert patches.deepid_patches(grey=True) == patches.deepid_patches(gray=True)
     with pytest.raises(TypeError, match="grey and gray are one argument"):
         patches.deepid_patches(grey=True, gray=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["visavis", "visavis.losses", "visavis.evaluate", "visavis.evaluate.report", "visavis.deploy.gallery",
+     "visavis.deploy.enrollment", "visavis.train.finetune"],
+)  # fmt: skip
+def test_a_name_that_a_room_has_not_is_an_error_and_not_none(name):
+    module = importlib.import_module(name)
+    with pytest.raises(AttributeError, match="Recogniser"):
+        module.Recogniser  # noqa: B018
+    assert not hasattr(module, "nothing")

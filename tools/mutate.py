@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -264,12 +264,17 @@ class Bench:
 
 
 def survivors(file: Path, root: Path) -> list[Fault]:
-    """The faults that survived in an earlier run and still stand where they stood."""
-    entries = [json.loads(line) for line in file.read_text().splitlines()]
-    kept = [
-        Fault(**{f.name: e[f.name] for f in fields(Fault)}) for e in entries if not e["status"].startswith("killed")
-    ]
-    return [fault for fault in kept if fault in faults_of(fault.file, (root / fault.file).read_bytes())]
+    """The faults that survived in an earlier run, where they stand now; those whose code is gone are left out."""
+    kept = []
+    for entry in map(json.loads, file.read_text().splitlines()):
+        path = root / entry["file"]
+        if not entry["status"].startswith("killed") and path.exists():
+            same = [
+                fault for fault in faults_of(entry["file"], path.read_bytes())
+                if all(getattr(fault, key) == entry[key] for key in ("operator", "before", "after"))
+            ]  # fmt: skip
+            kept += sorted(same, key=lambda fault: abs(fault.line - entry["line"]))[:1]
+    return kept
 
 
 def main() -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-MOST = 8  # test files for one module
+MOST = 12  # test files for one module
+# Files that start servers and processes or draw thousands of cases: behind all others.
+LONG = re.compile(
+    "end_to_end|power_cut|torture|processes|sharing|page|proxies|examples|memory|fuzz|benchmarks|postgres"
+)
 
 
 class Reach:
@@ -76,7 +81,8 @@ class Reach:
             said = len(stem) > 3 and stem in self.texts[test]
             if hop is not None or named or said:
                 away = test.relative_to(self.root / "tests").parts[0] != room
-                ranked.append((3 if hop is None else hop, not named, away, len(self.imported[test]), test))
+                is_long = bool(LONG.search(test.relative_to(self.root).as_posix()))
+                ranked.append((is_long, 3 if hop is None else hop, not named, away, len(self.imported[test]), test))
         return [test.relative_to(self.root).as_posix() for *_, test in sorted(ranked)[:MOST]]
 
     def _imports(self, path: Path) -> Iterator[str]:

@@ -187,3 +187,16 @@ def test_a_kept_run_of_format_2_goes_on_as_it_did(tmp_path):
     found = {line["step"]: line["loss"] for line in read_metrics(run) if line["step"] > 4 and "loss" in line}
     assert result.steps == 8
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_index_too_large_to_be_one_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "last" / "checkpoint.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"format": checkpoint.FORMAT, "filler": "x" * 100}))
+    monkeypatch.setattr(checkpoint, "_MAX_INDEX_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ModelFormatError, match="more than"):
+        open_checkpoint(tmp_path)
+    monkeypatch.setattr(checkpoint, "_MAX_INDEX_BYTES", path.stat().st_size)
+    with pytest.raises(ModelFormatError) as caught:  # of a size that is read, and found to be no index
+        open_checkpoint(tmp_path)
+    assert "more than" not in str(caught.value)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from visavis.data.sources import open_source, read_identities
+from visavis.data.sources.folder import holds_only_pictures
 from visavis.errors import DataError
 from visavis.vision import images
 
@@ -163,3 +164,13 @@ def test_read_identities(tmp_path, caplog):
         read_identities(path)
     path.write_bytes("Ann\nBén\n".encode("utf-16"))
     assert read_identities(path) == ("Ann", "Bén")
+
+
+@pytest.mark.parametrize(("pictures", "folders", "flat"), [(2, 0, True), (2, 1, False), (0, 1, False), (0, 0, False)])
+def test_pictures_side_by_side_are_told_from_a_folder_for_each_person(tmp_path, pictures, folders, flat):
+    for n in range(pictures):
+        images.write(tmp_path / f"{n}.png", picture(n))
+    for n in range(folders):
+        (tmp_path / f"person {n}").mkdir()
+    (tmp_path / "pairs.txt").write_text("")
+    assert holds_only_pictures(tmp_path) is flat

@@ -38,3 +38,15 @@ def test_top_k_refuses_what_makes_no_sense():
         top_k(units(0, 1)[0], lambda a, b: units(0, b - a), 5, 1)
     with pytest.raises(DataError, match="did you mean 'float32'"):
         Vectors(8, precision="float23")
+
+
+@pytest.mark.parametrize(("first", "k"), [(0, 30), (5, 3), (17, 10), (19, 1), (20, 4)])
+@pytest.mark.parametrize("probes", [1, 3, 40])
+def test_the_search_may_begin_at_a_later_row_and_returns_no_more_than_the_rest(first, k, probes):
+    rows, asked = units(0, 20, 8), units(1, probes, 8)
+    similarity, row = top_k(asked, lambda a, b: rows[a:b], 20, k, first=first, chunk=6)
+    scores = asked @ rows[first:].T
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    assert row.shape == (probes, min(k, 20 - first))
+    np.testing.assert_array_equal(row, first + order)
+    np.testing.assert_allclose(similarity, np.take_along_axis(scores, order, 1), atol=1e-6)

@@ -1,5 +1,7 @@
 """ONNX from a network."""
 
+import logging
+
 import onnx
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 
 from visavis.errors import ModelFormatError
 from visavis.export.gates.parity import compare, unnamed
-from visavis.export.onnx.from_torch import make_onnx
+from visavis.export.onnx.from_torch import _quiet, make_onnx
 from visavis.models.card import ModelCard
 from visavis.models.onnx import OnnxEmbedder
 from visavis.models.torch import TorchEmbedder
@@ -89,3 +91,15 @@ def test_deep_backbones_agree(name, tmp_path):
     onnx.save(make_onnx(network, ModelCard("m", name, 32, spec)), path)
     parity = compare(TorchEmbedder(network, spec), OnnxEmbedder(path), unnamed(pictures(3, size)), tolerance=1e-5)
     assert parity.holds, parity.maximum
+
+
+def test_the_exporters_loggers_are_as_loud_afterwards_as_before():
+    names = ("torch.onnx", "torch.export", "onnxscript")
+    before = [logging.getLogger(name).level for name in names]
+    logging.getLogger(names[0]).setLevel(logging.DEBUG)
+    try:
+        with _quiet(names):
+            assert all(logging.getLogger(name).level == logging.ERROR for name in names)
+        assert [logging.getLogger(name).level for name in names] == [logging.DEBUG, *before[1:]]
+    finally:
+        logging.getLogger(names[0]).setLevel(before[0])

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from visavis.errors import ModelFormatError
+from visavis.errors import DataError, ModelFormatError
 from visavis.vision.detection.detectors import load_detector
 from visavis.vision.detection.yunet_scrfd import Scrfd, YuNet
 
@@ -127,3 +127,8 @@ def test_channels_and_range_of_the_inputs(tmp_path):
     outputs = [(f"{n}{c}", np.zeros((c, n), np.float32)) for n in (1, 4, 10) for c in cells]
     scrfd = Scrfd(network(tmp_path / "s.onnx", outputs))
     assert scrfd._prepare(picture)[0, :, 0, 0].tolist() == [127.5 / 128, -127.5 / 128, -127.5 / 128]
+
+
+def test_a_detector_without_its_file_says_what_to_type():
+    with pytest.raises(DataError, match=r"Scrfd needs its \.onnx file: --detector scrfd=FILE"):
+        Scrfd(None)
