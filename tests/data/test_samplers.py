@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from visavis import seeding
 from visavis.data.samplers import PxK, Shuffled
 from visavis.errors import DataError, RecipeError
 
@@ -111,3 +114,20 @@ def test_impossible_sizes_say_what_to_do() -> None:
         PxK(UNEQUAL, classes_per_batch=1, images_per_class=0, seed=0)
     with pytest.raises(RecipeError, match="step must be 0 or more"):
         Shuffled(UNEQUAL, batch_size=1, seed=0).batch(-1)
+
+
+def test_threads_draw_an_epochs_order_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    generator = seeding.generator
+
+    def counted(seed: int, purpose: str, *counters: int) -> np.random.Generator:
+        drawn.append(counters[0])
+        time.sleep(0.05)
+        return generator(seed, purpose, *counters)
+
+    monkeypatch.setattr(seeding, "generator", counted)
+    sampler = Shuffled(np.arange(80), batch_size=10, seed=0)
+    with ThreadPoolExecutor(8) as pool:
+        batches = list(pool.map(sampler.batch, range(8)))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(80))
+    assert drawn == [0]

@@ -7,8 +7,10 @@ the work does not change what is learned from when.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -23,6 +25,15 @@ def _positive(name: str, value: int) -> int:
     if value < 1:
         raise RecipeError(f"{name} must be at least 1, got {value}")
     return value
+
+
+@dataclass(frozen=True)
+class Place:
+    """Pictures `first`, `first` + 1 … of the `total` of global batch `step`."""
+
+    step: int
+    first: int
+    total: int
 
 
 class Sampler(ABC):
@@ -46,6 +57,7 @@ class Sampler(ABC):
         self.seed, self.rank, self.world = seed, rank, world
         self.accumulate = _positive("accumulate", accumulate)
         self._order: tuple[int, IntArray] = (-1, np.empty(0, np.int64))
+        self._drawing = threading.Lock()
 
     @property
     @abstractmethod
@@ -65,6 +77,17 @@ class Sampler(ABC):
             raise RecipeError(f"step must be 0 or more, got {step}")
         return self._batch(*divmod(step, self.batches_per_epoch))
 
+    def place(self, step: int) -> Place:
+        """Where the pictures of batch `step` of this rank stand in the global batch they are part of."""
+        epoch, index = divmod(step, self.batches_per_epoch)
+        sizes = self._sizes(epoch, index)
+        part = self._place(index)[1]
+        return Place(step // self.accumulate, int(sizes[:part].sum()), int(sizes.sum()))
+
+    @abstractmethod
+    def _sizes(self, epoch: int, index: int) -> IntArray:
+        """Pictures in each part of the global batch that batch `index` of `epoch` belongs to."""
+
     def epoch(self, number: int, *, start: int = 0) -> Iterator[IntArray]:
         """Yield the batches of epoch `number`, from its batch `start` on."""
         for index in range(start, self.batches_per_epoch):
@@ -77,10 +100,11 @@ class Sampler(ABC):
 
     def _permutation(self, epoch: int, length: int) -> IntArray:
         """The epoch's order of `length` things, kept until another epoch is asked for."""
-        cached, order = self._order
-        if cached != epoch:
-            order = seeding.generator(self.seed, "order", epoch).permutation(length)
-            self._order = (epoch, order)
+        with self._drawing:  # the loader's threads all ask for a new epoch at once
+            cached, order = self._order
+            if cached != epoch:
+                order = seeding.generator(self.seed, "order", epoch).permutation(length)
+                self._order = (epoch, order)
         return order
 
 
@@ -134,8 +158,17 @@ class Shuffled(Sampler):
         order = self._permutation(epoch, len(self.labels))
         step, place = self._place(index)
         whole = order[step * self._global : (step + 1) * self._global]
-        begin, end = (len(whole) * p // (self.world * self.accumulate) for p in (place, place + 1))
+        begin, end = self._cuts(len(whole))[place : place + 2]
         return whole[begin:end].copy()
+
+    def _sizes(self, epoch: int, index: int) -> IntArray:
+        step = self._place(index)[0]
+        return np.diff(self._cuts(min(self._global, len(self.labels) - step * self._global)))
+
+    def _cuts(self, pictures: int) -> IntArray:
+        """Where the parts of a global batch begin and end, as even as can be."""
+        parts = self.world * self.accumulate
+        return np.arange(parts + 1) * pictures // parts
 
 
 @final
@@ -201,14 +234,24 @@ class PxK(Sampler):
         return self.accumulate * -(-self.num_classes // self._global)
 
     def _batch(self, epoch: int, index: int) -> IntArray:
-        order = self._permutation(epoch, self.num_classes)
         step, place = self._place(index)
-        places = np.arange(step * self._global, (step + 1) * self._global) % self.num_classes
+        classes = self._classes(epoch, step)
         # One stream per global batch, drawn by every rank from its start: the same pictures however it is shared.
         rng = seeding.generator(self.seed, "images of identities", epoch, step)
         last = (place + 1) * self.classes_per_batch
-        drawn = [self._draw(rng, chosen) for chosen in order[places[:last]]]
+        drawn = [self._draw(rng, chosen) for chosen in classes[:last]]
         return np.concatenate(drawn[place * self.classes_per_batch :])
+
+    def _classes(self, epoch: int, step: int) -> IntArray:
+        """The identities of a global batch."""
+        places = np.arange(step * self._global, (step + 1) * self._global) % self.num_classes
+        return self._permutation(epoch, self.num_classes)[places]
+
+    def _sizes(self, epoch: int, index: int) -> IntArray:
+        classes = self._classes(epoch, self._place(index)[0])
+        have = self._end[classes] - self._begin[classes]
+        given = np.full(len(classes), self.images_per_class) if self.repeat else np.minimum(have, self.images_per_class)
+        return given.reshape(-1, self.classes_per_batch).sum(1)
 
     def _draw(self, rng: np.random.Generator, chosen: int) -> IntArray:
         begin, end = int(self._begin[chosen]), int(self._end[chosen])

@@ -15,7 +15,7 @@ from visavis import seeding
 from visavis.data.augment.augmentation import Augmentation
 from visavis.data.samplers import Sampler
 from visavis.train.dataset import ImageDataset
-from visavis.types import IntArray, Triplets
+from visavis.types import ByteArray, IntArray, Triplets
 from visavis.vision.preprocessing import PreprocessSpec, cut_frame
 
 
@@ -33,7 +33,9 @@ class Batch:
 
 
 class Loader:
-    """Batch number i is a pure function of (seed, i, rank): resuming at step i needs no state of its own.
+    """Batch number i is a pure function of (seed, i, rank), and the global batch of (seed, i) alone.
+
+    Resuming at step i needs no state of its own, and how many ranks share a batch changes no pixel of it.
 
     Args:
         pictures: what to take from.
@@ -61,19 +63,28 @@ class Loader:
 
     def batch(self, number: int) -> Batch:
         """Prepare batch `number`."""
-        return self.prepare(self.sampler.batch(number), number)
+        place = self.sampler.place(number)
+        # The same draws on every rank, each taking those of its own pictures: how many ranks there are changes nothing.
+        return self._prepare(self.sampler.batch(number), (place.step, 0), first=place.first, total=place.total)
 
     def prepare(self, indices: IntArray, number: int) -> Batch:
-        """Read the pictures at `indices` and change them as those of batch `number`."""
-        pictures, draws = self.pictures.take(indices), (self.seed, "augmentation", number, self.sampler.rank)
+        """Read the pictures at `indices`, which no other rank knows of, and change them as those of batch `number`."""
+        return self._prepare(indices, (number, self.sampler.rank), first=0, total=len(indices))
+
+    def _prepare(self, indices: IntArray, counters: tuple[int, int], *, first: int, total: int) -> Batch:
+        pictures = self.pictures.take(indices)
+
+        def changed(framed: ByteArray, size: tuple[int, int]) -> Tensor:
+            rng = seeding.generator(self.seed, "augmentation", *counters)
+            return torch.from_numpy(self.augmentation(framed, rng, size=size, first=first, total=total))
+
         framed = cut_frame(pictures, self.spec)
-        pixels = torch.from_numpy(self.augmentation(framed, seeding.generator(*draws), size=self.spec.size))
+        pixels = changed(framed, self.spec.size)
         teacher = None
         if self.teacher_spec is not None:  # the same draws, in the teacher's size
             wanted, its = self.teacher_spec.size, cut_frame(pictures, self.teacher_spec)
             same = wanted == self.spec.size and its.shape == framed.shape
-            again = None if same else self.augmentation(its, seeding.generator(*draws), size=wanted)
-            teacher = pixels if again is None else torch.from_numpy(again)
+            teacher = pixels if same else changed(its, wanted)
         return Batch(pixels, torch.from_numpy(self.pictures.labels[indices].astype(np.int64)), teacher)
 
     def batches(self, start: int) -> Iterator[Batch]:

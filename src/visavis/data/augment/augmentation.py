@@ -71,23 +71,34 @@ class Augmentation:
                 raise RecipeError(f"augment.{name} must lie in [0, {limit:g}], got {value}")
 
     def __call__(
-        self, crops: ByteArray, rng: np.random.Generator, *, size: tuple[int, int], out: ByteArray | None = None
+        self,
+        crops: ByteArray,
+        rng: np.random.Generator,
+        *,
+        size: tuple[int, int],
+        out: ByteArray | None = None,
+        first: int = 0,
+        total: int | None = None,
     ) -> ByteArray:
-        """Change aligned crops (N, H, W, 3) and bring them to `size` = (height, width), all in one resampling."""
-        n = len(crops)
-        out = np.empty((n, *size, 3), np.uint8) if out is None else out[:n]
+        """Change aligned crops (N, H, W, 3) and bring them to `size` = (height, width), all in one resampling.
+
+        The crops are numbers `first` … `first` + N − 1 of a batch of `total`, and change as they do in the whole of it.
+        """
+        n = first + len(crops) if total is None else total
+        out = np.empty((len(crops), *size, 3), np.uint8) if out is None else out[: len(crops)]
         matrices = self._geometry(rng, n, crops.shape[1:3], size)
         colors = self._color(rng, n)
         lows = np.where(rng.random(n) < self.low_resolution, rng.uniform(self.lowest_resolution, 1.0, n), 1.0)
         blurs = np.where(rng.random(n) < self.blur, rng.uniform(0.3, 1.2, n) * size[0] / 64, 0.0)
         boxes = self._boxes(rng, n, size)
         bends = self._bends(rng, n) if self.yaw or self.pitch or self.relight or self.warp else None
-        for i in range(n):
-            shading = None
+        rng.integers(0, 256, (int(np.count_nonzero(boxes[:first, 2])), 3))  # the colors of those before
+        for place, crop in enumerate(crops):
+            i, shading = first + place, None
             if bends is None:
-                picture = _resample(crops[i], matrices[i], size)
+                picture = _resample(crop, matrices[i], size)
             else:
-                picture, shading = self._bend(crops[i], matrices[i], size, bends[i])
+                picture, shading = self._bend(crop, matrices[i], size, bends[i])
             if lows[i] < 1:
                 picture = _lower_resolution(picture, lows[i])
             if blurs[i] > 0:
@@ -96,10 +107,10 @@ class Augmentation:
                 picture = _recolor(picture, colors[i])
             if shading is not None:
                 picture = cv2.multiply(picture, cv2.merge([shading] * 3), dtype=cv2.CV_8U)
-            out[i] = picture
+            out[place] = picture
             top, left, height, width = boxes[i]
             if height:
-                out[i, top : top + height, left : left + width] = rng.integers(0, 256, 3)
+                out[place, top : top + height, left : left + width] = rng.integers(0, 256, 3)
         return out
 
     def _geometry(self, rng: np.random.Generator, n: int, source: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
