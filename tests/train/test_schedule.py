@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 
 from visavis.errors import RecipeError
 from visavis.train.recipe import ScheduleRecipe
@@ -15,6 +16,28 @@ def test_cosine_follows_its_equation():
     factor = build("cosine", args={"final": 0.1})
     for step in (0, 25, 50, 100):
         assert factor(step) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * step / 100)) / 2)
+
+
+@pytest.mark.parametrize(("t_max", "epochs", "final"), [(23, 25, 0.0), (20, 20, 0.01), (5, 12, 0.1)])
+def test_cosine_of_t_max_epochs_is_torchs(t_max, epochs, final):
+    """Row S8's script for eight GPUs: T_max 23 of 25 epochs, stepped per epoch; eta_min is `final` of the base rate."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.15)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=t_max, eta_min=final * 0.15)
+    args = {"t_max": t_max, "by_epoch": True, "final": final}
+    factor = build("cosine", total=epochs * 10, per_epoch=10, args=args)
+    for epoch in range(epochs):
+        assert 0.15 * factor(epoch * 10 + 9) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-12)
+        optimizer.step()
+        theirs.step()
+    with pytest.raises(RecipeError, match="t_max"):
+        build("cosine", args={"t_max": -1})
+
+
+def test_a_warm_up_of_epochs_is_one_of_their_steps():
+    by_epochs, by_steps = build("polynomial", warmup_epochs=1.5), build("polynomial", warmup_steps=15)
+    assert [by_epochs(s) for s in range(100)] == [by_steps(s) for s in range(100)]
+    with pytest.raises(RecipeError, match="warmup_epochs"):
+        build("polynomial", warmup_epochs=1, warmup_steps=10)
 
 
 def test_multistep_drops_at_its_milestones_in_each_unit():

@@ -56,8 +56,12 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
-        """η over a chunk (B, n) of other classes; `target` (B, 1) is ψ without gradient. Identity unless overridden."""
+        """η over a chunk (B, n) of other classes; `target` (B, 1) is `negative_threshold`. The identity by default."""
         return cosine
+
+    def negative_threshold(self, cosine: Tensor, norm: Tensor) -> Tensor:
+        """What a negative's cosine is compared with (B,), called without gradient: ψ unless overridden."""
+        return self.target_logit(cosine, norm).logit
 
     def scales(self, norm: Tensor) -> Tensor:
         """The scale s of each sample (B,); constant unless overridden."""

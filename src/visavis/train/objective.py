@@ -41,6 +41,7 @@ class Objective(nn.Module):
                 sample_rate=wanted.sample_rate,
                 sparse=wanted.sample_rate < 1 and recipe.optimizer.name == "sgd",
                 seed=recipe.seed,
+                init_std=wanted.init_std or None,
             )
         self.triplet = _triplet(recipe) if self.triplet_weight else None
         self.distillation = Distillation(recipe.distill, teacher, dim=dim) if teacher else None

@@ -17,6 +17,7 @@ from visavis.train.layers import layers
 from visavis.train.recipe import OptimizerRecipe
 
 Groups = list[dict[str, Any]]
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)  # pyright: ignore[reportPrivateUsage]
 
 
 def _sgd(groups: Groups, r: OptimizerRecipe, fused: bool) -> torch.optim.Optimizer:
@@ -35,10 +36,20 @@ def _adagrad(groups: Groups, r: OptimizerRecipe, fused: bool) -> torch.optim.Opt
     return torch.optim.Adagrad(groups, lr=r.lr, eps=r.eps)
 
 
+def _adadelta(groups: Groups, r: OptimizerRecipe, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.Adadelta(groups, lr=r.lr, rho=r.rho, eps=r.eps)
+
+
+def _rmsprop(groups: Groups, r: OptimizerRecipe, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(groups, lr=r.lr, alpha=r.rho, eps=r.eps, momentum=r.momentum)
+
+
 OPTIMIZERS: dict[str, Callable[[Groups, OptimizerRecipe, bool], torch.optim.Optimizer]] = {
+    "adadelta": _adadelta,
     "adagrad": _adagrad,
     "adam": _adam,
     "adamw": _adamw,
+    "rmsprop": _rmsprop,
     "sgd": _sgd,
 }
 
@@ -49,7 +60,8 @@ def build_optimizer(
     """The optimizer over a network and the modules beside it (head, centers), fused where the device has it.
 
     Each group keeps its `base_lr`; the loop sets lr = base_lr · schedule(step). With `decay_norms_and_biases` off,
-    parameters of one dimension (biases, norms, PReLU) have no weight decay.
+    parameters of one dimension have no weight decay (but PReLU's slopes with `decay_prelu`); with `decay_norms` off,
+    those of norms have none.
 
     Raises:
         RecipeError: unknown name, or a setting the optimizer refuses.
@@ -76,12 +88,16 @@ def _groups(module: nn.Module, recipe: OptimizerRecipe, lr: float, *, decay: flo
     A `decay` d < 1 gives the parameters of layer i of n the rate lr · d^(n − 1 − i); see `visavis.train.layers`.
     """
     behind = {name: i for i, layer in enumerate(reversed(layers(module))) for name in layer} if decay != 1 else {}
+    norms = () if recipe.decay_norms else (m for m in module.modules() if isinstance(m, NORMS))
+    slopes = {id(m.weight) for m in module.modules() if isinstance(m, nn.PReLU) and recipe.decay_prelu}
+    exempt = {id(parameter) for norm in norms for parameter in norm.parameters(recurse=False)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = lr * decay ** behind.get(name, 0)
-        decays = recipe.decay_norms_and_biases or parameter.ndim > 1
+        wide = recipe.decay_norms_and_biases or parameter.ndim > 1 or id(parameter) in slopes
+        decays = wide and id(parameter) not in exempt
         groups.setdefault((rate, recipe.weight_decay if decays else 0.0), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": weight_decay}
@@ -97,30 +113,32 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
 
 
 def clip_gradients(
-    network: nn.Module, objective: nn.Module, limit: float, *, stop: bool = False
+    network: nn.Module, objective: nn.Module, limit: float, *, stop: bool = False, backbone_alone: bool = False
 ) -> tuple[Tensor, bool]:
     """Scale all gradients by min(1, `limit` / ‖g‖), ‖g‖ over the network and the class centers of every rank.
 
+    With `backbone_alone` ‖g‖ is over the network, and its gradients alone are scaled (arcface_torch).
     The same trip over the ranks tells whether any of them was asked to `stop`. A limit of 0 only measures.
 
     Returns:
-        The norm before clipping (NaN or infinite if any gradient is), the same on every rank; and whether to stop.
+        The norm of all before clipping (NaN or infinite if any gradient is), the same on every rank; whether to stop.
     """
     ranks = RankGroup()
     split = {id(p) for m in objective.modules() if isinstance(m, MarginSoftmax) for p in m.parameters(recurse=False)}
-    everything = [p for m in (network, objective) for p in m.parameters() if p.grad is not None]
+    parts = [[p for p in m.parameters() if p.grad is not None] for m in (network, objective)]
+    everything = [p for part in parts for p in part]
     split |= {id(p) for p in everything if isinstance(p, DTensor)}
-    shared = [p.grad for p in everything if p.grad is not None and id(p) not in split]
-    own = [_local(p.grad) for p in everything if p.grad is not None and id(p) in split]
+    shared = [[p.grad for p in part if p.grad is not None and id(p) not in split] for part in parts]
+    own = [[_local(p.grad) for p in part if p.grad is not None and id(p) in split] for part in parts]
     device = everything[0].device if everything else torch.device("cpu")
-    sums = torch.stack([_square(own, device), torch.tensor(float(stop), device=device)])
-    sums = ranks.sum(sums)
-    norm = (_square(shared, device) + sums[0]).sqrt()
+    sums = ranks.sum(torch.stack([*(_square(g, device) for g in own), torch.tensor(float(stop), device=device)]))
+    squares = [_square(gradients, device) + sums[i] for i, gradients in enumerate(shared)]
+    norm = (squares[0] + squares[1]).sqrt()
     if limit:
-        factor = (limit / norm).clamp(max=1.0)
-        for gradient in (*shared, *own):
+        factor = (limit / (squares[0].sqrt() if backbone_alone else norm)).clamp(max=1.0)
+        for gradient in (*shared[0], *own[0], *(() if backbone_alone else (*shared[1], *own[1]))):
             gradient.mul_(factor)
-    return norm, bool(sums[1] > 0)
+    return norm, bool(sums[2] > 0)
 
 
 def _local(gradient: Tensor) -> Tensor:

@@ -113,6 +113,7 @@ class HeadRecipe:
     """The classification loss: a name in HEADS (or `none`), its arguments and what margin_softmax does with it.
 
     `center_loss` is the weight λ of the distance to the class mean, `norm_weight_power` the γ of the weights ‖x‖^γ.
+    `init_std` is the standard deviation of the initial centers' values; 0: 1/√dim, length about 1.
     `keep_classifier` writes the class centers and whose they are into the run's model folders.
     """
 
@@ -124,6 +125,7 @@ class HeadRecipe:
     center_loss: float = 0.0
     norm_weight_power: float = 0.0
     weight: float = 1.0
+    init_std: float = 0.0
     keep_classifier: bool = False
 
 
@@ -187,7 +189,13 @@ class DistillRecipe:
 
 @dataclass
 class OptimizerRecipe:
-    """The optimizer. `lr` is used as it is, or scaled by global batch / `lr_reference_batch` where that is set."""
+    """The optimizer. `lr` is used as it is, or scaled by global batch / `lr_reference_batch` where that is set.
+
+    `rho` is the decay of Adadelta's and RMSprop's mean squares. With `decay_norms` off parameters of norm layers have
+    no weight decay; with `decay_norms_and_biases` off nothing of one dimension has (biases, norms, PReLU), but PReLU's
+    slopes with `decay_prelu`. `clip_norm` is the largest norm of the gradient of all that learns, or of the `backbone`
+    alone, the centers' left as they are.
+    """
 
     name: str = "sgd"
     lr: float = 0.1
@@ -195,20 +203,28 @@ class OptimizerRecipe:
     momentum: float = 0.9
     nesterov: bool = False
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    rho: float = 0.9
     eps: float = 1e-8
     weight_decay: float = 5e-4
+    decay_norms: bool = True
     decay_norms_and_biases: bool = True
+    decay_prelu: bool = False
     head_lr_scale: float = 1.0
     layer_decay: float = 1.0
     clip_norm: float = 0.0
+    clip: Literal["all", "backbone"] = "all"
 
 
 @dataclass
 class ScheduleRecipe:
-    """The learning rate over the run: a name in SCHEDULES, a warm-up and the schedule's own arguments."""
+    """The learning rate over the run: a name in SCHEDULES, a warm-up and the schedule's own arguments.
+
+    The warm-up's length is `warmup_steps` or `warmup_epochs`.
+    """
 
     name: str = "cosine"
     warmup_steps: int = 0
+    warmup_epochs: float = 0.0
     warmup: Literal["linear", "constant"] = "linear"
     warmup_start: float = 0.0
     args: dict[str, Any] = field(default_factory=dict)

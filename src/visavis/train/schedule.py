@@ -28,15 +28,21 @@ def constant(total: int, per_epoch: int) -> Factor:
     return lambda step: 1.0
 
 
-def cosine(total: int, per_epoch: int, *, final: float = 0.0, by_epoch: bool = False) -> Factor:
+def cosine(total: int, per_epoch: int, *, final: float = 0.0, by_epoch: bool = False, t_max: float = 0.0) -> Factor:
     """factor = f + (1 − f)·(1 + cos(π·t/T)) / 2 with f = `final`. arXiv 1608.03983v5, equation 5, one period.
 
-    With `by_epoch` t is the start of the epoch, so that the rate falls in steps (row S8).
+    With `by_epoch` t is the start of the epoch, so that the rate falls in steps (row S8). T is `t_max` epochs, or the
+    whole run where that is 0; past T the rate rises again, as torch's CosineAnnealingLR(T_max) does. `final` is eta_min
+    over the base rate.
     """
+    if t_max < 0:
+        raise RecipeError(f"schedule.args.t_max is a number of epochs, at least 0, got {t_max}")
+    length = t_max * per_epoch if t_max else total
 
     def factor(step: float) -> float:
         t = step // per_epoch * per_epoch if by_epoch else step
-        return final + (1 - final) * (1 + math.cos(math.pi * min(1.0, t / max(1, total)))) / 2
+        done = t / max(1, length)
+        return final + (1 - final) * (1 + math.cos(math.pi * (done if t_max else min(1.0, done)))) / 2
 
     return factor
 
@@ -138,7 +144,9 @@ def build_schedule(recipe: ScheduleRecipe, *, total: int, per_epoch: int) -> Fac
         raise RecipeError(unknown_name("schedule", recipe.name, SCHEDULES))
     builder = SCHEDULES[recipe.name]
     check_arguments("schedule", recipe.name, builder, recipe.args)
-    warmup = recipe.warmup_steps
+    if recipe.warmup_steps and recipe.warmup_epochs:
+        raise RecipeError("schedule.warmup_steps and schedule.warmup_epochs say the same; leave one out")
+    warmup = recipe.warmup_steps or round(recipe.warmup_epochs * per_epoch)
     after = builder(max(1, total - warmup), per_epoch, **recipe.args)
 
     def factor(step: float) -> float:

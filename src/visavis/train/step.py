@@ -55,7 +55,10 @@ def train_step(training: Training, state: TrainState, batches: Iterator[Batch], 
         raise
     state.scaler.unscale_(state.optimizer)
     loss = distributed.mean(loss, training.world)
-    norm, stop = clip_gradients(state.network, state.objective, training.recipe.optimizer.clip_norm, stop=stop)
+    wanted = training.recipe.optimizer
+    norm, stop = clip_gradients(
+        state.network, state.objective, wanted.clip_norm, stop=stop, backbone_alone=wanted.clip == "backbone"
+    )
     finite = is_finite(loss, norm)
     if finite:
         state.scaler.step(state.optimizer)

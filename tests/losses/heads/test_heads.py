@@ -128,23 +128,50 @@ def f_magface(p):
     return cross_entropy(64 * with_target(p.cos, p.y, psi), p.y) + 35 * (a / 110**2 + 1 / a).mean()
 
 
+def f_detached(p, psi, others=None):
+    """CVLface and arcface_torch: the margin is added without gradient."""
+    scale = 32 if others is not None else 64
+    return cross_entropy(scale * with_target(p.cos, p.y, p.cos + (psi - p.cos).detach(), others), p.y)
+
+
+def f_mv_raised(p):
+    bound = (p.cos - 0.35).gather(1, p.y[:, None]).detach()
+    return torch.where(p.cos > bound, 1.2 * p.cos + 0.2, p.cos)
+
+
+def f_magface_detached(p):
+    a = p.norm.clamp(10, 110)
+    m = (0.45 + (0.8 - 0.45) / 100 * (a - 10))[:, None]
+    return f_detached(p, arc_of(p, m)) + 35 * (a / 110**2 + 1 / a).mean()
+
+
+def arc_of(p, m):
+    return torch.where(p.theta + m <= math.pi, (p.theta + m).cos(), p.cos - m * m.sin())
+
+
 def f_adaface(p):
+    return cross_entropy(64 * with_target(p.cos, p.y, adaface_psi(p)), p.y)
+
+
+def adaface_psi(p):
     norm = p.norm.detach().clamp(0.001, 100)
     mean, deviation = 0.99 * 20 + 0.01 * norm.mean(), 0.99 * 100 + 0.01 * norm.std()
     z = ((norm - mean) / (deviation + 1e-3) * 0.333).clamp(-1, 1)[:, None]
-    psi = (p.theta - 0.4 * z).clamp(0, math.pi).cos() - (0.4 + 0.4 * z)
-    return cross_entropy(64 * with_target(p.cos, p.y, psi), p.y)
+    return (p.theta - 0.4 * z).clamp(0, math.pi).cos() - (0.4 + 0.4 * z)
 
 
 def f_elastic(p, kind, plus):
+    return cross_entropy(64 * with_target(p.cos, p.y, elastic_psi(p, kind, plus)), p.y)
+
+
+def elastic_psi(p, kind, plus):
     m = (0.5 if kind == "arc" else 0.35) + 0.05 * torch.randn(
         B, dtype=torch.double, generator=step_generator(0, "margins", 1)
     )
     if plus:
         m = m.sort(descending=True).values[p.cos.gather(1, p.y[:, None])[:, 0].argsort().argsort()]
     m = m[:, None]
-    psi = torch.where(p.theta + m <= math.pi, (p.theta + m).cos(), p.cos - m * m.sin()) if kind == "arc" else p.cos - m
-    return cross_entropy(64 * with_target(p.cos, p.y, psi), p.y)
+    return arc_of(p, m) if kind == "arc" else p.cos - m
 
 
 def f_uniface(p):
@@ -181,6 +208,17 @@ CASES = {
     ),
     "magface": ("magface", {}, f_magface),
     "adaface": ("adaface", {}, f_adaface),
+    "mv_softmax, detached": (
+        "mv_softmax", {"detach_margin": True}, lambda p: f_detached(p, p.cos - 0.35, f_mv_raised(p)),
+    ),
+    "magface, detached": ("magface", {"detach_margin": True}, f_magface_detached),
+    "adaface, detached": ("adaface", {"detach_margin": True}, lambda p: f_detached(p, adaface_psi(p))),
+    "elastic_arcface, detached": (
+        "elastic_arcface", {"detach_margin": True}, lambda p: f_detached(p, elastic_psi(p, "arc", plus=False)),
+    ),
+    "elastic_cosface, detached": (
+        "elastic_cosface", {"detach_margin": True}, lambda p: f_detached(p, elastic_psi(p, "cos", plus=False)),
+    ),
     "elastic_arcface": ("elastic_arcface", {}, lambda p: f_elastic(p, "arc", plus=False)),
     "elastic_arcface+": ("elastic_arcface", {"plus": True}, lambda p: f_elastic(p, "arc", plus=True)),
     "elastic_cosface": ("elastic_cosface", {}, lambda p: f_elastic(p, "cos", plus=False)),
@@ -227,6 +265,37 @@ def parameters(module, x):
     named = dict(module.named_parameters())
     order = ["weight", *(["bias"] if module.bias is not None else []), *[n for n in named if n.startswith("head.")]]
     return [x, *[named[n] for n in order]]
+
+
+@pytest.mark.parametrize(("kind", "margin"), [("cosine", 0.35), ("angle", 0.5)])
+def test_mv_softmax_with_the_published_codes_easy_margin(kind, margin):
+    """ψ without its margin while cos θ_y ≤ m (or ≤ 0); who counts as misclassified is told by ψ with it."""
+    x, labels = batch()
+    module = margin_softmax("mv_softmax", {"kind": kind, "margin": margin, "easy_margin": True}).double()
+    p = Plain(module, x, labels)
+    true = p.cos.gather(1, labels[:, None])
+    with_margin = arc(p.theta, margin).gather(1, labels[:, None]) if kind == "angle" else true - margin
+    hard = p.cos > with_margin.detach()
+    floor = 0.0 if kind == "angle" else margin
+    assert 0 < (true > floor).sum() < B
+    psi = torch.where(true > floor, with_margin, true)
+    z = torch.where(one_hot(labels, C).bool(), psi, torch.where(hard, 1.2 * p.cos + 0.2, p.cos))
+    wanted = cross_entropy(32 * z, labels)
+    wanted.backward()
+    loss = module(x, labels)
+    loss.backward()
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-12)
+    torch.testing.assert_close(x.grad, p.x.grad, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("std", "length"), [(None, 1.0), (0.01, 0.226)])
+def test_centers_start_at_the_length_asked_for(std, length):
+    weight = MarginSoftmax(build_head("arcface"), num_classes=300, dim=512, seed=1, init_std=std).weight
+    assert weight.norm(dim=1).mean().item() == pytest.approx(length, rel=0.01)
+    same = MarginSoftmax(build_head("arcface"), num_classes=300, dim=512, seed=1).weight
+    torch.testing.assert_close(normalize(weight), normalize(same))  # the draw is the same, only its size is another
+    with pytest.raises(RecipeError, match="init_std"):
+        MarginSoftmax(build_head("arcface"), num_classes=3, dim=4, init_std=0.0)
 
 
 def test_every_head_has_a_formula_here():

@@ -23,6 +23,7 @@ class AdaFaceHead(Head):
         margin: m in [0, 1).
         spread: h > 0.
         momentum: 1 − α of the running means, in [0, 1); the published training uses α = 0.01.
+        detach_margin: let the gradient of the target pass as if there were no margin, as CVLface trains.
 
     Raises:
         RecipeError: a parameter out of range.
@@ -31,9 +32,16 @@ class AdaFaceHead(Head):
     """
 
     def __init__(
-        self, *, scale: float = 64.0, margin: float = 0.4, spread: float = 0.333, momentum: float = 0.99
+        self,
+        *,
+        scale: float = 64.0,
+        margin: float = 0.4,
+        spread: float = 0.333,
+        momentum: float = 0.99,
+        detach_margin: bool = False,
     ) -> None:
         super().__init__(scale=scale)
+        self.detach_margin = detach_margin
         self.margin = checked("AdaFace margin", margin, 0.0, 1.0, open_high=True)
         self.spread = checked("spread", spread, 0.0, 100.0, open_low=True)
         self.momentum = checked("momentum", momentum, 0.0, 1.0, open_high=True)

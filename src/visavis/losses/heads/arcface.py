@@ -16,8 +16,8 @@ class ArcFaceHead(Head):
     Args:
         scale: s > 0; the paper's experiments use 64.
         margin: m in radians, in [0, π/2).
-        detach_margin: let the gradient of the target pass as if m were 0, the shortcut of published arcface_torch
-            weights (dψ/dcos θ = 1 instead of sin(θ + m)/sin θ).
+        detach_margin: let the gradient of the target pass as if m were 0 (dψ/dcos θ = 1 instead of sin(θ + m)/sin θ):
+            arcface_torch adds the margin under no_grad since December 2022, after the figures of its page were made.
 
     Raises:
         RecipeError: a parameter out of range.

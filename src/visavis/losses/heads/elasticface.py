@@ -23,8 +23,11 @@ class ElasticFace(Head):
 
     highest: float
 
-    def __init__(self, *, scale: float, margin: float, deviation: float, plus: bool, seed: int) -> None:
+    def __init__(
+        self, *, scale: float, margin: float, deviation: float, plus: bool, seed: int, detach_margin: bool
+    ) -> None:
         super().__init__(scale=scale)
+        self.detach_margin = detach_margin
         name, unit = type(self).__name__.removesuffix("Head"), "radians" if self.highest < 2.0 else ""
         self.margin = checked(f"{name} margin", margin, 0.0, self.highest, open_high=True, unit=unit)
         self.deviation = checked("deviation", deviation, 0.0, 1.0)
@@ -59,6 +62,7 @@ class ElasticArcFaceHead(ElasticFace):
         deviation: σ ≥ 0 in radians; the paper's 0.05, with `plus` 0.0175.
         plus: hand out by difficulty.
         seed: of the draws.
+        detach_margin: let the gradient of the target pass as if there were no margin.
 
     Raises:
         RecipeError: a parameter out of range.
@@ -69,9 +73,18 @@ class ElasticArcFaceHead(ElasticFace):
     highest = math.pi / 2
 
     def __init__(
-        self, *, scale: float = 64.0, margin: float = 0.5, deviation: float = 0.05, plus: bool = False, seed: int = 0
+        self,
+        *,
+        scale: float = 64.0,
+        margin: float = 0.5,
+        deviation: float = 0.05,
+        plus: bool = False,
+        seed: int = 0,
+        detach_margin: bool = False,
     ) -> None:
-        super().__init__(scale=scale, margin=margin, deviation=deviation, plus=plus, seed=seed)
+        super().__init__(
+            scale=scale, margin=margin, deviation=deviation, plus=plus, seed=seed, detach_margin=detach_margin
+        )
 
     def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos(θ + M_i)."""
@@ -87,6 +100,7 @@ class ElasticCosFaceHead(ElasticFace):
         deviation: σ ≥ 0; the paper's 0.05, with `plus` 0.025.
         plus: hand out by difficulty.
         seed: of the draws.
+        detach_margin: let the gradient of the target pass as if there were no margin.
 
     Raises:
         RecipeError: a parameter out of range.
@@ -97,9 +111,18 @@ class ElasticCosFaceHead(ElasticFace):
     highest = 2.0
 
     def __init__(
-        self, *, scale: float = 64.0, margin: float = 0.35, deviation: float = 0.05, plus: bool = False, seed: int = 0
+        self,
+        *,
+        scale: float = 64.0,
+        margin: float = 0.35,
+        deviation: float = 0.05,
+        plus: bool = False,
+        seed: int = 0,
+        detach_margin: bool = False,
     ) -> None:
-        super().__init__(scale=scale, margin=margin, deviation=deviation, plus=plus, seed=seed)
+        super().__init__(
+            scale=scale, margin=margin, deviation=deviation, plus=plus, seed=seed, detach_margin=detach_margin
+        )
 
     def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ(cos θ) = cos θ − M_i."""

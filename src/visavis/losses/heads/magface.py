@@ -23,6 +23,7 @@ class MagFaceHead(Head):
         low_norm, high_norm: l_a, u_a with 0 < l_a < u_a.
         low_margin, high_margin: l_m ≤ u_m in radians, in [0, π/2).
         regularizer: λ_g ≥ 0.
+        detach_margin: let the gradient of the target pass as if there were no margin; g(a) keeps its own.
 
     Raises:
         RecipeError: a parameter out of range or an empty interval.
@@ -39,8 +40,10 @@ class MagFaceHead(Head):
         low_margin: float = 0.45,
         high_margin: float = 0.8,
         regularizer: float = 35.0,
+        detach_margin: bool = False,
     ) -> None:
         super().__init__(scale=scale)
+        self.detach_margin = detach_margin
         self.low_norm = checked("low_norm", low_norm, 0.0, 1e6, open_low=True)
         self.high_norm = checked("high_norm", high_norm, 0.0, 1e6, open_low=True)
         half = math.pi / 2

@@ -25,6 +25,9 @@ class MVSoftmaxHead(Head):
         margin: m; "cosine": [0, 2); "angle": radians, [0, π/2).
         weight: t in [1, 10].
         adaptive: the first of the two weights.
+        easy_margin: drop the margin of the target while cos θ_y ≤ m ("cosine") or ≤ 0 ("angle"), as the published code
+            does; negatives are still compared with ψ.
+        detach_margin: let the gradient of the target pass as if there were no margin.
 
     Raises:
         RecipeError: a parameter out of range.
@@ -42,8 +45,11 @@ class MVSoftmaxHead(Head):
         margin: float = 0.35,
         weight: float = 1.2,
         adaptive: bool = True,
+        easy_margin: bool = False,
+        detach_margin: bool = False,
     ) -> None:
         super().__init__(scale=scale)
+        self.easy_margin, self.detach_margin = easy_margin, detach_margin
         if kind not in ("cosine", "angle"):
             raise RecipeError(f"MV-Softmax kind must be 'cosine' or 'angle', got {kind!r}")
         self.kind = kind
@@ -56,7 +62,14 @@ class MVSoftmaxHead(Head):
 
     def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
         """ψ of the kind."""
-        return TargetLogit(add_angle(cosine, self.margin) if self.kind == "angle" else cosine - self.margin)
+        logit = self.negative_threshold(cosine, norm)
+        if not self.easy_margin:
+            return TargetLogit(logit)
+        return TargetLogit(torch.where(cosine > (0.0 if self.kind == "angle" else self.margin), logit, cosine))
+
+    def negative_threshold(self, cosine: Tensor, norm: Tensor) -> Tensor:
+        """ψ with its margin everywhere."""
+        return add_angle(cosine, self.margin) if self.kind == "angle" else cosine - self.margin
 
     def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
         """η: negatives above the target are raised."""
