@@ -21,6 +21,7 @@ from visavis.deploy.gallery.unknowns import keep_unknowns
 from visavis.deploy.recognizer import Recognizer, name_of
 from visavis.errors import DataError
 from visavis.files import is_reserved
+from visavis.metrics.similarity import matches
 from visavis.vision.images import encode
 
 _DOMINANT = 4.0
@@ -206,7 +207,12 @@ def _compare_with_own(gallery: GalleryBase, subject: str, found: _Found, thresho
     again = (fresh @ own.T).max(1) >= SAME_PICTURE if len(own) else np.zeros(len(fresh), bool)
     others = np.concatenate([own, fresh[~again]])
     similarity = similarity_to_rest(others, np.concatenate([own_weights, weights[~again]]))[len(own) :]
-    unlike = {i: float(s) for i, s in zip(np.flatnonzero(~again).tolist(), similarity, strict=True) if s < threshold}
+    fits = matches(similarity, threshold)
+    unlike = {
+        i: float(s)
+        for i, s, fit in zip(np.flatnonzero(~again).tolist(), similarity, fits.tolist(), strict=True)
+        if not fit
+    }
     for i, s in unlike.items():
         reason = (
             f"unlike the subject's other pictures: similarity {s:.3f} to them, below the threshold {threshold:.3f}; "

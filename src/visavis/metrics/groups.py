@@ -17,6 +17,7 @@ import numpy as np
 from visavis.errors import ProtocolError
 from visavis.metrics.error_rates import error_curve
 from visavis.metrics.intervals import wilson
+from visavis.metrics.similarity import matches
 from visavis.types import BoolArray, FloatArray, IntArray
 
 
@@ -58,7 +59,7 @@ def group_rates(
         names: of the groups.
         threshold: similarities at or above it match.
     """
-    match = np.asarray(similarities >= threshold)
+    match = matches(similarities, threshold)
     within = groups[0] == groups[1]
     found = []
     for number, name in enumerate(names):
@@ -118,7 +119,7 @@ def group_report(
         threshold = curve.at_fmr(fmr).threshold
     found = group_rates(similarities, genuine, groups, names, threshold=threshold)
     crossed = (groups[0] != groups[1]) & ~genuine
-    cross = int(np.count_nonzero(crossed & (similarities >= threshold))), int(np.count_nonzero(crossed))
+    cross = int(np.count_nonzero(crossed & matches(similarities, threshold))), int(np.count_nonzero(crossed))
     point = curve.at(threshold)
     unequal = {"fmr": differentials([r.fmr for r in found]), "fnmr": differentials([r.fnmr for r in found])}
     return {

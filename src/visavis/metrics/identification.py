@@ -22,6 +22,7 @@ import numpy.typing as npt
 from visavis.errors import ProtocolError
 from visavis.metrics.error_rates import Float64, allowed_false_matches, between, rate_name
 from visavis.metrics.intervals import subject_interval, wilson
+from visavis.metrics.similarity import matches
 from visavis.types import FloatArray, IntArray
 
 _GALLERY_ROWS = 8192
@@ -157,11 +158,13 @@ class IdentificationMetrics:
     def tpir(self, threshold: float, *, rank: int = 1) -> float:
         """TPIR: mated probes whose own entry is within `rank` and at least as similar as the threshold."""
         m = self.found.mated
-        return float(np.count_nonzero((self.found.rank[m] <= rank) & (self.found.own[m] >= threshold))) / self.mated
+        return (
+            float(np.count_nonzero((self.found.rank[m] <= rank) & matches(self.found.own[m], threshold))) / self.mated
+        )
 
     def fpir(self, threshold: float) -> float:
         """FPIR: non-mated probes with any candidate at least as similar as the threshold."""
-        return float(np.count_nonzero(self.found.other[~self.found.mated] >= threshold)) / self.non_mated
+        return float(np.count_nonzero(matches(self.found.other[~self.found.mated], threshold))) / self.non_mated
 
     def _by_subject(self, hits: npt.NDArray[np.bool_]) -> list[float] | None:
         """Interval of the mated probes' share of `hits` (P,) over their subjects, thresholds held."""
@@ -196,7 +199,7 @@ class IdentificationMetrics:
                 body["tpir_at_fpir_detail"][name] = {
                     "tpir": tpir,
                     "interval": list(wilson(round(tpir * self.mated), self.mated)),
-                    "interval_subjects": self._by_subject((self.found.rank <= 1) & (self.found.own >= threshold)),
+                    "interval_subjects": self._by_subject((self.found.rank <= 1) & matches(self.found.own, threshold)),
                     "threshold": threshold,
                     "fpir": self.fpir(threshold),
                 }

@@ -26,3 +26,12 @@ def unit_rows(features: npt.ArrayLike) -> npt.NDArray[np.floating]:
     rows = np.asarray(features)
     rows = rows.astype(np.float64 if rows.dtype == np.float64 else np.float32, copy=False)
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), EPSILON)
+
+
+def matches(similarities: npt.ArrayLike, threshold: float) -> npt.NDArray[np.bool_]:
+    """Which similarities reach the threshold; NaN never does.
+
+    Compared in double precision: NumPy would round a Python float to the single precision of the scores, and let pass
+    what lies below a threshold between two of them.
+    """
+    return np.asarray(np.greater_equal(similarities, np.float64(threshold)))

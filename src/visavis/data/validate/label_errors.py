@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from visavis.metrics.similarity import unit_rows
+from visavis.metrics.similarity import matches, unit_rows
 from visavis.types import FloatArray, IntArray
 
 _CELLS = 20_000_000  # of a similarity matrix at a time
@@ -101,7 +101,7 @@ def review_labels(embeddings: FloatArray, labels: IntArray, classes: int) -> Lab
         best = similarity[np.arange(len(block)), other]
         errors += [
             LabelError(int(block[k]), int(own_label[k]), int(other[k]), float(own[k]), float(best[k]))
-            for k in np.flatnonzero((best >= threshold) & (best > own))
+            for k in np.flatnonzero(matches(best, threshold) & (best > own))
         ]
     errors.sort(key=lambda e: e.own_similarity - e.other_similarity)
     return LabelReview(tuple(errors), tuple(matching_centers(middle, middle, threshold, same_set=True)), threshold)
@@ -113,7 +113,7 @@ def matching_centers(a: FloatArray, b: FloatArray, threshold: float, *, same_set
     rows = max(16, _CELLS // max(1, len(b)))
     for start in range(0, len(a), rows):
         similarity = a[start : start + rows] @ b.T
-        i, j = np.nonzero(similarity >= threshold)
+        i, j = np.nonzero(matches(similarity, threshold))
         for x, y in zip(i.tolist(), j.tolist(), strict=True):
             if not same_set or start + x < y:
                 found.append(SameClass(start + x, y, float(similarity[x, y])))

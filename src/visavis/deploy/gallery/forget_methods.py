@@ -12,6 +12,7 @@ from visavis.deploy.gallery.index import unit_vectors
 from visavis.deploy.gallery.records import Forgotten, UnknownSubject
 from visavis.deploy.gallery.sample_methods import SampleMethods
 from visavis.deploy.gallery.table_access import Progress
+from visavis.metrics.similarity import matches
 
 _FACES = 4096  # unknown faces compared at a time
 
@@ -76,6 +77,6 @@ class ForgetMethods(SampleMethods):
         while rows := cursor.fetchmany(_FACES):
             plain = b"".join(self._rows.unseal(row[1], "unknown_faces", "vector", row[0]) for row in rows)
             vectors = unit_vectors(np.frombuffer(plain, np.float32).reshape(len(rows), -1), self.model.dim)
-            alike = (vectors @ theirs.T).max(1) >= threshold
+            alike = matches((vectors @ theirs.T).max(1), threshold)
             faces += [row[0] for row, same in zip(rows, alike.tolist(), strict=True) if same]
         return faces, ""

@@ -12,6 +12,7 @@ from visavis.deploy.gallery.records import Candidate
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.errors import DataError
 from visavis.metrics.intervals import wilson
+from visavis.metrics.similarity import matches
 
 
 @dataclass(frozen=True)
@@ -81,5 +82,5 @@ def measure_fpir(gallery: Gallery, threshold: float, *, probes: int = 1000, seed
             vectors = np.concatenate([index.vectors.rows(int(r), int(r) + 1) for r in rows])
             similarity, found = index.vectors.search(vectors, index.most_templates + 1)
             others = np.where(ids[found] == ids[rows][:, None], -np.inf, similarity).max(1)
-            matched += int((others >= threshold).sum())
+            matched += int(matches(others, threshold).sum())
     return Fpir(matched / len(chosen), len(chosen), matched, threshold, wilson(matched, len(chosen)))

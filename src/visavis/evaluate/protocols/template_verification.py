@@ -17,6 +17,7 @@ from visavis.evaluate.report.tables import Table, percent
 from visavis.metrics.error_rates import ErrorCurve, OperatingPoint, error_curve, rate_name
 from visavis.metrics.fusion import Pooling, compare_templates, pool_templates
 from visavis.metrics.intervals import percentile_interval, subject_weights, wilson
+from visavis.metrics.similarity import matches
 from visavis.metrics.verification import FMRS
 from visavis.types import BoolArray, FloatArray, IntArray, Pairs
 
@@ -141,7 +142,7 @@ def _genuine_bootstrap(
     intervals = {}
     for name, point in points.items():
         if point is not None:
-            matched = np.bincount(number, weights=similarity >= point.threshold)
+            matched = np.bincount(number, weights=matches(similarity, point.threshold))
             intervals[name] = list(percentile_interval((drawn @ matched) / total))
     return {
         "replicates": settings.bootstrap,

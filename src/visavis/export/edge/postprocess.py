@@ -106,7 +106,7 @@ def verify(args, files):
     x = np.stack([np.fromfile(args.features / files[name], np.float32) for name in names])
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12))
     a, b = ([index[row[i]] for row in rows] for i in (0, 1))
-    score = np.einsum("nd,nd->n", x[a], x[b])
+    score = np.einsum("nd,nd->n", x[a], x[b]).astype(np.float64)  # or thresholds would be rounded to float32
     if args.threshold is not None:
         match = score >= args.threshold
         found = {
