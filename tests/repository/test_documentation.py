@@ -1,24 +1,22 @@
 """Every command the README and docs/ show is one the command line understands; every link leads somewhere."""
 
 import re
-import shlex
 
 import pytest
-from paths import ROOT
+from documented import PAGES, blocks, visavis_words, words_of
 
 from visavis.cli import VERBS, build_parser
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
 
 def commands():
+    """Those marked as not run too."""
     for page in PAGES:
-        for block in re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
-            joined = block.replace("\\\n", " ")
-            for line in joined.splitlines():
-                found = re.search(r"(?:^|&& |-m )(?:uv run )?visavis (.*)", line.split("  #")[0].strip())
-                if found and not re.search(r"[\[|<…]|\.\.\.", found[1]):
-                    yield pytest.param(shlex.split(found[1], comments=True), id=f"{page.stem}: {found[1][:60]}")
+        for block in blocks(page):
+            for command in block.commands:
+                for words in words_of(command):
+                    told = visavis_words(words)
+                    if told is not None:
+                        yield pytest.param(told, id=f"{block.name}: {' '.join(told)[:60]}")
 
 
 @pytest.mark.parametrize("words", list(commands()))
