@@ -4,6 +4,7 @@ import re
 
 import pytest
 from documented import PAGES, blocks, visavis_words, words_of
+from paths import ROOT
 
 from visavis.cli import VERBS, build_parser
 

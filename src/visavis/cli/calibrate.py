@@ -129,9 +129,11 @@ def copy_model(folder: Path, target: Path) -> None:
 def _measure(args: argparse.Namespace, protocol: FolderProtocol, source: Source) -> tuple[Report, str]:
     """All pairs of the faces, and in words how the crops were come by."""
     from visavis.cli.evaluation_progress import embedding_bar
+    from visavis.data.validate.trained_on import read_trained_on
     from visavis.deploy.recognizer import Recognizer
     from visavis.evaluate.protocols.base import EvaluationSettings
     from visavis.evaluate.runner import evaluate
+    from visavis.models.caution import caution
 
     recognizer = Recognizer.load(args.model, **detection_options(args))
     place = {name: i for i, name in enumerate(source.names)}
@@ -151,6 +153,8 @@ def _measure(args: argparse.Namespace, protocol: FolderProtocol, source: Source)
             batch_size=args.batch_size,
             progress=show,
             model={"path": str(args.model)},
+            caution=caution(recognizer.card),
+            trained_on=read_trained_on(args.model),
         )
     return report, crops
 
@@ -179,6 +183,7 @@ def _tell(args: argparse.Namespace, report: Report, rates: tuple[float, ...], fo
     from visavis.metrics.error_rates import rate_name
 
     counts = report.results["comparisons"]
+    print("".join(f"{warning}\n" for warning in report.warnings), end="")
     print(f"{counts['genuine']:,} genuine and {counts['impostor']:,} impostor comparisons\n")
     print(report.tables[1].to_text())
     for rate in rates:

@@ -137,10 +137,14 @@ def _evaluate(args: argparse.Namespace, task: Any, model: str) -> Any:
     from visavis.evaluate.protocols.base import EvaluationSettings
     from visavis.evaluate.runner import evaluate
     from visavis.files import digest_of
+    from visavis.models.card import read_card
+    from visavis.models.caution import caution
+    from visavis.models.find import find_model
     from visavis.models.load import load_embedder
     from visavis.models.logits import load_logits
 
     load = load_logits if args.classifier else load_embedder
+    found = find_model(model)
     embedder = load(model, flip=args.flip, batch_size=args.batch_size)
     warn_of_photographs(task.images, task.protocol.images, getattr(embedder, "spec", None))
     protocol = task.protocol if args.joint_bayesian is None else _joint_bayesian(args, embedder, task.protocol)
@@ -156,6 +160,7 @@ def _evaluate(args: argparse.Namespace, task: Any, model: str) -> Any:
             scores=None if args.all else _scores_path(args),
             model=_about(args, model),
             baseline=not (args.no_baseline or args.all or args.classifier or args.joint_bayesian is not None),
+            caution=caution(read_card(found) if found.is_dir() else getattr(embedder, "card", None)),
             trained_on=read_trained_on(model),
         )
     data = {"source": str(args.data), "lists": {p.name: digest_of(p) for p in task.lists}}

@@ -23,6 +23,8 @@ def write_run_report(
     from visavis.evaluate.report.training_curves import training_plots
     from visavis.evaluate.runner import evaluate
     from visavis.files import write_atomically
+    from visavis.models.card import read_card
+    from visavis.models.caution import caution
     from visavis.models.load import load_embedder
 
     with make_bar() as bar:
@@ -35,6 +37,7 @@ def write_run_report(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             scores=run.folder / "scores.npz",
             model={"name": run.folder.name, "path": str(model)},
+            caution=caution(read_card(run.model)),
             baseline=True,
             trained_on=read_trained_on(model),
         )

@@ -7,6 +7,7 @@ import argparse
 from visavis.cli._detection import add_detection, detection_options, turned_note
 
 WORDS = "words"
+EXIT_CODES = {True: 0, False: 1, None: 3}  # with --exit-code; 2 is a mistake in what was typed
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_detection(parser)
     parser.add_argument("--show", metavar="OUT.png", help="write the two crops side by side")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--exit-code", action="store_true", help="exit with 1 when they do not match")
+    parser.add_argument(
+        "--exit-code", action="store_true", help="exit with 0 for a match, 1 for none, 3 where there is no decision"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(verification_json(result), indent=2))
     else:
         _tell(args, result, (reference, probe))
-    return int(args.exit_code and not result.match)
+    return EXIT_CODES[result.match] if args.exit_code else 0
 
 
 def _tell(args: argparse.Namespace, result, names: tuple[str, str]) -> None:

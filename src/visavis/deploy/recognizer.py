@@ -16,9 +16,10 @@ from visavis.deploy.face import Face, Verification
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.records import Identification
 from visavis.deploy.operating_point import HOW_TO, DecisionThreshold, operating_point
-from visavis.deploy.quality import assess
+from visavis.deploy.quality import assess, judged_crop
 from visavis.errors import DataError
 from visavis.models.card import CARD, ModelCard, read_card
+from visavis.models.caution import caution
 from visavis.models.find import find_model, lasting_name
 from visavis.models.load import load_embedder
 from visavis.types import ByteArray, Detector, Embedder, Faces
@@ -189,7 +190,9 @@ class Recognizer:
     def _face(self, image: ReducedImage, faces: Faces, i: int, turned: int) -> Face:
         pixels, landmarks, score, spec = image.pixels, faces.landmarks[i], float(faces.scores[i]), self.spec
         crop = align(pixels, landmarks, template=spec.template, size=spec.size, antialias=spec.antialias)
-        quality = assess(crop, landmarks, shape=(pixels.shape[0], pixels.shape[1]), score=score)
+        quality = assess(
+            judged_crop(pixels, landmarks, crop, spec), landmarks, shape=(pixels.shape[0], pixels.shape[1]), score=score
+        )
         box, landmarks = image.whole(faces.boxes[i]), image.whole(landmarks)
         return Face(box=box, score=score, landmarks=landmarks, crop=crop, quality=quality, of=len(faces), turned=turned)
 
@@ -201,7 +204,7 @@ class Recognizer:
         height, width = crop.shape[:2]
         points = template_points(self.spec.template, (height, width)).astype(np.float32)
         box = np.array([0, 0, width - 1, height - 1], np.float32)
-        return Face(box=box, score=1.0, landmarks=points, crop=crop, quality=assess(crop, None), of=1)
+        return Face(box=box, score=1.0, landmarks=points, crop=crop, quality=assess(image, None), of=1)
 
     def best(self, picture: Any, *, aligned: bool = False, name: str = "picture") -> Face:
         """The face a picture is about: large and central (`visavis.vision.detection.detectors.choose`).
@@ -282,6 +285,8 @@ class Recognizer:
         notes = []
         if point is None:
             notes.append(f"no decision: this model has no calibrated threshold; {HOW_TO}, or give a threshold")
+        if said := caution(self.card):
+            notes.append(said)
         return Verification(
             similarity=similarity,
             match=None if point is None else similarity >= point.threshold,

@@ -41,6 +41,7 @@ def evaluate(
     cache: EmbeddingCache | None = None,
     scores: str | os.PathLike[str] | None = None,
     model: Mapping[str, Any] | None = None,
+    caution: str = "",
     baseline: bool = False,
     trained_on: TrainedOn | None = None,
 ) -> Report:
@@ -57,6 +58,7 @@ def evaluate(
         scores: an .npz to write the scores to, before any figure is computed.
         model: more to say of the model in the report (its path, the flip used).
         baseline: judge the raw pixels by the same protocol, as a row beside the model's.
+        caution: what must be said of the model before any figure (see `visavis.models.caution`).
         trained_on: what the model was trained on, where that is known: what it shares with the pictures is said.
 
     Raises:
@@ -108,7 +110,7 @@ def evaluate(
         pictures=picture_pairs(outcome.mistakes, protocol.images, images),
         context=context,
         scores=found,
-        warnings=(overlap.sentence(),) if overlap else (),
+        warnings=tuple(filter(None, (caution, overlap.sentence() if overlap else ""))),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from visavis.distributed.launch import World
 from visavis.errors import RecipeError, unknown_name
 from visavis.losses.heads import HEADS, build_head
 from visavis.models.card import LicenseTerms, ModelCard
+from visavis.models.caution import DRAWINGS, TRAINED_ON, is_of_drawings
 from visavis.models.torch import load_model
 from visavis.models.trust import trust_code
 from visavis.train.batch import BatchPlan, plan_batch
@@ -131,7 +132,7 @@ def build_training(
     pictures, about = open_dataset(recipe.data, spec, advance=observer.preparing)
     judge = open_validation_set(recipe, spec, advance=observer.preparing)
     closed_set = open_closed_set(recipe, spec, pictures.identities)
-    card = card.with_changes(training_data=recipe.training_data or describe_data(about))
+    card = of_data(card, recipe, about)
     training, state = assemble(
         recipe, world, (network, spec, card), pictures,
         judge=judge, closed_set=closed_set, observer=observer, resumes=resumes,
@@ -271,7 +272,21 @@ def build_sampler(recipe: Recipe, labels: IntArray, *, world: World = distribute
     )
 
 
-def describe_data(about: dict[str, object]) -> str:
+def of_data(card: ModelCard, recipe: Recipe, about: Mapping[str, object]) -> ModelCard:
+    """The card with what the run is trained on: drawings alone are told, and no more once the model saw photographs.
+
+    A model that `init` names counts with what it was trained on itself.
+    """
+    drawings = not recipe.data.source and (not recipe.init or is_of_drawings(card))
+    notes = {key: value for key, value in card.notes.items() if key != TRAINED_ON}
+    said = recipe.training_data or describe_data(about)
+    if drawings:
+        notes[TRAINED_ON] = DRAWINGS
+        said = recipe.training_data or f"drawings, no photographs: {said}"
+    return card.with_changes(training_data=said, notes=notes)
+
+
+def describe_data(about: Mapping[str, object]) -> str:
     """One line for the model card."""
     return ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items())
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from visavis.data.validate.trained_on import NOTE
 from visavis.errors import RecipeError
+from visavis.models.caution import DRAWINGS, TRAINED_ON, is_of_drawings
 from visavis.models.classifier import Classifier
 from visavis.models.torch import save_model
 from visavis.train.build import Training
@@ -93,6 +94,8 @@ def write_model(
     }
     if training.pictures.damaged:
         notes["damaged_pictures_replaced"] = len(training.pictures.damaged)
+    if is_of_drawings(training.card):
+        notes[TRAINED_ON] = DRAWINGS
     if training.warning:
         notes["warning"] = training.warning
     if training.trained_on is not None:

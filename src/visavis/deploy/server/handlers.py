@@ -23,6 +23,7 @@ from visavis.deploy.recognizer import Recognizer
 from visavis.deploy.server.batching import BatchingEmbedder
 from visavis.deploy.server.settings import ServiceSettings
 from visavis.errors import DataError, VisavisError
+from visavis.models.caution import caution
 from visavis.types import ByteArray
 from visavis.vision import images
 
@@ -149,6 +150,8 @@ class RequestHandlers:
                     answer["face"]["crop"] = _data_url(face.crop)
                 answers.append(answer)
         notes = [] if point is not None else [f"no decision: this model has no calibrated threshold; {HOW_TO}"]
+        if said := caution(self.recognizer.card):
+            notes.append(said)
         more = (faces[0].of if faces else 0) - len(faces)
         if more > 0:
             notes.append(f"{more} smaller faces were not looked at; at most {self.settings.max_faces} are")
