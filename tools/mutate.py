@@ -288,14 +288,15 @@ def main() -> None:
     parser.add_argument(
         "--cpu-seconds", type=int, default=120, help="of tests for a fault; beyond, it counts as killed"
     )
+    parser.add_argument("--root", type=Path, default=ROOT, help="of another project with src/visavis and tests")
     parser.add_argument("--again", type=Path, metavar="FILE", help="only those that survived in FILE")
     args = parser.parse_args()
-    for name in PRELOADED:
+    for name in PRELOADED if args.root == ROOT else ():
         with suppress(ImportError):
             importlib.import_module(name)
     known = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     done = {(entry["file"], entry["start"], entry["end"], entry["after"]) for entry in known}
-    bench = Bench(ROOT, files=args.files, cpu_seconds=args.cpu_seconds)
+    bench = Bench(args.root, files=args.files, cpu_seconds=args.cpu_seconds)
     drawn = draw(bench.folder, count=args.count, least=args.least, seed=args.seed)
     if args.again:
         drawn = survivors(args.again, bench.folder)
