@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -46,8 +48,6 @@ def test_impossible_size_and_dim_are_refused():
 
 @pytest.mark.parametrize("attribute", ["Tiny", "make_tiny"])
 def test_user_module_as_backbone(monkeypatch, attribute):
-    import sys
-
     monkeypatch.setitem(sys.modules, "my_networks", sys.modules[__name__])
     network = build_backbone(f"my_networks:{attribute}", size=(16, 16), dim=7)
     assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 7)
@@ -55,8 +55,6 @@ def test_user_module_as_backbone(monkeypatch, attribute):
 
 
 def test_user_callable_that_builds_no_network_is_never_called(monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "my_networks", sys.modules[__name__])
     for name in ("my_networks:launch", "os:system", "subprocess:run"):
         with pytest.raises(RecipeError, match=r"must be a torch\.nn\.Module class"):
@@ -70,3 +68,18 @@ def test_user_callable_that_builds_no_network_is_never_called(monkeypatch):
 def test_every_backbone_is_listed_with_a_builder():
     assert {"mobilefacenet", "small"} <= set(BACKBONES)
     assert all(callable(builder) for builder in BACKBONES.values())
+
+
+def _unresolvable(*, size, dim) -> "NoSuchName":  # noqa: F821
+    raise AssertionError("called")
+
+
+def _plain(*, size, dim) -> int:
+    raise AssertionError("called")
+
+
+@pytest.mark.parametrize("attribute", ["_unresolvable", "_plain", "pytest"])
+def test_what_does_not_say_that_it_builds_a_network_is_refused_uncalled(monkeypatch, attribute):
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
+    with pytest.raises(RecipeError, match=r"annotated '-> nn\.Module'"):
+        build_backbone(f"mine:{attribute}", size=(8, 8), dim=4)

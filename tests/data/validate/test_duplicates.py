@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visavis.data.validate.duplicates import bucket_search, choices_of, close_hashes, equal_bytes
+from visavis.data.validate.duplicates import HashReference, bucket_search, choices_of, close_hashes, equal_bytes
 
 
 def planted(count: int, distances: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +56,12 @@ def test_equal_bytes_groups():
     digests = np.array([[1], [2], [1], [3], [2], [1], [9], [9]], np.uint8)
     valid = np.array([True] * 6 + [True, False])
     assert [group.tolist() for group in equal_bytes(digests, valid)] == [[0, 2, 5], [1, 4]]
+
+
+def test_a_hash_is_of_the_direction_from_the_mean_and_not_of_the_distance():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(500, 128)) * np.geomspace(0.1, 10, 500)[:, None]
+    reference = HashReference.of(features)
+    nearer = reference.mean + 0.3 * (features - reference.mean)
+    differing = np.unpackbits((reference.hashes(features) ^ reference.hashes(nearer)).view(np.uint8), axis=1).sum(1)
+    assert differing.max() <= 1  # the last bit of a rounding
