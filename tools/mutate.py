@@ -41,8 +41,28 @@ ARITHMETIC: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
     ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
 }  # fmt: skip
-PRELOADED = ("numpy", "cv2", "PIL.Image", "torch", "torch.distributed.tensor", "yaml", "jsonargparse",
-             "rich.progress", "scipy.stats")  # fmt: skip
+PRELOADED = [
+    "numpy",
+    "cv2",
+    "PIL.Image",
+    "torch",
+    "torch.distributed.tensor",
+    "yaml",
+    "jsonargparse",
+    "rich.progress",
+    "scipy.stats",
+    "sklearn.metrics",
+    "hypothesis",
+    "hypothesis.strategies",
+    "_hypothesis_pytestplugin",
+    "xdist.plugin",
+    "pytest_timeout",
+    "onnx",
+    "onnxruntime",
+    "jinja2",
+    "fastapi",
+    "matplotlib.figure",
+]
 LOGGED = {"debug", "info", "warning"}
 
 
@@ -220,7 +240,18 @@ class Bench:
 
     def run(self, tests: list[str], *, without: Sequence[str] = ()) -> tuple[str, str]:
         """Run tests until one fails: survived, failed or too slow; and the test."""
-        command = ["-n", "0", "-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+        command = [
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",
+            "-n",
+            "0",
+            "-x",
+            "-q",
+            "--tb=no",
+            "-rfE",
+            "-p",
+            "no:cacheprovider",
+        ]
         command += [*(f"--deselect={test}" for test in without), *tests]
         with tempfile.TemporaryFile() as output:
             status = self._in_a_fork(command, output)
