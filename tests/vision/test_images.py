@@ -203,3 +203,8 @@ def test_is_image_path():
     assert images.is_image_path("a/b.JPG")
     assert not images.is_image_path("a/b.txt")
     assert not images.is_image_path("jpg")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
+def test_pixels_are_counted_by_the_header(kind):
+    assert images.count_pixels(saved(Image.fromarray(smooth(30, 70)), kind)) == 30 * 70
