@@ -13,7 +13,7 @@ import pytest
 
 from visavis import files
 from visavis.errors import DataError
-from visavis.files import atomic_file, digest_of, write_atomically
+from visavis.files import atomic_file, digest_of, take_default_mode, write_atomically
 
 SOURCE = Path(files.__file__).parents[1]
 # Windows' lock of bytes, told by POSIX' own lock of bytes.
@@ -221,3 +221,16 @@ def test_a_kill_leaves_the_old_file_and_the_next_day_no_litter(tmp_path):
         os.utime(part, (time.time() - 90_000,) * 2)
     write_atomically(path, b"later")
     assert sorted(tmp_path.iterdir()) == [path, other]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_a_file_a_library_wrote_read_only_gets_the_mode_the_umask_gives(tmp_path):
+    """MindSpore writes a MINDIR with mode 0400."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    write_atomically(ours, b"")
+    theirs.write_bytes(b"kept")
+    theirs.chmod(0o400)
+    take_default_mode(theirs)
+    assert theirs.stat().st_mode == ours.stat().st_mode
+    assert theirs.read_bytes() == b"kept"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ours", "theirs"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 import threading
 import time
 from collections import Counter
@@ -183,6 +184,18 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, private: bool
     """
     with atomic_file(path, private=private, durable=durable) as file:
         file.write(data)
+
+
+def take_default_mode(path: str | os.PathLike[str]) -> None:
+    """Give a file that a library wrote, MindSpore's read-only ones say, the mode that the umask gives to ours."""
+    target = Path(path)
+    probe = target.with_name(f"{target.name}.{secrets.token_hex(6)}{PART}")
+    handle = os.open(probe, _NEW, 0o666)
+    try:
+        target.chmod(stat.S_IMODE(os.fstat(handle).st_mode))
+    finally:
+        os.close(handle)
+        probe.unlink()
 
 
 def _sweep(target: Path) -> None:

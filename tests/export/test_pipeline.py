@@ -1,6 +1,7 @@
 """Every family of backbones gives the same embeddings through its ONNX file."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from networks import pictures, spec_of
 from visavis.backbones import build_backbone
 from visavis.cli import main
 from visavis.errors import ModelFormatError
+from visavis.export import pipeline
 from visavis.export.formats.base import Options
 from visavis.export.gates.parity import unnamed
 from visavis.export.model import open_model
@@ -119,3 +121,20 @@ def test_features_stay_what_they_are_when_the_next_pictures_come(folder, runtime
     wanted = TorchEmbedder(network, replace(spec, flip=flip)).features(crops)
     np.testing.assert_allclose(np.concatenate(parts), wanted, atol=1e-4)
     np.testing.assert_allclose(embedder.measure(crops)[0], wanted, atol=1e-4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_an_export_is_readable_by_whom_the_umask_says(folder, monkeypatch):
+    """MindSpore writes its file with mode 0400; whatever a library does, the export has the mode of our own files."""
+    path, _, _ = folder(width=8)
+    kind = pipeline.load_format("onnx")
+
+    def write_read_only(model, file, *rest):
+        made = kind.write(model, file, *rest)
+        file.chmod(0o400)
+        return made
+
+    stamped = replace(kind, write=write_read_only, stamp=lambda *_: None)
+    monkeypatch.setattr(pipeline, "load_format", lambda name: stamped)
+    done = export_model(open_model(path), "onnx", unnamed(pictures(3, (32, 32))))
+    assert done.path.stat().st_mode == (path / "card.json").stat().st_mode

@@ -104,3 +104,23 @@ def kfold(n, k):
 
 def test_folds_are_contiguous_and_the_first_are_larger():
     assert np.bincount(contiguous_folds(23, 10)).tolist() == [len(test) for _, test in kfold(23, 10)]
+
+
+def test_folds_of_unequal_size_count_by_their_comparisons():
+    """The accuracy printed is the share of right decisions, so that it lies in the interval printed beside it."""
+    rng = np.random.default_rng(0)
+    fold = np.repeat([0, 1, 2], [450, 450, 10])
+    genuine = np.arange(len(fold)) % 2 == 0
+    scores = np.where(genuine, 1.0, 0.0) + rng.normal(0, 0.2, len(fold))
+    scores[fold == 2] = 1 - scores[fold == 2]  # the small fold is all wrong
+    found = verify_scores(scores, genuine, fold)
+    body = found.to_dict()["accuracy"]
+    assert body["mean"] == pytest.approx(np.mean(found.folds.match == genuine))
+    assert body["interval"][0] < body["mean"] < body["interval"][1]
+    assert body["mean_over_folds"] < 0.7 < 0.9 < body["mean"]
+    assert body["fold_sizes"] == [450, 450, 10]
+    assert body["std"] == pytest.approx(np.sqrt(np.average((np.array(body["folds"]) - body["mean"]) ** 2,
+                                                           weights=[450, 450, 10])))  # fmt: skip
+    even = verify_scores(scores[:900], genuine[:900]).to_dict()["accuracy"]
+    assert even["mean"] == even["mean_over_folds"] == np.mean(even["folds"])
+    assert even["std"] == np.std(even["folds"])

@@ -17,7 +17,7 @@ from visavis.export.gates.accuracy import difference, judge
 from visavis.export.gates.classifier import compare_logits
 from visavis.export.gates.parity import TOLERANCES, Crops, Parity, compare, require, require_steady_scores
 from visavis.export.model import ExportModel
-from visavis.files import digest_of
+from visavis.files import digest_of, take_default_mode
 from visavis.models.card import ONNX, ModelCard, read_card, write_card
 from visavis.models.onnx import OnnxEmbedder
 from visavis.types import Embedder
@@ -122,6 +122,7 @@ def _export(
     del candidate
     try:
         for file in files:
+            take_default_mode(file)
             file.replace(target.with_name(file.name))
     except OSError as error:
         raise DataError(f"{target}: cannot write the export ({error.strerror})") from error

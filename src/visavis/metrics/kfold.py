@@ -91,27 +91,38 @@ def falling_order(scores: FloatArray) -> IntArray:
 
 @dataclass(frozen=True)
 class FoldAccuracy:
-    """Accuracy of each fold (K,) and the threshold it was judged at (K,); `match` (N,) are the decisions."""
+    """Accuracy of each fold (K,) and the threshold it was judged at (K,); `match` (N,) are the decisions.
+
+    `sizes` (K,) are the comparisons of each fold.
+    """
 
     accuracy: Float64
     threshold: Float64
     match: BoolArray
+    sizes: IntArray
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all folds are of one size."""
+        return bool((self.sizes == self.sizes[0]).all())
 
     @property
     def mean(self) -> float:
-        """Mean over folds, each weighing the same."""
-        return float(self.accuracy.mean())
+        """Mean over folds, each weighing by its comparisons: the share of right decisions, as its interval takes it."""
+        return float(self.accuracy.mean() if self.is_even else np.average(self.accuracy, weights=self.sizes))
 
     @property
     def std(self) -> float:
-        """Standard deviation over folds with divisor K, as the field prints it."""
-        return float(self.accuracy.std())
+        """Standard deviation over folds, weighted as the mean; divisor K where they are of one size, as printed."""
+        if self.is_even:
+            return float(self.accuracy.std())
+        return math.sqrt(float(np.average((self.accuracy - self.mean) ** 2, weights=self.sizes)))
 
     @property
     def standard_error(self) -> float:
         """Of the mean: standard deviation with divisor K − 1, by √K."""
         k = len(self.accuracy)
-        return float(self.accuracy.std(ddof=1)) / math.sqrt(k) if k > 1 else math.nan
+        return self.std * math.sqrt(k / (k - 1)) / math.sqrt(k) if k > 1 else math.nan
 
 
 def fold_accuracy(walk: SortedScores, fold: IntArray) -> FoldAccuracy:
@@ -133,7 +144,7 @@ def fold_accuracy(walk: SortedScores, fold: IntArray) -> FoldAccuracy:
         match[walk.order[here[:matched]]] = True
         right = np.count_nonzero(walk.step[here[:matched]] > 0) + np.count_nonzero(walk.step[here[matched:]] < 0)
         accuracy[k] = right / len(here)
-    return FoldAccuracy(accuracy, thresholds, match)
+    return FoldAccuracy(accuracy, thresholds, match, np.diff(ends, prepend=0))
 
 
 def best_threshold(walk: SortedScores) -> float:

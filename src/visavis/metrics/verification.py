@@ -32,7 +32,7 @@ class VerificationMetrics:
 
     @property
     def accuracy(self) -> float:
-        """Mean accuracy over folds."""
+        """Mean accuracy over folds, weighted by their sizes."""
         if self.folds is None:
             raise ProtocolError("accuracy needs two folds: two genuine and two impostor comparisons at least")
         return self.folds.mean
@@ -84,6 +84,8 @@ class VerificationMetrics:
             "standard_error": self.folds.standard_error,
             "interval": list(wilson(right, len(self.genuine))),
             "folds": self.folds.accuracy.tolist(),
+            "fold_sizes": self.folds.sizes.tolist(),
+            "mean_over_folds": float(self.folds.accuracy.mean()),
             "fold_thresholds": self.folds.threshold.tolist(),
         }
 

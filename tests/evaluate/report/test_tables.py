@@ -19,3 +19,11 @@ def test_latex_knows_every_sign():
     text = Table("a ≤ b_{c}\\d", ("x", "d′"), (("2 … 3 ~^", "± 5 % – −1 < 2 > 1 · 3 × 4"),)).to_latex()
     assert text.isascii()
     assert r"$\leq$ b\_\{c\}\textbackslash{}d" in text
+
+
+def test_a_column_with_nothing_in_any_row_is_left_out():
+    table = Table("t", ("figure", "value", "95 % (subjects)"), (("a", "1", ""), ("b", "2", "")))
+    assert table.columns == ("figure", "value")
+    assert table.rows == (("a", "1"), ("b", "2"))
+    assert "subjects" not in table.to_text()
+    assert Table("t", ("figure", "value"), (("a", "1"), ("b", ""))).columns == ("figure", "value")

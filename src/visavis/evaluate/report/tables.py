@@ -32,7 +32,10 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under columns of text; the first column names the row. `note` says what a reader must know."""
+    """Rows of text under columns of text; the first column names the row. `note` says what a reader must know.
+
+    A column with nothing in any row (intervals nobody asked for) is left out.
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -43,6 +46,10 @@ class Table:
         odd = [row for row in self.rows if len(row) != len(self.columns)]
         if odd:
             raise ValueError(f"table {self.title!r} has {len(self.columns)} columns and the row {odd[0]}")
+        full = [c for c in range(len(self.columns)) if not c or any(row[c] for row in self.rows)]
+        if self.rows and len(full) < len(self.columns):
+            object.__setattr__(self, "columns", tuple(self.columns[c] for c in full))
+            object.__setattr__(self, "rows", tuple(tuple(row[c] for c in full) for row in self.rows))
 
     def to_text(self) -> str:
         """Aligned columns for a terminal."""

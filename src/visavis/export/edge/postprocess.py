@@ -120,7 +120,10 @@ def verify(args, files):
         for k in np.unique(fold):
             threshold = best_threshold(score[fold != k], genuine[fold != k])
             accuracy.append(((score[fold == k] >= threshold) == genuine[fold == k]).mean())
-        found = {"accuracy": float(np.mean(accuracy)), "std": float(np.std(accuracy)), "folds": len(accuracy)}
+        sizes = [int((fold == k).sum()) for k in np.unique(fold)]
+        mean = float(np.average(accuracy, weights=sizes))  # a fold counts by its pairs
+        deviation = float(np.sqrt(np.average((np.array(accuracy) - mean) ** 2, weights=sizes)))
+        found = {"accuracy": mean, "std": deviation, "folds": len(accuracy)}
     found["pairs"] = len(rows)
     return found
 
