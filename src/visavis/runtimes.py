@@ -41,6 +41,7 @@ EXTRAS = {
     "cryptography": "serve",
     "faiss": "gallery",
     "huggingface_hub": "hub",
+    "shtab": "completion",
     "psycopg": "postgres",
     "pi_heif": "heif",
 }

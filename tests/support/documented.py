@@ -69,7 +69,8 @@ def _reason(lines: list[str], start: int) -> str:
 def words_of(command: str) -> list[list[str]]:
     """A line's commands in words: comments go, `a && b` are two."""
     found: list[list[str]] = [[]]
-    for word in shlex.split(command, comments=True):
+    words = shlex.split(command, comments=True)
+    for word in words[: words.index(">")] if ">" in words else words:  # a redirection is the shell's
         if word == "&&":
             found.append([])
         else:

@@ -17,6 +17,7 @@ from visavis.cli.output import lasting_output
 VERBS = {
     "quickstart": ("quickstart", "synthetic faces -> train -> evaluate -> export -> report, in one command"),
     "synth": ("synth", "write generated faces, one folder per identity"),
+    "detect": ("detect", "find the faces of pictures: places, landmarks, pose, quality"),
     "prepare": ("prepare", "detect and align the faces of a folder per identity"),
     "convert": ("convert", "from any data format of the field to any other"),
     "validate": ("validate", "count, find damaged files, duplicates and identity leaks"),
@@ -38,13 +39,14 @@ VERBS = {
     "bench": ("bench", "time a model in every runtime of this machine"),
     "doctor": ("doctor", "what this machine offers and what is missing"),
     "recipes": ("recipes", "list the recipes or print one"),
+    "completion": ("completion", "print a shell's completion of verbs and options"),
     "models": ("models", "list the models that packages carry, or say what a model is"),
 }
 
 _FIELD = re.compile(r"--(\w+\.[\w.]+|seed|name|license|training_data)")
 
 # Verbs that only print what there is: when nobody reads on, they are done. All others work on.
-READ_ONLY = {"recipes", "models", "doctor", "compare"}
+READ_ONLY = {"completion", "recipes", "models", "doctor", "compare"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,6 +66,7 @@ COMPUTING = frozenset(
     {
         "quickstart",
         "synth",
+        "detect",
         "prepare",
         "validate",
         "evaluate",
@@ -98,9 +101,12 @@ LOADING = frozenset(
 )
 
 
-def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
-    """The parser; only the named verb's module is imported."""
+def build_parser(verb: str | None = None, *, every: bool = False) -> argparse.ArgumentParser:
+    """The parser; only the named verb's module is imported, or `every` one."""
+    from visavis import __version__
+
     parser = _Parser(prog="visavis", description="Deep face recognition: prepare, train, prove, ship.")
+    parser.add_argument("--version", action="version", version=f"visavis {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback for errors of any kind")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (module, line) in VERBS.items():
@@ -111,7 +117,7 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
             formatter_class=argparse.RawTextHelpFormatter,
             allow_abbrev=False,
         )
-        if name == verb:
+        if every or name == verb:
             importlib.import_module(f"visavis.cli.{module}").configure(sub)
             if name in COMPUTING:
                 sub.add_argument("--threads", type=int, metavar="N", help="threads to compute with (the usable cores)")

@@ -13,19 +13,19 @@ import numpy.typing as npt
 
 from visavis.deploy.detectors import named_detector
 from visavis.deploy.face import Face, Verification
+from visavis.deploy.find_faces import find_faces
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.records import Identification
 from visavis.deploy.operating_point import HOW_TO, DecisionThreshold, operating_point
-from visavis.deploy.quality import assess, judged_crop
+from visavis.deploy.quality import assess
 from visavis.errors import DataError
 from visavis.models.card import CARD, ModelCard, read_card
 from visavis.models.caution import caution
 from visavis.models.find import find_model, lasting_name
 from visavis.models.load import load_embedder
-from visavis.types import ByteArray, Detector, Embedder, Faces
-from visavis.vision.alignment import align, template_points
-from visavis.vision.detection.detectors import choose
-from visavis.vision.detection.turns import Turn, detect_turned
+from visavis.types import ByteArray, Detector, Embedder
+from visavis.vision.alignment import template_points
+from visavis.vision.detection.turns import Turn
 from visavis.vision.image_inputs import load_image
 from visavis.vision.images import LARGE, ReducedImage
 from visavis.vision.preprocessing import PreprocessSpec, fit_crop
@@ -179,22 +179,7 @@ class Recognizer:
         return [[face.with_embedding(next(embeddings)) for face in faces] for faces in found]
 
     def _faces(self, image: ReducedImage, max_faces: int) -> list[Face]:
-        faces, turned = detect_turned(self.detector, image.pixels, turn=self.turn)
-        boxes = faces.boxes
-        if not len(faces):
-            return []
-        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        area[choose(faces, image.pixels.shape)] = np.inf
-        return [self._face(image, faces, int(i), turned) for i in np.argsort(-area, kind="stable")[:max_faces]]
-
-    def _face(self, image: ReducedImage, faces: Faces, i: int, turned: int) -> Face:
-        pixels, landmarks, score, spec = image.pixels, faces.landmarks[i], float(faces.scores[i]), self.spec
-        crop = align(pixels, landmarks, template=spec.template, size=spec.size, antialias=spec.antialias)
-        quality = assess(
-            judged_crop(pixels, landmarks, crop, spec), landmarks, shape=(pixels.shape[0], pixels.shape[1]), score=score
-        )
-        box, landmarks = image.whole(faces.boxes[i]), image.whole(landmarks)
-        return Face(box=box, score=score, landmarks=landmarks, crop=crop, quality=quality, of=len(faces), turned=turned)
+        return find_faces(image, self.detector, self.spec, turn=self.turn, max_faces=max_faces)
 
     def _crop(self, image: ByteArray, name: str) -> Face:
         try:
