@@ -7,6 +7,7 @@ that is shorter, scales of one element); ONNX IR, onnx.proto of version 1.17, nu
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +29,26 @@ Sides = Sequence[int | str]
 
 
 @dataclass(frozen=True)
-class _Node:
+class Node:
+    """A node as far as it is looked at: `raw` holds all of it, `inner` the graphs of If, Loop and Scan."""
+
+    raw: memoryview
     inputs: list[str]
     outputs: list[str]
     kind: str
     integers: dict[str, int]
-    inner: list[memoryview]  # graphs of If, Loop and Scan
+    reals: dict[str, float]
+    inner: list[memoryview]
+
+
+@dataclass
+class Graph:
+    """A model taken apart: its nodes, its constants by name, and every other field of model and graph."""
+
+    model: Fields
+    nodes: list[Node]
+    constants: dict[str, memoryview]
+    rest: Fields
 
 
 def simplified(data: bytes, *, inputs: Mapping[str, Sides] | None = None) -> bytes:
@@ -63,20 +78,20 @@ def simplified(data: bytes, *, inputs: Mapping[str, Sides] | None = None) -> byt
 
 
 def _simplified_graph(graph: Fields, inputs: Mapping[str, Sides]) -> Fields | None:
-    nodes = [(value, _node(value)) for number, value in graph if number == _NODE]
+    nodes = [_node(value) for number, value in graph if number == _NODE]
     constants = {_text(_bytes(v), 8): _bytes(v) for number, v in graph if number == _INITIALIZER}
     folded: dict[str, Array] = {}
     left = []
-    for raw, node in nodes:
+    for node in nodes:
         made = _folded(node, constants, folded)
         if made is None:
-            left.append((raw, node))
+            left.append(node)
         else:
             folded[node.outputs[0]] = made
     outputs = {_text(_bytes(v), 1) for number, v in graph if number == _OUTPUT}
-    read = outputs.union(*(_read_by(node) for _, node in left))
-    given = set(constants) | {name for _, node in nodes for name in node.outputs}
-    kept = Fields((_NODE, raw) for raw, _ in left)
+    read = outputs.union(*(_read_by(node) for node in left))
+    given = set(constants) | {name for node in nodes for name in node.outputs}
+    kept = Fields((_NODE, node.raw) for node in left)
     for number, value in graph:
         if number == _NODE:
             continue
@@ -97,7 +112,39 @@ def _simplified_graph(graph: Fields, inputs: Mapping[str, Sides]) -> Fields | No
     return kept if len(kept) < len(graph) or inputs else None
 
 
-def _folded(node: _Node, constants: dict[str, memoryview], folded: dict[str, Array]) -> Array | None:
+def take_apart(data: bytes) -> Graph:
+    """A model's graph in parts that may be changed; see `put_together`."""
+    model = read_fields(data)
+    fields = read_fields(next(_bytes(value) for number, value in model if number == _GRAPH))
+    return Graph(
+        [(number, value) for number, value in model if number != _GRAPH],
+        [_node(value) for number, value in fields if number == _NODE],
+        {_text(_bytes(value), 8): _bytes(value) for number, value in fields if number == _INITIALIZER},
+        [(number, value) for number, value in fields if number not in (_NODE, _INITIALIZER)],
+    )
+
+
+def put_together(graph: Graph, nodes: Sequence[bytes | memoryview], constants: Mapping[str, Array]) -> bytes:
+    """The model of other `nodes`, and of `constants` beside those of the graph that are still read."""
+    read = set().union(*(_read_by(_node(node)) for node in nodes))
+    fields: list[tuple[int, Value | str]] = [(_NODE, node) for node in nodes]
+    fields += [(_INITIALIZER, raw) for name, raw in graph.constants.items() if name in read]
+    fields += [(_INITIALIZER, tensor(name, value)) for name, value in constants.items()]
+    return write_fields([*graph.model, (_GRAPH, write_fields([*fields, *graph.rest]))])
+
+
+def constant(graph: Graph, name: str) -> Array | None:
+    """The values of a constant; None where there is none of that name, or where they are kept in another form."""
+    return _array(graph.constants[name]) if name in graph.constants else None
+
+
+def rewired(node: Node, inputs: Sequence[str], output: str) -> bytes:
+    """The node with other inputs and another output."""
+    kept = [(number, value) for number, value in read_fields(node.raw) if number not in (1, 2)]
+    return write_fields([*((1, name) for name in inputs), (2, output), *kept])
+
+
+def _folded(node: Node, constants: dict[str, memoryview], folded: dict[str, Array]) -> Array | None:
     """The value of a node that dequantizes constants or reshapes such a value; None for any other."""
     if not node.outputs or len(node.inputs) not in (2, 3):
         return None
@@ -191,9 +238,10 @@ def _packed(view: memoryview) -> list[int]:
     return numbers
 
 
-def _node(raw: Value) -> _Node:
+def _node(raw: Value) -> Node:
     fields = read_fields(_bytes(raw))
     integers: dict[str, int] = {}
+    reals: dict[str, float] = {}
     inner: list[memoryview] = []
     for number, value in fields:
         if number == 5:
@@ -201,12 +249,14 @@ def _node(raw: Value) -> _Node:
             for key, held in attribute:
                 if key == 3 and isinstance(held, int):
                     integers[_text(_bytes(value), 1)] = _signed(held)
+                if key == 2 and not isinstance(held, int) and len(held) == 4:
+                    reals[_text(_bytes(value), 1)] = struct.unpack("<f", held)[0]
             inner += [_bytes(v) for key, v in attribute if key in (6, 11)]
     names = {key: [str(_bytes(v), "utf-8", "replace") for number, v in fields if number == key] for key in (1, 2, 4)}
-    return _Node(names[1], names[2], "".join(names[4][:1]), integers, inner)
+    return Node(_bytes(raw), names[1], names[2], "".join(names[4][:1]), integers, reals, inner)
 
 
-def _read_by(node: _Node) -> set[str]:
+def _read_by(node: Node) -> set[str]:
     """Every name a node reads, also inside the graphs it holds."""
     names = set(node.inputs)
     for graph in node.inner:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from visavis.errors import MissingPackageError, ModelFormatError
@@ -29,6 +28,8 @@ class PackagedFile:
 
     def find(self) -> Path | None:
         """The file, None where none of the distributions is installed with it."""
+        from importlib import metadata  # takes as long as OpenCV's own import
+
         for name in self.distributions:
             try:
                 listed = metadata.files(name) or []

@@ -113,10 +113,10 @@ def _model(data):
 
 def _plain(layers, x):
     """dlib's layers by loops: the shortcut of a block is what its first convolution read."""
-    shortcut, main = x, x
+    shortcut = x
     for i, layer in enumerate(layers):
         if layer.name == "con_4":
-            if (i and layers[i - 1].name != "relu_") or (i > 4 and layers[i - 2].name == "add_prev_") or i == 4:
+            if i and (layers[i - 1].name == "max_pool_2" or layers[i - 2].name == "add_prev_"):
                 shortcut = x
             x = _windows(x, layer.numbers[1:], lambda part, w=layer.weight: np.tensordot(part, w, ((1, 2, 3),) * 2))
             x = x + layer.bias[:, None, None]
@@ -137,7 +137,6 @@ def _plain(layers, x):
             x = whole
         else:
             x = x @ layer.weight
-    del main
     return x
 
 

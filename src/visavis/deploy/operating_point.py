@@ -22,6 +22,7 @@ class DecisionThreshold:
     true rate lies, as far as a calibration on so many comparisons of so many people can tell. `slope` and `intercept`
     map a similarity to the probability that two pictures show one person, when genuine and impostor are equally
     likely: p = 1 / (1 + exp(−(slope·similarity + intercept))).
+    `measured_on` says in words on what it was measured.
     """
 
     threshold: float
@@ -31,6 +32,7 @@ class DecisionThreshold:
     slope: float | None = None
     intercept: float | None = None
     fmr_interval: tuple[float, float] | None = None
+    measured_on: str | None = None
 
     def probability(self, similarity: float) -> float | None:
         """The calibrated probability of a match in [0, 1], None when the card holds no calibration."""
@@ -126,6 +128,7 @@ def _point(card: ModelCard, key: str, entry: Any) -> DecisionThreshold:
         comparisons=entry.get("comparisons"),
         slope=_number(fit, "slope"),
         intercept=_number(fit, "intercept"),
+        measured_on=entry.get("measured_on") if isinstance(entry.get("measured_on"), str) else None,
     )
 
 

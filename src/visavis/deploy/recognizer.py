@@ -270,6 +270,8 @@ class Recognizer:
         notes = []
         if point is None:
             notes.append(f"no decision: this model has no calibrated threshold; {HOW_TO}, or give a threshold")
+        elif point.measured_on is not None:
+            notes.append(f"the threshold was measured on {point.measured_on}")
         if said := caution(self.card):
             notes.append(said)
         return Verification(

