@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visavis.errors import DataError
-from visavis.vision.alignment import TEMPLATES, align, estimate_similarity, get_template, template_points
+from visavis.vision.alignment import (
+    TEMPLATES,
+    align,
+    estimate_similarity,
+    fit_similarity,
+    get_template,
+    template_points,
+)
 
 
 def least_squares(source, target):
@@ -102,3 +109,28 @@ def test_outside_the_picture_is_black():
     assert align(
         np.zeros((20, 20, 3), np.uint8), template_points("sphereface", (112, 96)), template="sphereface", padding=2
     ).shape == (116, 100, 3)
+
+
+def test_the_fit_in_the_image_is_matlabs_cp2tform():
+    """cp2tform('nonreflective similarity') written plainly: least squares from crop to image, then the inverse."""
+    rng = np.random.default_rng(0)
+    target = template_points("sphereface", (112, 96))
+    moved = 0
+    for _ in range(20):
+        turn, scale = rng.uniform(-0.6, 0.6), rng.uniform(0.5, 3)
+        rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        image = target @ rotation.T + rng.uniform(0, 200, 2) + rng.normal(0, 4, (5, 2))
+        x, y = target.T
+        design = np.block([[x[:, None], y[:, None], np.ones((5, 1)), np.zeros((5, 1))],
+                           [y[:, None], -x[:, None], np.zeros((5, 1)), np.ones((5, 1))]])  # fmt: skip
+        a, b, tx, ty = np.linalg.lstsq(design, np.concatenate([image[:, 0], image[:, 1]]), rcond=None)[0]
+        back = np.array([[a, b, tx], [-b, a, ty], [0, 0, 1]])
+        expected = np.linalg.inv(back)[:2]
+        np.testing.assert_allclose(fit_similarity(image, target, "image"), expected, atol=1e-9)
+        crop = fit_similarity(image, target)
+        np.testing.assert_array_equal(crop, estimate_similarity(image, target))
+        assert np.hypot(*crop[:, 0]) < np.hypot(*expected[:, 0])  # noise shrinks what is fitted in the crop
+        moved = max(moved, np.abs(image @ (crop - expected)[:, :2].T + (crop - expected)[:, 2]).max())
+    assert moved > 0.1
+    exact = target * 2 + 5
+    np.testing.assert_allclose(fit_similarity(exact, target, "image"), fit_similarity(exact, target), atol=1e-9)

@@ -29,6 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=["box", "area", "none"],
         help="how faces over twice the crop are reduced (default box: by whole pixels)",
     )
+    parser.add_argument(
+        "--fit",
+        choices=["crop", "image"],
+        default="crop",
+        help="where the landmarks' error is least (image: as MATLAB's cp2tform, S2)",
+    )
     parser.add_argument("--padding", type=float, default=0.0, help="template pixels kept around the frame (S2: 2)")
     parser.add_argument("--format", default="jpg", choices=["jpg", "png", "webp"], help="of the crops (default jpg)")
     parser.add_argument("--quality", type=int, default=95, help="of jpg and webp (default 95)")
@@ -64,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"--quality must lie in 1 … 100, got {args.quality}")
     settings = PrepareSettings(
         size, template, args.padding, "." + args.format, args.quality, args.all_faces, args.detector,
-        args.detector_model, args.min_face, args.min_score, antialias=antialias, turn=args.turn,
+        args.detector_model, args.min_face, args.min_score, antialias=antialias, turn=args.turn, fit=args.fit,
     )  # fmt: skip
     source = open_source(args.source, skip_damaged=args.skip_damaged)
     target = Path(args.target)

@@ -20,7 +20,7 @@ from visavis.files import write_atomically
 from visavis.processes import process_pool
 from visavis.types import ByteArray, Detector, Faces
 from visavis.vision import images
-from visavis.vision.alignment import Antialias, Points, align, implausible
+from visavis.vision.alignment import Antialias, Fit, Points, align, implausible
 from visavis.vision.detection.detectors import choose, load_detector
 from visavis.vision.detection.turns import Turn, detect_turned
 
@@ -45,6 +45,7 @@ class PrepareSettings:
     landmarks: bool = False  # taken from a list, nothing is detected
     antialias: Antialias = "box"
     turn: Turn = "auto"
+    fit: Fit = "crop"
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class _Worker:
                 size=options.size,
                 padding=options.padding,
                 antialias=options.antialias,
+                fit=options.fit,
             )
             relative = f"{stem}{f'_face{k}' if options.all_faces else ''}{options.extension}"
             data = images.encode(crop, options.extension, quality=options.quality)

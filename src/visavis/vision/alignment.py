@@ -15,6 +15,7 @@ from visavis.types import ByteArray
 from visavis.vision.images import resize
 
 Antialias = Literal["none", "area", "box"]
+Fit = Literal["crop", "image"]
 Points = tuple[tuple[float, float], ...]
 
 # Left eye, right eye, nose tip, left and right mouth corner, in pixels of a 112 × 112 crop (as in insightface).
@@ -112,6 +113,18 @@ def template_points(
     return (found.points + padding + 0.5) * scale - 0.5
 
 
+def fit_similarity(source: npt.ArrayLike, target: npt.ArrayLike, fit: Fit = "crop") -> npt.NDArray[np.float64]:
+    """The similarity (2, 3) of `source` onto `target` points (N, 2) with the least squared error in the crop or image.
+
+    `image` is what MATLAB's cp2tform (row S2) does: it estimates the map from the target to the source and inverts it,
+    so that errors count in pixels of the picture. Of noisy landmarks that map is another one, of a larger scale.
+    """
+    if fit == "crop":
+        return estimate_similarity(source, target)
+    back = np.vstack([estimate_similarity(target, source), [0.0, 0.0, 1.0]])
+    return np.linalg.inv(back)[:2]
+
+
 def estimate_similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """The similarity (2, 3) that maps `source` points (N, 2) onto `target` (N, 2) with least squared error.
 
@@ -147,6 +160,7 @@ def align(
     size: tuple[int, int] | None = None,
     padding: float = 0.0,
     antialias: Antialias = "none",
+    fit: Fit = "crop",
 ) -> ByteArray:
     """Warp a face onto a template with bilinear sampling.
 
@@ -159,6 +173,7 @@ def align(
         antialias: bilinear sampling reads four pixels, so below half size it misses most of them and aliases. `box`
             first averages k × k pixels, k the whole part of the face's size over the crop's (PIL's `reduce`); `area`
             averages to the crop's very scale, and so blurs twice; `none` samples whatever the scale.
+        fit: where the landmarks' error is least; see `fit_similarity`.
 
     Returns:
         uint8 (height, width, 3) RGB; black where the picture ends.
@@ -168,10 +183,10 @@ def align(
         size = (round(base[0] + 2 * padding), round(base[1] + 2 * padding))
     target = template_points(template, size, padding=padding)
     points = np.asarray(landmarks, np.float64)
-    matrix = estimate_similarity(points, target)
+    matrix = fit_similarity(points, target, fit)
     if antialias != "none":
         image, points = _averaged(image, points, matrix, size, whole=antialias == "box")
-        matrix = estimate_similarity(points, target)
+        matrix = fit_similarity(points, target, fit)
     return np.asarray(cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR), np.uint8)
 
 
