@@ -77,6 +77,17 @@ def simplified(data: bytes, *, inputs: Mapping[str, Sides] | None = None) -> byt
     return write_fields((n, write_fields(graph) if n == _GRAPH else value) for n, value in model)
 
 
+def with_first_output(data: bytes, name: str) -> bytes:
+    """A model whose graph names the output `name` before its others."""
+    model = read_fields(data)
+
+    def moved(graph: Fields) -> Fields:
+        first = [(n, v) for n, v in graph if n == _OUTPUT and _text(_bytes(v), 1) == name]
+        return Fields([*first, *((n, v) for n, v in graph if (n, v) not in first)])
+
+    return write_fields((n, write_fields(moved(read_fields(_bytes(v)))) if n == _GRAPH else v) for n, v in model)
+
+
 def _simplified_graph(graph: Fields, inputs: Mapping[str, Sides]) -> Fields | None:
     nodes = [_node(value) for number, value in graph if number == _NODE]
     constants = {_text(_bytes(v), 8): _bytes(v) for number, v in graph if number == _INITIALIZER}

@@ -13,7 +13,7 @@ from visavis.errors import ModelFormatError
 
 def test_import_from_the_command_line(checkpoint, tmp_path, capsys):
     out = tmp_path / "model"
-    words = ["import", str(checkpoint), "--out", str(out), "--license", "MIT"]
+    words = ["import", str(checkpoint), "--out", str(out), "--license", "MIT", "--as-told"]
     assert main([*words, "--preprocess", "template=sphereface-left", "--preprocess", "flip=sum"]) == 0
     said = capsys.readouterr().out
     assert "MobileFaceNet_Pytorch" in said

@@ -21,7 +21,7 @@ def test_foreign_onnx_becomes_a_model_folder_without_torch(tmp_path, capsys):
     with pytest.raises(ModelFormatError, match="carries no model card"):
         load_embedder(tmp_path / "t.onnx")
     out = tmp_path / "model"
-    arguments = ["import", str(tmp_path / "t.onnx"), "--backbone", "onnx", "--out", str(out)]
+    arguments = ["import", str(tmp_path / "t.onnx"), "--backbone", "onnx", "--out", str(out), "--as-told"]
     assert main([*arguments, "--preprocess", "mean=127.5"]) == 2
     assert "std missing" in capsys.readouterr().err
     assert main([*arguments, "--preprocess", "mean=127.5,std=128,flip=sum", "--license", "MIT"]) == 0

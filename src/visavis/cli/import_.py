@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visavis.models.import_trial import Run
+    from visavis.vision.preprocessing import PreprocessSpec
 
 _EPILOG = """\
 Recognized by their tensors' names (--backbone auto): arcface_torch iResNet, MobileFaceNet and ViT, sphereface_pytorch,
 MobileFaceNet_Pytorch. Of anything else say --backbone and --preprocess. Only tensors are read; no pickle is executed.
+What is told is tried on generated people, beside the other readings; a better one is named, and nothing is written.
 
   visavis import mobilefacenet.ckpt --out mbf
   visavis import r50.pth --backbone iresnet50 --out r50 --license "non-commercial research"
-  visavis import w600k_r50.onnx --backbone onnx --preprocess size=112x112,mean=127.5,std=127.5 --out buffalo
+  visavis import w600k_r50.onnx --preprocess size=112x112,mean=127.5,std=127.5 --out buffalo
 """
 
 
@@ -32,6 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dim", type=int, metavar="N", help="embedding length, where the weights do not show it")
     parser.add_argument("--key", metavar="NAME", help="entry of the checkpoint that holds the state dict")
+    parser.add_argument(
+        "--output", metavar="NAME", help="the graph's output that holds the embedding (ONNX; the first)"
+    )
+    parser.add_argument(
+        "--as-told", action="store_true", help="take the preprocessing as told, without trying it on generated people"
+    )
     parser.add_argument("--license", default="not stated", metavar="TEXT", help="license of the weights (an SPDX word)")
     parser.add_argument("--code-license", default="", metavar="TEXT", help="license of the code that trained them")
     parser.add_argument("--data-license", default="", metavar="TEXT", help="license of the training data")
@@ -47,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from visavis.errors import ModelFormatError
     from visavis.files import digest_of
     from visavis.models.card import NOT_STATED, LicenseTerms
 
@@ -59,7 +71,10 @@ def run(args: argparse.Namespace) -> int:
         given["source"] = args.source or f"{checkpoint.name}, SHA-256 {digest[:16]}"
         given["notes"] = {"imported_from": checkpoint.name, "imported_sha256": digest}
     preprocess = parse_preprocess(",".join(args.preprocess))
-    card, said = (_import_onnx if args.backbone == "onnx" else _import_tensors)(args, out, preprocess, given)
+    foreign_graph = args.backbone == "onnx" or (args.backbone == "auto" and checkpoint.suffix == ".onnx")
+    if args.output and not foreign_graph:
+        raise ModelFormatError("--output names an output of an ONNX graph; this is a checkpoint of weights")
+    card, said = (_import_onnx if foreign_graph else _import_tensors)(args, out, preprocess, given)
     console = Console(highlight=False)
     console.print(f"[bold]{out}[/bold]: {card.backbone}, embedding {card.embedding_dim}", soft_wrap=True)
     for line in said:
@@ -88,7 +103,7 @@ def _import_tensors(
     from visavis.models.card import ModelCard
     from visavis.models.checkpoints import read_checkpoint
     from visavis.models.published import import_weights
-    from visavis.models.torch import save_model
+    from visavis.models.torch import network_run, save_model
 
     try:
         arguments = json.loads(args.args)
@@ -104,12 +119,13 @@ def _import_tensors(
     )
     source = got.source.name if got.source is not None else "an unknown source"
     card = ModelCard(out.name, got.backbone, got.dim, got.preprocess, backbone_args=got.args, **given)
+    tried = [] if args.as_told else _tried(network_run(got.network), got.preprocess)
     card = save_model(out, got.network, card)
     count = sum(p.numel() for p in got.network.parameters())
     said = [f"weights of {source}: {len(state) - len(got.dropped)} tensors, {count:,} parameters"]
     if got.dropped:
         said.append(f"left out, the training head: {', '.join(got.dropped)}")
-    return card, said
+    return card, said + tried
 
 
 def _import_onnx(
@@ -117,7 +133,45 @@ def _import_onnx(
 ) -> tuple[Any, list[str]]:
     from visavis.models.import_onnx import import_onnx
 
-    return import_onnx(args.checkpoint, out, preprocess=preprocess, given=given)
+    tried: list[str] = []
+
+    def check(run: Run, spec: PreprocessSpec, *, pixels: bool) -> None:
+        tried.extend(_tried(run, spec, pixels=pixels))
+
+    card, said = import_onnx(
+        args.checkpoint,
+        out,
+        preprocess=preprocess,
+        given=given,
+        output=args.output,
+        check=None if args.as_told else check,
+    )
+    return card, said + tried
+
+
+def _tried(run: Run, spec: PreprocessSpec, *, pixels: bool = False) -> list[str]:
+    """What there is to say of a trial that was passed.
+
+    Raises:
+        ModelFormatError: it was not.
+    """
+    from visavis.cli.progress import phases
+    from visavis.models.import_trial import try_readings
+
+    with phases() as tell:
+        tell("trying it on generated people", 0, 1)
+        trial = try_readings(run, spec, pixels=pixels)
+        tell("trying it on generated people", 1, 1)
+    trial.require()
+    said = [f"tried on {trial.people} generated people: AUC {trial.told.auc:.3f} as told"]
+    others = ", ".join(f"{reading.auc:.3f} with {reading.words}" for reading in trial.others)
+    said.append(f"  other readings: {others}")
+    if trial.untried:
+        said.append(f"  not tried, for time: {', '.join(trial.untried)}")
+    hint = max(trial.others, key=lambda reading: reading.auc, default=trial.told)
+    if hint.auc > trial.told.auc + 0.005:
+        said.append(f"  {hint.words} may be right instead: too few people to tell; try both on your own pictures")
+    return said
 
 
 def parse_preprocess(text: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from visavis.models.card import CARD, WEIGHTS, ModelCard, read_card
 from visavis.models.classifier import CLASSIFIER, Classifier
 from visavis.models.find import find_model
 from visavis.models.licenses import check_license
-from visavis.types import ByteArray
+from visavis.types import ByteArray, FloatArray
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
 
-__all__ = ["TorchEmbedder", "load_model", "match_keys", "save_model"]
+__all__ = ["TorchEmbedder", "load_model", "match_keys", "network_run", "save_model"]
 
 
 def save_model(
@@ -90,6 +90,17 @@ def load_model(folder: str | os.PathLike[str], *, device: str | torch.device = "
         raise ModelFormatError(f"{path}: the weights do not fit backbone {card.backbone}: {problem}")
     network.load_state_dict(state)
     return network.to(device).eval(), card
+
+
+def network_run(network: nn.Module) -> Callable[[FloatArray], FloatArray]:
+    """A network as a function of normalized arrays: float32 (N, 3, H, W) -> (N, D), in evaluation mode."""
+
+    def run(x: FloatArray) -> FloatArray:
+        network.eval()
+        with torch.inference_mode():
+            return np.asarray(network(torch.from_numpy(x)).float())
+
+    return run
 
 
 def match_keys(network: nn.Module, state: Mapping[str, Tensor], *, limit: int = 8) -> str:
