@@ -83,3 +83,11 @@ def test_what_does_not_say_that_it_builds_a_network_is_refused_uncalled(monkeypa
     monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
     with pytest.raises(RecipeError, match=r"annotated '-> nn\.Module'"):
         build_backbone(f"mine:{attribute}", size=(8, 8), dim=4)
+
+
+@pytest.mark.parametrize(
+    "args", [{"scale": 0}, {"blocks": (1, 4, 6)}, {"blocks": (1, 0, 6, 2)}, {"blocks": (1, 4, 6, 2, 2)}]
+)
+def test_mbf_refuses_repeats_that_make_no_network(args):
+    with pytest.raises(RecipeError, match="four positive repeats"):
+        build_backbone("mbf", size=(112, 112), dim=8, **args)

@@ -121,3 +121,40 @@ def test_a_rank_that_dies_is_named_by_the_others(tmp_path, how, said):
     text = (tmp_path / "0").read_text()
     assert re.search(said, text), text
     assert "--resume" in text
+
+
+class Store(dict):
+    """The meeting point of the ranks, or what is left of it."""
+
+    def __init__(self, keys=(), error=None):
+        super().__init__(keys)
+        self.error = error
+
+    def set(self, key, value):
+        if self.error:
+            raise self.error
+        self[key] = value.encode()
+
+    def get(self, key):
+        return self[key]
+
+    def check(self, keys):
+        return all(key in self for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        (Store({distributed._FAILED: b"rank 1 of 3: DataError: x"}), "another rank failed: rank 1 of 3: DataError: x"),
+        (Store({distributed._ALIVE + "2": b"here"}), "rank 1 of 3 died without a word"),
+        (Store(), "rank 1, 2 of 3 died without a word"),
+        (
+            Store({distributed._ALIVE + "1": b"", distributed._ALIVE + "2": b""}),
+            "the connection between the ranks broke",
+        ),
+        (Store(error=RuntimeError("reset")), "rank 0, which keeps the meeting point, is gone (reset)"),
+    ],
+)
+def test_who_is_gone_is_said_as_far_as_the_meeting_point_tells(store, said):
+    world = distributed.World(0, 3, 0, torch.device("cpu"))
+    assert distributed._who(world, store, 0.2) == said

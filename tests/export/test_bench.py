@@ -5,7 +5,7 @@ import json
 import pytest
 
 from visavis.cli import main
-from visavis.export.bench import Timing, pick
+from visavis.export.bench import Timing, _is_current, pick
 from visavis.models.card import ModelCard, read_card
 from visavis.models.load import load_embedder
 from visavis.vision.preprocessing import PreprocessSpec
@@ -63,3 +63,23 @@ def test_bench_refuses_bad_numbers(home, capsys):
     assert "--threads: expected whole numbers" in said
     assert "--batch: expected numbers of at least 1" in said
     assert "give the folder" in said
+
+
+def test_an_export_counts_as_current_where_it_was_made_of_these_weights(tmp_path):
+    def card(**exports):
+        return ModelCard(
+            name="m",
+            backbone="small",
+            embedding_dim=4,
+            preprocess=PreprocessSpec(),
+            weights_digest="a",
+            exports=exports,
+        )
+
+    graph = tmp_path / "model.onnx"
+    assert _is_current(graph, card(), tmp_path)  # a folder without weights has nothing newer
+    (tmp_path / "weights.safetensors").touch()
+    assert not _is_current(graph, card(), tmp_path)
+    assert not _is_current(graph, card(**{"model.onnx": "unknown"}), tmp_path)
+    assert not _is_current(graph, card(**{"model.onnx": {"weights_digest": "b"}}), tmp_path)
+    assert _is_current(graph, card(**{"model.onnx": {"weights_digest": "a"}}), tmp_path)
