@@ -147,6 +147,9 @@ def test_an_input_is_declared_anew():
         value_info=[helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    session = onnx_session(simplified(model.SerializeToString(), inputs={"x": ("batch", 3)}), threads=1)
+    made = simplified(model.SerializeToString(), inputs={"x": ("batch", 3)})
+    onnx.checker.check_model(onnx.load_from_string(made), full_check=True)
+    session = onnx_session(made, threads=1)
+    assert session.get_outputs()[0].shape[1] == 3
     assert session.get_inputs()[0].shape == ["batch", 3]
     assert session.run(None, {"x": np.ones((4, 3), np.float32)})[0].tolist() == [[-1] * 3] * 4

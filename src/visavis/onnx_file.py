@@ -59,7 +59,7 @@ def simplified(data: bytes, *, inputs: Mapping[str, Sides] | None = None) -> byt
 
     Args:
         data: an ONNX file.
-        inputs: sides of float inputs declared anew, open ones by a name; the shapes that follow are left open too.
+        inputs: sides of float inputs declared anew, open ones by a name; outputs keep their last side alone.
 
     Returns:
         `data` itself where there is nothing to do.
@@ -117,7 +117,7 @@ def _simplified_graph(graph: Fields, inputs: Mapping[str, Sides]) -> Fields | No
         if number == _INPUT and name in inputs:
             value = value_info(name, inputs[name])
         elif number == _OUTPUT and inputs:
-            value = value_info(name, None)
+            value = value_info(name, _opened(_bytes(value), name))
         kept.append((number, value))
     kept += [(_INITIALIZER, tensor(name, value)) for name, value in folded.items() if name in read]
     return kept if len(kept) < len(graph) or inputs else None
@@ -210,12 +210,14 @@ def _reshaped(values: Array, shape: list[int], name: str) -> Array:
 
 
 def _array(raw: memoryview) -> Array | None:
-    """A tensor's values; None where they are kept in another form than `raw_data`, or in another file."""
+    """A tensor's values; None where they are kept in another file or in an unusual form."""
     fields = read_fields(raw)
     dims = [int(value) for value in _integers(fields, 1)]
     kind = next((value for number, value in fields if number == 2), 0)
     content = next((value for number, value in fields if number == 9), None)
     dtype = _TYPES.get(kind) if isinstance(kind, int) else None
+    if content is None and kind == _FLOAT:
+        content = b"".join(_bytes(value) for number, value in fields if number == 4) or None
     if content is None or isinstance(content, int) or dtype is None:
         return None
     if max(dims, default=0) >> 40 or math.prod(dims) * np.dtype(dtype).itemsize != len(content):
@@ -300,12 +302,20 @@ def tensor(name: str, values: npt.ArrayLike) -> bytes:
     return write_fields([*((1, int(side)) for side in array.shape), (2, kind), (8, name), (9, content)])
 
 
-def value_info(name: str, sides: Sides | None) -> bytes:
-    """The declaration of a float tensor: open sides by name, None where the whole shape is left open."""
-    kind: list[tuple[int, Value]] = [(1, _FLOAT)]
-    if sides is not None:
-        kind.append((2, write_fields((1, write_fields([(1 if isinstance(s, int) else 2, s)])) for s in sides)))
-    return write_fields([(1, name), (2, write_fields([(1, write_fields(kind))]))])
+def _opened(declared: memoryview, name: str) -> list[int | str]:
+    """The sides of a declared tensor, all but the last left open."""
+    shape = declared
+    for number in (2, 1, 2):  # type, tensor type, shape
+        shape = next((_bytes(value) for key, value in read_fields(shape) if key == number), memoryview(b""))
+    sides = [_integers(read_fields(_bytes(side)), 1) for key, side in read_fields(shape) if key == 1]
+    opened: list[int | str] = [f"{name}_{i}" for i in range(len(sides))]
+    return [*opened[:-1], *(sides[-1] or opened[-1:])] if sides else []
+
+
+def value_info(name: str, sides: Sides) -> bytes:
+    """The declaration of a float tensor, open sides by name."""
+    shape = write_fields((1, write_fields([(1 if isinstance(s, int) else 2, s)])) for s in sides)
+    return write_fields([(1, name), (2, write_fields([(1, write_fields([(1, _FLOAT), (2, shape)]))]))])
 
 
 def node(kind: str, inputs: Iterable[str], output: str, **attributes: int | Sequence[int]) -> bytes:

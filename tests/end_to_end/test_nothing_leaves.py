@@ -172,6 +172,26 @@ def test_verify_enroll_and_identify(child, material, tmp_path):
         assert child.seen() == NOTHING, words[0]
 
 
+def test_packaged_models_and_their_detector(child, tmp_path):
+    """The weights of other packages are read and kept in visavis' own cache; nothing is asked of anybody."""
+    from visavis.models.packaged import PACKAGED
+    from visavis.synthetic.scenes import scene
+    from visavis.vision.detection.yunet_weights import YUNET
+
+    if YUNET.find() is None:
+        pytest.skip("the extra pretrained is not installed")
+    drawn = [scene(3, number, range(1), size=(256, 256), difficulty=0.2).image for number in (1, 2)]
+    pictures = [tmp_path / f"{number}.png" for number in (1, 2)]
+    for picture, image in zip(pictures, drawn, strict=True):
+        cv2.imwrite(str(picture), image[..., ::-1])
+    assert "sface" in child.run("-m", "visavis", "models").out
+    for model in [name for name, packaged in PACKAGED.items() if packaged.file.find() is not None]:
+        child.run("-m", "visavis", "verify", model, *pictures, "--detector", "yunet")
+    assert child.seen() == NOTHING
+    kept = sorted(path.name.rpartition("-")[0] for path in (child.home / ".cache" / "visavis" / "models").iterdir())
+    assert "sface" in kept
+
+
 def _serve(child, material, tmp_path, *, seconds):
     """Start a service, enroll and identify over HTTP, let it idle, stop it by SIGTERM."""
     process = child.start("-m", "visavis", "serve", tmp_path / "people.db", "--model", material.model, "--port", "0")

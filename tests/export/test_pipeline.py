@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 
+import foreign_graphs
 import numpy as np
 import onnx
 import pytest
@@ -15,10 +16,11 @@ from visavis.cli import main
 from visavis.errors import ModelFormatError
 from visavis.export import pipeline
 from visavis.export.formats.base import Options
-from visavis.export.gates.parity import unnamed
+from visavis.export.gates.parity import crops_of, unnamed
 from visavis.export.model import open_model
 from visavis.export.pipeline import export_model
 from visavis.models.card import read_card
+from visavis.models.import_onnx import import_onnx
 from visavis.models.load import load_embedder
 from visavis.models.onnx import OnnxEmbedder
 from visavis.models.torch import TorchEmbedder, save_model
@@ -138,3 +140,16 @@ def test_an_export_is_readable_by_whom_the_umask_says(folder, monkeypatch):
     monkeypatch.setattr(pipeline, "load_format", lambda name: stamped)
     done = export_model(open_model(path), "onnx", unnamed(pictures(3, (32, 32))))
     assert done.path.stat().st_mode == (path / "card.json").stat().st_mode
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_graph_whose_card_lies_beside_it_is_exported(tmp_path, precision):
+    """As `visavis import` and the packaged models keep theirs: the file written aside carries the card itself."""
+    foreign_graphs.tiny(tmp_path / "graph.onnx")
+    import_onnx(
+        tmp_path / "graph.onnx", tmp_path / "model", preprocess={"mean": (0.0,) * 3, "std": (255.0,) * 3}, given={}
+    )
+    model = open_model(tmp_path / "model")
+    crops = crops_of(None, model.card.preprocess, count=4)
+    made = export_model(model, "onnx", crops, out=tmp_path / "out.onnx", options=Options(precision=precision))
+    assert OnnxEmbedder(made.path).card.preprocess == model.card.preprocess

@@ -21,7 +21,7 @@ from visavis.models.card import CARD, ONNX, ModelCard, write_card
 from visavis.packaged import PackagedFile
 
 log = logging.getLogger(__name__)
-_CONVERSION = 2  # counts up when a reader makes another graph of the same file
+_CONVERSION = 4  # counts up when a reader makes another graph of the same file
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ def write_onnx_format(
         from visavis.export.onnx.half import to_half
 
         graph = to_half(graph)
+    if model.network is None:  # whose card may lie beside it, and not beside the file that is written aside
+        set_metadata(graph, model.card, pixels=options.pixels)
     write_onnx(path, graph)
     facts = {"opset": graph.opset_import[0].version}
     return ExportInfo(facts if model.network is None else {**facts, "exporter": options.exporter})
