@@ -11,6 +11,8 @@ OUT/landmarks.txt                 TAB: path, x1 y1 ... x5 y5 (left eye, right ey
 OUT/pairs.txt                     with --pairs: a line "folds size", then TAB: path, path, 1 or 0
 OUT/images/scene_000000.jpg ...   with --scenes: several faces a picture, not aligned
 OUT/scenes.tsv                    with --scenes: a line per face; its first line names the columns
+OUT/videos/video_000000.avi ...   with --clips: two people a video, who come, go and pass each other, K frames each
+OUT/tracks.tsv                    with --clips: a line per face and frame; its first line names the columns
 OUT/aligned_images_DB/...         with --youtube-faces: id_000000/0/0.1.jpg, a folder per person and clip
 The same seed gives the same pictures whatever the number of workers."""
 
@@ -33,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, metavar="W", help="processes (default: one per processor)")
     parser.add_argument("--scenes", action="store_true", help="write un-aligned pictures: N × K scenes of the N people")
+    parser.add_argument("--clips", action="store_true", help="write videos of 640×480 with known tracks, K frames each")
     parser.add_argument(
         "--youtube-faces",
         action="store_true",
@@ -52,10 +55,12 @@ def run(args: argparse.Namespace) -> int:
         raise RecipeError("how many? e.g. visavis synth OUT --identities 100 --images-per-identity 10")
     if args.workers is not None and args.workers < 0:
         raise RecipeError(f"--workers must be 0 or more, got {args.workers}")
-    if (args.scenes or args.youtube_faces) and args.pairs:
-        raise RecipeError("--pairs belongs to aligned faces; leave it, or --scenes and --youtube-faces, away")
-    if args.scenes and args.youtube_faces:
-        raise RecipeError("--scenes and --youtube-faces are two kinds of data; choose one")
+    if (args.scenes or args.youtube_faces or args.clips) and args.pairs:
+        raise RecipeError("--pairs belongs to aligned faces; leave it, or --scenes, --clips and --youtube-faces, away")
+    if args.scenes + args.youtube_faces + args.clips > 1:
+        raise RecipeError("--scenes, --clips and --youtube-faces are kinds of data; choose one")
+    if args.clips and args.contact_sheet:
+        raise RecipeError("--contact-sheet draws faces and scenes, no --clips; leave one away")
     check_request(args.seed, args.first_identity, 0, args.size, args.difficulty)
     if args.youtube_faces and args.size > 512:  # a picture is twice the crop
         raise RecipeError(f"--size must lie in [16, 512] with --youtube-faces, got {args.size}")
@@ -73,11 +78,14 @@ def run(args: argparse.Namespace) -> int:
         "pairs",
         "scenes",
         "youtube_faces",
+        "clips",
     )
     store.claim(out, {"made_by": "visavis synth", **{name: getattr(args, name) for name in wanted}})
     identities = range(args.first_identity, args.first_identity + people)
     if args.scenes:
         _scenes(args, out, identities)
+    elif args.clips:
+        _videos(args, out, identities)
     elif args.youtube_faces:
         _clips(args, out, identities)
     else:
@@ -126,6 +134,19 @@ def _scenes(args: argparse.Namespace, out: Path, identities: range) -> None:
         ]
         marked = [store.outline_faces(s.image, s.boxes, s.landmarks) for s in drawn]
         _save(args.contact_sheet, store.contact_sheet([marked[k : k + 3] for k in range(0, len(marked), 3)], cell=480))
+
+
+def _videos(args: argparse.Namespace, out: Path, identities: range) -> None:
+    from visavis.cli.evaluation_progress import embedding_bar
+    from visavis.synthetic.moving_scenes import write_videos
+
+    start, frames, videos = time.perf_counter(), args.images_per_identity, 0
+    with embedding_bar("drawing videos") as bar:
+        for videos in write_videos(out, args.seed, identities, frames, difficulty=args.difficulty):
+            bar(videos, -(-len(identities) // 2))
+    spent = time.perf_counter() - start
+    print(f"{out / 'videos'}: {videos:,} videos of {frames:,} frames in {spent:.1f} s "
+          f"({videos * frames / spent:.0f} frames/s); who is where: {out / 'tracks.tsv'}")  # fmt: skip
 
 
 def _clips(args: argparse.Namespace, out: Path, identities: range) -> None:

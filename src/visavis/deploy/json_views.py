@@ -8,6 +8,7 @@ from typing import Any
 
 from visavis.deploy.face import Face, Verification
 from visavis.deploy.gallery.records import Candidate, Forgotten, Identification, Merge, Sample, Subject
+from visavis.deploy.tracking import Track
 
 
 def face_json(face: Face, *, all_faces: bool = False) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def identification_json(face: Face | None, answer: Identification) -> dict[str, 
     return {
         "match": None if answer.match is None else candidate_json(answer.match),
         "decided": answer.decided,
+        "elsewhere": None if answer.elsewhere is None else candidate_json(answer.elsewhere),
         "candidates": [candidate_json(c) for c in answer.candidates],
         "threshold": answer.threshold,
         "fmr": answer.fmr,
@@ -117,3 +119,15 @@ def forgotten_json(receipt: Forgotten) -> dict[str, Any]:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def track_json(track: Track) -> dict[str, Any]:
+    """A person's stay before a camera: seconds from the first frame, and what its template is made of."""
+    return {
+        "number": track.number,
+        "start": round(track.start, 3),
+        "end": round(track.end, 3),
+        "best_time": round(track.best_time, 3),
+        "frames": track.frames,
+        "embeddings": track.samples,
+    }

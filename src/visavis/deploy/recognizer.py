@@ -178,6 +178,10 @@ class Recognizer:
         embeddings = iter(self.embedder.embed(np.stack(crops)))
         return [[face.with_embedding(next(embeddings)) for face in faces] for faces in found]
 
+    def detect(self, picture: Any, *, max_faces: int = MAX_FACES, name: str = "picture") -> list[Face]:
+        """`get` without the embeddings."""
+        return self._faces(load_image(picture, name=name, large=self.large), max_faces)
+
     def _faces(self, image: ReducedImage, max_faces: int) -> list[Face]:
         return find_faces(image, self.detector, self.spec, turn=self.turn, max_faces=max_faces)
 
@@ -295,7 +299,7 @@ class Recognizer:
         top: int = 5,
         aligned: bool = False,
     ) -> list[tuple[Face, Identification]]:
-        """Who the people on a picture are, in the order of `get`; [] when there is no face.
+        """Who the people on a picture are, in the order of `get`, nobody twice; [] when there is no face.
 
         Raises:
             DataError: `gallery` is no open gallery (DeepFace's takes a folder here).
@@ -315,6 +319,7 @@ class Recognizer:
             fmr=None if point is None else point.fmr,
             fmr_interval=None if point is None else point.fmr_interval,
             top=top,
+            one_picture=True,
         )
         return list(zip(faces, answers, strict=True))
 

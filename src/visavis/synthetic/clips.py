@@ -36,7 +36,7 @@ def clip(
     backdrop = camera.background(rng, (size, size))
     target = template_points("arcface", (size // 2, size // 2)) + size // 4
     shown, points = np.empty((frames, size, size, 3), np.uint8), np.empty((frames, 5, 2))
-    for k, now in enumerate(_moving(rng, start, frames, difficulty)):
+    for k, now in enumerate(moving_conditions(rng, start, frames, difficulty)):
         rho, colors, pose, flat = prepare(who, now)
         place = estimate_similarity(flat + now.jitter / 0.56, target)
         lit = render(who, now, rho, colors, pose, place, backdrop.copy())
@@ -45,7 +45,9 @@ def clip(
     return shown, points
 
 
-def _moving(rng: np.random.Generator, start: Conditions, frames: int, difficulty: float) -> Iterator[Conditions]:
+def moving_conditions(
+    rng: np.random.Generator, start: Conditions, frames: int, difficulty: float
+) -> Iterator[Conditions]:
     """The conditions of each frame: what a camera and a room keep stays, what a head does drifts."""
     d = min(difficulty, 2.0)
     yaw, pitch, roll = (np.deg2rad(a * d) * _drift(rng, frames) for a in (12.0, 6.0, 4.0))

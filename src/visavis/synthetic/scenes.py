@@ -59,7 +59,7 @@ def scene(
     found: list[tuple[int, Map, Map]] = []
     for index, scale in zip(who, scales, strict=True):
         person = head(seed, identities[int(index)])
-        now = _under_same_light(sample_conditions(rng, difficulty), common)
+        now = under_same_light(sample_conditions(rng, difficulty), common)
         for _ in range(40):
             center = rng.uniform((75 * scale, 110 * scale), (width - 75 * scale, height - 135 * scale))
             x, y = center
@@ -69,14 +69,14 @@ def scene(
                 break
         else:
             continue  # no room left for this one
-        box, points = _add(lit, person, now, float(scale), center)
+        box, points = add_person(lit, person, now, float(scale), center)
         found.append((identities[int(index)], box, points))
-    image = camera.develop(lit, _mild(common), rng, 1.0)
+    image = camera.develop(lit, mild(common), rng, 1.0)
     boxes = np.array([box for _, box, _ in found])
     return Scene(image, np.array([i for i, _, _ in found], np.int64), boxes, np.array([p for _, _, p in found]))
 
 
-def _add(lit: Map, person: RenderedHead, now: Conditions, scale: float, center: Map) -> tuple[Map, Map]:
+def add_person(lit: Map, person: RenderedHead, now: Conditions, scale: float, center: Map) -> tuple[Map, Map]:
     """Draw one person into the frame; returns box and landmarks."""
     rho, colors, pose, flat = prepare(person, now)
     place = np.array([[scale, 0, center[0]], [0, scale, center[1]]])
@@ -101,11 +101,12 @@ def _outline(person: RenderedHead, rho: Map, pose: Pose) -> Map:
     return pose.project(points.reshape(-1, 3))
 
 
-def _under_same_light(now: Conditions, common: Conditions) -> Conditions:
+def under_same_light(now: Conditions, common: Conditions) -> Conditions:
+    """The conditions of one person in the light of the place."""
     return replace(now, light=common.light, key=common.key, ambient=common.ambient)
 
 
-def _mild(now: Conditions) -> Conditions:
+def mild(now: Conditions) -> Conditions:
     """A frame holds small faces, so that its camera must be better than that of a close-up."""
     return replace(
         now,

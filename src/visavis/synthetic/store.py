@@ -45,7 +45,11 @@ def _own_files(out: Path) -> list[Path]:
     """What an earlier call wrote, and nothing else."""
     pictures = [*out.glob("images/id_*/*.jpg"), *out.glob("images/scene_*.jpg")]
     pictures += out.glob("aligned_images_DB/id_*/*/*.jpg")
-    return [*pictures, *(p for n in ("pairs.txt", "landmarks.txt", "scenes.tsv") if (p := out / n).is_file())]
+    pictures += out.glob("videos/video_*.avi")
+    return [
+        *pictures,
+        *(p for n in ("pairs.txt", "landmarks.txt", "scenes.tsv", "tracks.tsv") if (p := out / n).is_file()),
+    ]
 
 
 def write_people(

@@ -6,10 +6,13 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Self
 
+import numpy as np
 import numpy.typing as npt
 
+from visavis.deploy.gallery.assignment import one_to_one
 from visavis.deploy.gallery.enroll_methods import EnrollMethods
 from visavis.deploy.gallery.index import TemplateIndex
 from visavis.deploy.gallery.locks import SharedLock
@@ -37,6 +40,7 @@ class GalleryBase(EnrollMethods, SubjectMethods):
         fmr: float | None = None,
         fmr_interval: tuple[float, float] | None = None,
         top: int = 5,
+        one_picture: bool = False,
     ) -> list[Identification]:
         """Who each probe is, or unknown: the best candidate is a match when its similarity reaches `threshold`.
 
@@ -46,8 +50,17 @@ class GalleryBase(EnrollMethods, SubjectMethods):
             fmr: the false match rate `threshold` was calibrated at; gives the FPIR stated.
             fmr_interval: where that rate truly lies; gives the FPIR's interval.
             top: candidates to return.
+            one_picture: the probes are the faces of one picture, so that nobody is two of them (see `one_to_one`).
         """
-        return decide(self.search(embeddings, top=top), len(self), threshold, fmr, fmr_interval)
+        if not one_picture or np.ndim(embeddings) < 2:
+            return decide(self.search(embeddings, top=top), self._searched(), threshold, fmr, fmr_interval)
+        found = self.search(embeddings, top=max(self._most(top), len(np.asarray(embeddings))))
+        answers = one_to_one(decide(found, self._searched(), threshold, fmr, fmr_interval))
+        return [replace(answer, candidates=answer.candidates[:top]) for answer in answers]
+
+    def _searched(self) -> int:
+        """How many subjects a search looks at."""
+        return len(self)
 
     @staticmethod
     def _most(top: int) -> int:

@@ -112,7 +112,8 @@ class Identification:
     `match` is None below the threshold ("unknown") and when there is no threshold at all; `decided` tells these apart.
     `fpir` is 1 − (1 − fmr)^N for the N subjects searched: about how often somebody not enrolled would be matched, an
     estimate as if comparisons were independent. `fpir_interval` is the same for the ends of the interval of `fmr`, None
-    where the calibration has none. ISO/IEC 19795-1 calls it the false positive identification rate.
+    where the calibration has none. ISO/IEC 19795-1 calls it the false positive identification rate. `elsewhere` is the
+    subject this face was most like, above the threshold, where another face of the same picture is more so.
     """
 
     candidates: tuple[Candidate, ...]
@@ -123,6 +124,7 @@ class Identification:
     fpir: float | None
     searched: int
     fpir_interval: tuple[float, float] | None = None
+    elsewhere: Candidate | None = None
 
 
 @dataclass(frozen=True)

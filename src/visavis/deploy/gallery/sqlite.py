@@ -18,7 +18,7 @@ from visavis.deploy.gallery.index import Approximation, TemplateIndex, unit_vect
 from visavis.deploy.gallery.locks import SharedLock
 from visavis.deploy.gallery.migration import migrate
 from visavis.deploy.gallery.model_identity import ModelIdentity, creator, open_binding
-from visavis.deploy.gallery.records import Candidate, Forgotten, Identification, decide
+from visavis.deploy.gallery.records import Candidate, Forgotten
 from visavis.deploy.gallery.retention import checked_days
 from visavis.deploy.gallery.sqlite_file import Store
 from visavis.deploy.gallery.table_access import Progress
@@ -132,17 +132,8 @@ class Gallery(GalleryBase):
             answers.append(tuple(Candidate(i, names[i], v) for i, v in list(best.items())[:top]))
         return answers, len(found) - len(names)
 
-    def identify(
-        self,
-        embeddings: npt.ArrayLike,
-        *,
-        threshold: float | None,
-        fmr: float | None = None,
-        fmr_interval: tuple[float, float] | None = None,
-        top: int = 5,
-    ) -> list[Identification]:
-        """As `GalleryBase.identify`; what was searched is the index's count."""
-        return decide(self.search(embeddings, top=top), len(self._index), threshold, fmr, fmr_interval)
+    def _searched(self) -> int:
+        return len(self._index)
 
     def _delete(self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]) -> erasure.Traces:
         return erasure.delete(self._store, db, subjects, samples=samples, unknown_faces=faces)

@@ -143,6 +143,7 @@ class RequestHandlers:
                 fmr=None if point is None else point.fmr,
                 fmr_interval=None if point is None else point.fmr_interval,
                 top=top,
+                one_picture=True,
             )
             for face, one in zip(faces, found, strict=True):
                 answer = identification_json(face, one)

@@ -93,7 +93,8 @@ pictureForm("find", async (body, [field]) => {
   const many = answer.faces.length > 1;
   await field.mark(answer.faces.map((found) => found.face));
   const people = answer.faces.map((found, i) => {
-    const who = found.match ? found.match.name ?? `Person ${found.match.id}` : found.decided ? "Unknown" : "Undecided";
+    const other = found.elsewhere ? `Unknown: like ${found.elsewhere.name}, who is another face here` : "Unknown";
+    const who = found.match ? found.match.name ?? `Person ${found.match.id}` : found.decided ? other : "Undecided";
     const tone = found.match ? "good" : found.decided ? "" : "warn";
     const list = (found.candidates ?? []).map((c) => el("li", {},
       el("span", { class: "name" }, c.name),

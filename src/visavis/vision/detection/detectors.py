@@ -125,6 +125,14 @@ def suppress(boxes: Array, scores: Array, limit: float, *, of_smaller: bool = Fa
     return np.array(keep, np.int64)
 
 
+def overlaps(a: Array, b: Array) -> Array:
+    """Intersection over union of boxes (N, 4) with boxes (M, 4): (N, M)."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    area_a, area_b = (np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1) for boxes in (a, b))
+    return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
+
+
 def no_faces() -> Faces:
     """The faces of a picture without any."""
     return Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
