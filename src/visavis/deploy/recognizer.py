@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,15 +17,17 @@ from visavis.deploy.face import Face, Verification
 from visavis.deploy.find_faces import find_faces
 from visavis.deploy.gallery.model_identity import ModelIdentity
 from visavis.deploy.gallery.records import Identification
+from visavis.deploy.no_face import WHAT_HELPS
 from visavis.deploy.operating_point import HOW_TO, DecisionThreshold, operating_point
 from visavis.deploy.quality import assess
-from visavis.errors import DataError
+from visavis.errors import DataError, unknown_name
 from visavis.models.card import CARD, ModelCard, read_card
 from visavis.models.caution import caution
 from visavis.models.find import find_model, lasting_name
 from visavis.models.load import load_embedder
 from visavis.types import ByteArray, Detector, Embedder
 from visavis.vision.alignment import template_points
+from visavis.vision.channel_order import ORDERS, ChannelOrder, looks_bgr
 from visavis.vision.detection.turns import Turn
 from visavis.vision.image_inputs import load_image
 from visavis.vision.images import LARGE, ReducedImage
@@ -33,6 +36,7 @@ from visavis.vision.preprocessing import PreprocessSpec, fit_crop
 if TYPE_CHECKING:
     from visavis.deploy.gallery.base import GalleryBase
 
+log = logging.getLogger(__name__)
 MAX_FACES = 1000
 
 
@@ -51,6 +55,8 @@ class Recognizer:
         card: thresholds, license, identity; None for an embedder without.
         detector: finds faces; MTCNN, loaded when first needed, when None.
         turn: whether pictures are looked at turned: `auto`, `never` or `always`; see `detect_turned`.
+        arrays: channels of pictures given as arrays: `RGB`, `BGR` (OpenCV's), or `auto`, which looks at both where the
+            face is bluer than red or none is found. With `RGB` such a face gets one warning.
     """
 
     def __init__(
@@ -61,12 +67,17 @@ class Recognizer:
         card: ModelCard | None = None,
         detector: Detector | None = None,
         turn: Turn = "auto",
+        arrays: ChannelOrder = "RGB",
     ) -> None:
+        if arrays not in ORDERS:
+            raise DataError(unknown_name("channel order", arrays, ORDERS))
         self.embedder = embedder
         self.spec = spec
         self.card = card
         self._detector = detector
         self.turn: Turn = turn
+        self.arrays: ChannelOrder = arrays
+        self._hinted = False
         self._loaded_by: tuple[str, dict[str, Any]] | None = None
 
     @classmethod
@@ -78,6 +89,7 @@ class Recognizer:
         threads: int | None = None,
         turn: Turn = "auto",
         min_face: int | None = None,
+        arrays: ChannelOrder = "RGB",
     ) -> Recognizer:
         """Load a model folder, a run folder or an exported file.
 
@@ -88,6 +100,7 @@ class Recognizer:
             turn: see the class.
             min_face: side in pixels of the smallest face looked for; more for a large picture when None (see
                 `visavis.vision.detection.pyramid.smallest_face`).
+            arrays: see the class.
 
         Raises:
             ModelFormatError: see `load_embedder`.
@@ -100,8 +113,8 @@ class Recognizer:
             given = named_detector(detector, min_face=min_face)
         else:
             given = detector
-        made = cls(embedder, spec=card.preprocess, card=card, detector=given, turn=turn)
-        options = {"detector": detector, "threads": threads, "turn": turn, "min_face": min_face}
+        made = cls(embedder, spec=card.preprocess, card=card, detector=given, turn=turn, arrays=arrays)
+        options = {"detector": detector, "threads": threads, "turn": turn, "min_face": min_face, "arrays": arrays}
         made._loaded_by = lasting_name(model), options
         return made
 
@@ -171,7 +184,7 @@ class Recognizer:
         for i, picture in enumerate(pictures):
             name = name_of(picture, i, names)
             image = load_image(picture, name=name, large=self.large)
-            found.append([self._crop(image.pixels, name)] if aligned else self._faces(image, max_faces))
+            found.append(self._found(picture, image, name, max_faces=max_faces, aligned=aligned))
         crops = [face.crop for faces in found for face in faces]
         if not crops:
             return found
@@ -180,7 +193,35 @@ class Recognizer:
 
     def detect(self, picture: Any, *, max_faces: int = MAX_FACES, name: str = "picture") -> list[Face]:
         """`get` without the embeddings."""
-        return self._faces(load_image(picture, name=name, large=self.large), max_faces)
+        image = load_image(picture, name=name, large=self.large)
+        return self._found(picture, image, name, max_faces=max_faces, aligned=False)
+
+    def _found(self, picture: Any, image: ReducedImage, name: str, *, max_faces: int, aligned: bool) -> list[Face]:
+        """The faces of a picture, whose channels may have to be turned if it came as an array."""
+
+        def look(seen: ReducedImage) -> list[Face]:
+            return [self._crop(seen.pixels, name)] if aligned else self._faces(seen, max_faces)
+
+        if not isinstance(picture, np.ndarray) or picture.ndim != 3:
+            return look(image)
+
+        def look_turned() -> list[Face]:
+            return look(replace(image, pixels=np.ascontiguousarray(image.pixels[..., ::-1])))
+
+        if self.arrays == "BGR":
+            return look_turned()
+        faces = look(image)
+        bluer = bool(faces) and looks_bgr(faces[0].crop)
+        if self.arrays == "auto" and (bluer or not faces):
+            return look_turned() or faces
+        if bluer and not self._hinted:
+            self._hinted = True
+            log.warning(
+                "%s: the face is bluer than red, as where an array's channels are in OpenCV's order (BGR); turn them: "
+                "image[..., ::-1], or Recognizer.load(MODEL, arrays='BGR')",
+                name,
+            )
+        return faces
 
     def _faces(self, image: ReducedImage, max_faces: int) -> list[Face]:
         return find_faces(image, self.detector, self.spec, turn=self.turn, max_faces=max_faces)
@@ -203,10 +244,7 @@ class Recognizer:
         """
         faces = self.get(picture, max_faces=1, aligned=aligned, name=name)
         if not faces:
-            raise DataError(
-                f"{name_of(picture, 0, [name])}: no face found; if this is an aligned crop already, say so: "
-                "--aligned, aligned=True"
-            )
+            raise DataError(f"{name_of(picture, 0, [name])}: no face found; {WHAT_HELPS}")
         return faces[0]
 
     def crop(self, picture: Any, *, name: str = "picture") -> ByteArray:
