@@ -135,6 +135,7 @@ def test_allowed_missing_pictures_are_failures_to_acquire(tmp_path, monkeypatch,
     argv = ["evaluate", str(root / "none"), "--data", str(root), "--bootstrap", "0", "--no-baseline"]
     (root / "none").mkdir()
     monkeypatch.setattr("visavis.cli.evaluate._about", lambda *_: {})
+    monkeypatch.setattr("visavis.data.validate.trained_on.read_trained_on", lambda _: None)
     assert main(argv) == 2
     assert "--allow-missing" in capsys.readouterr().err
     out = tmp_path / "r.json"
