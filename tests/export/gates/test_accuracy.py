@@ -103,6 +103,14 @@ def test_from_the_command_line(home, tmp_path, capsys, precision):
     assert out.is_file()
 
 
+@pytest.mark.parametrize(("lost", "status"), [(0.19, 0), (0.21, 2)])
+def test_without_a_wish_a_fifth_of_a_point_may_be_lost(home, tmp_path, monkeypatch, lost, status):
+    verdicts = iter([judged(0), judged(lost)])
+    monkeypatch.setattr("visavis.export.pipeline.judge", lambda *_, **__: next(verdicts))
+    pairs = ["--pairs", str(home / "data" / "pairs.txt"), "--precision", "fp16", "--crops", "4"]
+    assert main(["export", str(home / "model"), *pairs, "--out", str(tmp_path / "m.onnx")]) == status
+
+
 def test_points_lost_are_the_weights_minus_the_exports():
     found = difference(judged(0), judged(3), type("Set", (list,), {"name": "pairs.txt"})([0]))
     assert found["points_lost"] == pytest.approx(3)

@@ -36,6 +36,26 @@ def test_a_sampled_step_is_the_loss_over_the_sampled_classes():
     assert everything == sampled(1.0, sparse=False)(x, labels).item()
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_label_smoothing_shares_among_the_classes_considered_alone(sparse):
+    """ε/K over the K sampled classes, as cross_entropy of their logits has it; not ε/C over all 50."""
+    smoothing = 0.2
+    args = {"num_classes": 50, "dim": 8, "seed": 3, "sample_rate": 0.3, "sparse": sparse, "label_smoothing": smoothing}
+    torch.manual_seed(0)
+    module = MarginSoftmax(build_head("normface", scale=16.0), **args).double()
+    x, labels = torch.randn(6, 8, dtype=torch.double), torch.tensor([0, 7, 7, 20, 33, 49])
+    rows = keep_positives(draw_classes(50, 15, step_generator(3, "classes", 0)), labels, 0, 50)
+    assert len(rows) < 25
+    weight = module.weight.detach()[rows].requires_grad_()
+    logits = 16.0 * torch.nn.functional.normalize(x) @ torch.nn.functional.normalize(weight).T
+    wanted = torch.nn.functional.cross_entropy(logits, torch.searchsorted(rows, labels), label_smoothing=smoothing)
+    wanted.backward()
+    loss = module(x, labels)
+    loss.backward()
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-12)
+    torch.testing.assert_close(module.weight.grad.to_dense()[rows], weight.grad)
+
+
 def test_dense_and_sparse_gradients_agree():
     x, labels = torch.randn(6, 8, dtype=torch.double), torch.arange(6)
     gradients = []
