@@ -31,7 +31,8 @@ NAMES: dict[str, dict[str, str]] = {
     "deploy.md": {"MODEL": "model", "PHOTOS": "photos", "PEOPLE": "photos"},
     "evaluation.md": {"MODEL": "model", "SRC": "faces", "lfw.bin": "bin"},
     "export.md": {"MODEL": "model", "SRC": "faces"},
-    "finetuning.md": {"mobilefacenet.ckpt": "checkpoint", "faces": "faces", "lfw": "faces", "runs/large": "model"},
+    "finetuning.md": {"mobilefacenet.ckpt": "checkpoint", "faces": "faces", "lfw": "faces", "runs/large": "model",
+                      "my-photos": "many_faces", "other-photos": "many_faces"},
     "service.md": {"people.db": "gallery"},
     "training.md": {"faces": "faces", "my.yaml": "recipe"},
 }  # fmt: skip

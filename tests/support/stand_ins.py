@@ -39,6 +39,11 @@ class StandIns:
 
         shutil.copytree(self._once("faces", make), path)
 
+    def many_faces(self, path: Path) -> None:
+        """20 people of 3 aligned crops, a folder a person."""
+        self.faces(path.with_name(f"{path.name} and lists"))
+        shutil.copytree(path.with_name(f"{path.name} and lists") / "images", path)
+
     def others(self, path: Path) -> None:
         """8 other people of 4 aligned crops."""
 
@@ -181,6 +186,8 @@ def small(words: list[str]) -> list[str]:
         return [*words, "--steps", "2"]
     if verb == "train":
         return _small_training(words)
+    if verb == "adapt":
+        return [*words, "--anyway"]  # generated faces have little in common that a model would mistake
     if verb == "bench":
         return [*words, "--seconds", "0.05", "--batch", "1"]
     if verb == "prepare":

@@ -20,6 +20,8 @@ EPILOG = """PHOTOS holds a folder per person: photographs, in which the large ce
 Every picture is compared with every other. A rate is kept when at least ten impostor comparisons may match at it: 50
 people of 4 pictures support 1e-3 (19,600 impostor comparisons). A threshold holds for people and cameras like those."""
 
+FOUND = "found and aligned in photographs"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
@@ -136,19 +138,13 @@ def _measure(args: argparse.Namespace, protocol: FolderProtocol, source: Source)
     from visavis.models.caution import caution
 
     recognizer = Recognizer.load(args.model, **detection_options(args))
-    place = {name: i for i, name in enumerate(source.names)}
-
-    def image(name: str) -> Any:
-        return source.image(place[name])
-
-    found = not args.aligned and _photographs(image, source, recognizer)
-    crops = "found and aligned in photographs" if found else "as they are"
-    print(f"{len(source):,} pictures of {len(source.identities):,} people; faces are {_said(args, crops, recognizer)}")
+    crop, said = crops_of(recognizer, source, aligned=args.aligned)
+    print(f"{len(source):,} pictures of {len(source.identities):,} people; faces are {said}")
     with embedding_bar("comparing") as show:
         report = evaluate(
             recognizer.embedder,
             protocol,
-            (lambda name: recognizer.crop(image(name), name=name)) if found else image,
+            crop,
             settings=EvaluationSettings(bootstrap=args.bootstrap, seed=args.seed, fmrs=(1e-1, 1e-2, 1e-3, 1e-4)),
             batch_size=args.batch_size,
             progress=show,
@@ -156,25 +152,31 @@ def _measure(args: argparse.Namespace, protocol: FolderProtocol, source: Source)
             caution=caution(recognizer.card),
             trained_on=read_trained_on(args.model),
         )
-    return report, crops
+    return report, said
 
 
-def _photographs(image: Callable[[str], Any], source: Source, recognizer: Recognizer) -> bool:
-    """Whether the pictures are photographs: their faces lie elsewhere than a crop's, or their shape is no crop's."""
+def crops_of(recognizer: Recognizer, source: Source, *, aligned: bool) -> tuple[Callable[[str], Any], str]:
+    """A function from a picture's name to its crop, and in words how crops are come by: found, or taken as they are.
+
+    Unless told that they are `aligned`, pictures whose faces lie elsewhere than a crop's, or whose shape is no crop's,
+    are photographs.
+    """
     from visavis.data.photographs import look_like_photographs
     from visavis.errors import DataError
 
+    place = {name: i for i, name in enumerate(source.names)}
+
+    def image(name: str) -> Any:
+        return source.image(place[name])
+
     try:
-        return look_like_photographs(image, source.names, recognizer.spec)
+        photographs = not aligned and look_like_photographs(image, source.names, recognizer.spec)
     except DataError:
-        return True
-
-
-def _said(args: argparse.Namespace, crops: str, recognizer: Recognizer) -> str:
-    if crops != "as they are":
-        return crops
+        photographs = True
+    if photographs:
+        return lambda name: recognizer.crop(image(name), name=name), FOUND
     height, width = recognizer.spec.size
-    return f"taken for aligned crops of {height}×{width}{'' if args.aligned else ', which they look like'}"
+    return image, f"taken for aligned crops of {height}×{width}{'' if aligned else ', which they look like'}"
 
 
 def _tell(args: argparse.Namespace, report: Report, rates: tuple[float, ...], folder: Path, *, copied: bool) -> None:

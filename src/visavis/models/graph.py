@@ -101,6 +101,11 @@ class GraphEmbedder:
         self._graph_dim = card.embedding_dim * (2 if built == "concat" else 1)
 
     @property
+    def graph_fuses(self) -> bool:
+        """Whether nothing is done with the mirrored view outside the graph: it is inside, or not looked at."""
+        return self._outside == "none"
+
+    @property
     def dim(self) -> int:
         """Length of an embedding."""
         return self._graph_dim * (2 if self._outside == "concat" else 1)

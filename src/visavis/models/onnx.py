@@ -78,6 +78,11 @@ class OnnxEmbedder(GraphEmbedder):
         if self._fixed is not None:
             self.batch_size = self._fixed
 
+    @property
+    def output_name(self) -> str:
+        """What the graph calls its embedding."""
+        return self._output
+
     def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """One batch in the graph's own layout -> raw features (N, D)."""
         x, count = self._filled(x), len(x)

@@ -43,6 +43,7 @@ from visavis.types import IntArray
 from visavis.vision.preprocessing import PreprocessSpec
 
 log = logging.getLogger(__name__)
+FEW_TO_FINETUNE = 300
 
 
 @dataclass
@@ -130,6 +131,11 @@ def build_training(
     if recipe.loop.wccn_ridge:
         check_can_whiten(network, spec, card.embedding_dim)
     pictures, about = open_dataset(recipe.data, spec, advance=observer.preparing)
+    if recipe.init and recipe.data.source and pictures.num_classes < FEW_TO_FINETUNE:
+        log.warning(
+            "%d people are few to fine-tune on: 70 brought nothing that showed; what they do for a model without "
+            "training: visavis adapt MODEL PHOTOS (docs/finetuning.md)", pictures.num_classes,
+        )  # fmt: skip
     judge = open_validation_set(recipe, spec, advance=observer.preparing)
     closed_set = open_closed_set(recipe, spec, pictures.identities)
     card = of_data(card, recipe, about)
