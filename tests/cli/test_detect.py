@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from visavis.cli import main
+from visavis.opencv import cv2
 from visavis.synthetic.scenes import scene
 from visavis.vision import images
 
@@ -77,3 +78,20 @@ def test_no_face_is_an_answer(tmp_path, capsys):
     images.write(tmp_path / "wall.png", np.full((100, 100, 3), 120, np.uint8))
     assert main(["detect", str(tmp_path / "wall.png")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'wall.png'}: no face\n"
+
+
+def test_a_video_is_looked_at_frame_by_frame_and_a_list_line_by_line(photos, tmp_path, capsys, monkeypatch):
+    import io
+
+    shown = scene(5, 0, range(1), difficulty=0.4).image
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, shown.shape[1::-1])
+    for _ in range(5):
+        writer.write(np.ascontiguousarray(shown[..., ::-1]))
+    writer.release()
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{photos / 'some' / '3.png'}\n{path}\n"))
+    assert main(["detect", "-", "--every", "2", "--json"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(a.get("frame"), a.get("time"), len(a["faces"])) for a in answers] == [
+        (None, None, 1), (0, 0.0, 1), (2, 0.08, 1), (4, 0.16, 1),
+    ]  # fmt: skip

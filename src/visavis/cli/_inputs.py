@@ -76,3 +76,10 @@ def _named(word: str) -> Iterator[Input]:
         yield from (Input("picture", str(Path(word).parent / name)) for name in read_list(word).names)
     else:
         yield from _plain(word)
+
+
+def tell_left_out(left_out: Sequence[Input]) -> None:
+    """Say on standard error how many entries of folders are nothing to look at, and what the first of them is."""
+    if left_out:
+        first = left_out[0]
+        print(f"{len(left_out):,} entries are no pictures, first: {first.name} ({first.reason})", file=sys.stderr)

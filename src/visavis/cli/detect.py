@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from visavis.cli import _inputs
 from visavis.cli._detection import add_detection, turned_note
+
+if TYPE_CHECKING:
+    from visavis.cli._inputs import Input
+    from visavis.vision.detection.turns import Turn
 
 _EPILOG = """\
 Of every picture: box x1 y1 x2 y2 and five landmarks in pixels, the detector's score, the head's yaw, pitch and roll in
-degrees, the distance of the eyes, and what is poor about the face. With --json one object a line, a line a picture.
+degrees, the distance of the eyes, and what is poor about the face. With --json one object a line, a line a picture,
+of videos and cameras a line a frame with its time.
 
   visavis detect group.jpg
   visavis detect PHOTOS --json > faces.jsonl
+  visavis detect rtsp://camera.example/1 --every 5 --json
 """
 
 
@@ -21,7 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("pictures", metavar="PICTURE", nargs="+", help="pictures, or folders, in which all pictures are looked at")
+    add("pictures", metavar="PICTURE", nargs="+", help=_inputs.HELP)
+    add("--every", type=int, default=1, metavar="N", help="of videos look at each N-th frame (1)")
     add("--max-faces", type=int, default=1000, metavar="N", help="of a picture at most so many, largest first (1000)")
     add("--json", action="store_true", help="print one JSON object a picture, a line each")
     add_detection(parser)
@@ -31,49 +39,67 @@ def run(args: argparse.Namespace) -> int:
     """Look at every picture and print what is there."""
     import json
 
+    from visavis.cli._inputs import expand, tell_left_out
     from visavis.deploy.detectors import named_detector
     from visavis.errors import DataError
 
     if args.max_faces < 1:
         raise DataError(f"--max-faces must be at least 1, got {args.max_faces}")
-    pictures, left_out = _pictures(args.pictures)
+    if args.every < 1:
+        raise DataError(f"--every must be at least 1, got {args.every}")
     detector = named_detector(args.detector, min_face=args.min_face)
     failed = seen = faces = 0
-    for picture in pictures:
-        answer = _look(picture, detector, args, alone=len(pictures) == 1)
-        failed, seen, faces = failed + ("error" in answer), seen + 1, faces + len(answer["faces"])
-        if args.json:
-            print(json.dumps(answer, ensure_ascii=False), flush=True)
-        else:
-            print("\n".join(_lines(answer)), flush=True)
-    if not args.json and len(pictures) > 1:
-        print(f"{faces:,} faces in {seen - failed:,} pictures")
-    _tell_left_out(failed, left_out)
+    left_out = []
+    alone = len(args.pictures) == 1
+    try:
+        for one in expand(args.pictures):
+            if one.kind == "left out":
+                left_out.append(one)
+                continue
+            for answer in _answers(one, detector, args, alone=alone and one.name == args.pictures[0]):
+                failed, seen, faces = failed + ("error" in answer), seen + 1, faces + len(answer["faces"])
+                if args.json:
+                    print(json.dumps(answer, ensure_ascii=False), flush=True)
+                else:
+                    print("\n".join(_lines(answer)), flush=True)
+        if not seen:
+            raise DataError(f"{' '.join(args.pictures)}: expected pictures, got {len(left_out)} other entries")
+    finally:  # Ctrl-C ends a camera
+        if not args.json and seen > 1:
+            print(f"{faces:,} faces in {seen - failed:,} pictures")
+        _tell_failed(failed)
+        tell_left_out(left_out)
     return 2 if failed else 0
 
 
-def _pictures(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Files as named, folders walked as every verb walks them; and what was left out of these, with the reason."""
-    from pathlib import Path
-
-    from visavis.data.sources.folder import find_images
+def _answers(one: Input, detector: Any, args: argparse.Namespace, *, alone: bool) -> Iterator[dict[str, Any]]:
+    """The objects of a picture, or of each frame of a video or stream."""
     from visavis.errors import DataError
+    from visavis.vision.video import LiveVideo, read_video, shown
 
-    pictures: list[str] = []
-    left_out: list[tuple[str, str]] = []
-    for word in words:
-        if not Path(word).is_dir():
-            pictures.append(word)
-            continue
-        names, left = find_images(Path(word))
-        if not names:
-            raise DataError(f"{word}: expected pictures, got {len(left)} other entries")
-        pictures += [str(Path(word) / name) for name in names]
-        left_out += [(str(Path(word) / name), reason) for name, reason in left]
-    return pictures, left_out
+    if one.kind == "picture":
+        yield _look(one.name, one.name, detector, args, turn=args.turn, alone=alone)
+        return
+    try:
+        live = LiveVideo(one.name) if one.kind == "stream" else None
+        try:
+            for frame in live if live is not None else read_video(one.name, every=args.every):
+                if live is None or frame.number % args.every == 0:
+                    turn = "always" if args.turn == "always" else "never"
+                    found = _look(shown(one.name), frame.image, detector, args, turn=turn, alone=alone)
+                    yield {**found, "frame": frame.number, "time": round(frame.time, 3)}
+        finally:
+            if live is not None:
+                live.close()
+    except DataError as error:
+        if alone:
+            raise
+        yield {"picture": shown(one.name), "error": str(error), "faces": []}
 
 
-def _look(picture: str, detector: Any, args: argparse.Namespace, *, alone: bool) -> dict[str, Any]:
+def _look(
+    name: str, picture: Any, detector: Any, args: argparse.Namespace, *, turn: Turn, alone: bool
+) -> dict[str, Any]:
     """The JSON object of one picture; one that cannot be read has `error`, and stops where it is the only one."""
     from visavis.deploy.find_faces import find_faces
     from visavis.deploy.json_views import face_json
@@ -83,14 +109,14 @@ def _look(picture: str, detector: Any, args: argparse.Namespace, *, alone: bool)
     from visavis.vision.preprocessing import PreprocessSpec
 
     try:
-        image = load_image(picture, name=picture, large=LARGE if args.min_face is None else None)
+        image = load_image(picture, name=name, large=LARGE if args.min_face is None else None)
     except DataError as error:
         if alone:
             raise
-        return {"picture": picture, "error": str(error), "faces": []}
-    found = find_faces(image, detector, PreprocessSpec(), turn=args.turn, max_faces=args.max_faces)
+        return {"picture": name, "error": str(error), "faces": []}
+    found = find_faces(image, detector, PreprocessSpec(), turn=turn, max_faces=args.max_faces)
     faces = [face_json(face, all_faces=True) for face in found]
-    return {"picture": picture, "turned": found[0].turned if found else 0, "faces": faces}
+    return {"picture": name, "turned": found[0].turned if found else 0, "faces": faces}
 
 
 def _lines(answer: dict[str, Any]) -> Iterator[str]:
@@ -98,7 +124,8 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
         yield f"{answer['picture']}: {answer['error']}"
         return
     count = len(answer["faces"])
-    yield f"{answer['picture']}: {'no face' if not count else '1 face' if count == 1 else f'{count} faces'}"
+    at = f" {answer['time']:.2f} s" if "time" in answer else ""
+    yield f"{answer['picture']}{at}: {'no face' if not count else '1 face' if count == 1 else f'{count} faces'}"
     if answer["turned"]:
         yield f"  {turned_note(answer['turned'])}"
     for face in answer["faces"]:
@@ -109,11 +136,8 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
         yield f"  {place}  score {face['score']:.3f}  {pose}  eyes {face['eye_distance']:.0f} px{poor}"
 
 
-def _tell_left_out(failed: int, left_out: list[tuple[str, str]]) -> None:
+def _tell_failed(failed: int) -> None:
     import sys
 
     if failed:
         print(f"{failed:,} pictures could not be read", file=sys.stderr)
-    if left_out:
-        name, reason = left_out[0]
-        print(f"{len(left_out):,} entries are no pictures, first: {name} ({reason})", file=sys.stderr)

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 def _identify(args: argparse.Namespace, tell: Callable[[dict], None], *, alone: bool) -> None:
     """Answer for every input in its turn; a picture that cannot be read ends it where it is the only one typed."""
     from visavis.cli._gallery import index_kind, open_gallery, writable
-    from visavis.cli._inputs import expand
+    from visavis.cli._inputs import expand, tell_left_out
     from visavis.errors import DataError
 
     recognizer, gallery = open_gallery(
@@ -109,13 +109,13 @@ def _identify(args: argparse.Namespace, tell: Callable[[dict], None], *, alone: 
         approximate=index_kind(args),
     )
     with gallery:
-        told = _Answers(gallery, args, tell)
+        told, left_out = _Answers(gallery, args, tell), []
         try:
             for one in expand(args.pictures):
                 try:
                     if one.kind == "left out":
-                        raise DataError(f"{one.name}: {one.reason}")
-                    if one.kind == "picture":
+                        left_out.append(one)
+                    elif one.kind == "picture":
                         found = recognizer.find(
                             one.name,
                             gallery,
@@ -133,6 +133,7 @@ def _identify(args: argparse.Namespace, tell: Callable[[dict], None], *, alone: 
                     told.error(one.name, str(error))
         finally:
             told.finish()
+            tell_left_out(left_out)
 
 
 def _identify_video(one: Input, recognizer, gallery, args: argparse.Namespace, told: _Answers) -> None:
