@@ -1,5 +1,6 @@
 """The page in a real browser: every flow a person takes, and what it says when something is wrong."""
 
+import base64
 import shutil
 
 import pytest
@@ -339,3 +340,46 @@ def test_the_api_page_lists_every_route(visit):
     page.click("text=GET /healthz")
     page.wait_for_selector("#get-healthz[open]")
     assert "Open to everybody" in page.inner_text("#get-healthz")
+
+
+CAMERA = """
+navigator.mediaDevices.getUserMedia = async () => {
+  const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+  canvas.width = 640; canvas.height = 300;
+  window.shown = "RED";
+  setInterval(() => {
+    pen.fillStyle = "black"; pen.fillRect(0, 0, 640, 300);
+    const image = window.pictures[window.shown];
+    if (image) pen.drawImage(image, 0, 0);
+  }, 40);
+  return canvas.captureStream(25);
+};
+"""
+
+
+def test_a_camera_is_watched_and_says_who_was_seen_when(visit, draw, recognizer):
+    """Ada, then nobody, then a stranger in another place; the camera is let go of when watching stops."""
+    page = visit()
+    page.running.gallery.enroll("Ada", recognizer.embed([draw.paint(draw.RED)]))
+    page.click("#tab-find")
+    pictures = {name: draw.jpeg(getattr(draw, name)) for name in ("RED", "BLUE")}
+    urls = {k: "data:image/png;base64," + base64.b64encode(v).decode() for k, v in pictures.items()}
+    page.evaluate(
+        "async urls => { window.pictures = {}; for (const k in urls) { const i = new Image(); i.src = urls[k];"
+        " await i.decode(); window.pictures[k] = i } }",
+        urls,
+    )
+    page.evaluate(CAMERA)
+    page.click("#live button")
+    seen = page.locator("#live li")
+    seen.filter(has_text="Ada, ").wait_for()
+    assert page.locator("#live img").first.get_attribute("src").startswith("data:image/")
+    page.evaluate("window.shown = 'nobody'")
+    page.wait_for_timeout(2500)
+    page.evaluate("window.shown = 'BLUE'")
+    seen.filter(has_text="Unknown, ").wait_for()
+    assert seen.count() == 2
+    assert "frames looked at" in page.locator("#live [role=status]").text_content()
+    page.click("#live button")
+    assert page.evaluate("document.querySelector('#live video').srcObject === null")
+    assert page.locator("#live .live-view").is_hidden()

@@ -12,6 +12,7 @@ _FILES = {
     "/docs": ("docs.html", "text/html; charset=utf-8"),
     "/web/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/web/parts.js": ("parts.js", "text/javascript; charset=utf-8"),
+    "/web/live.js": ("live.js", "text/javascript; charset=utf-8"),
     "/web/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
     "/web/style.css": ("style.css", "text/css; charset=utf-8"),
     "/favicon.ico": ("icon.svg", "image/svg+xml"),

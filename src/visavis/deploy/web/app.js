@@ -1,4 +1,5 @@
 import { PictureField, ask, el, faceCard, percent, rate, scaleBar } from "./parts.js";
+import { LiveCamera } from "./live.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -111,6 +112,8 @@ pictureForm("find", async (body, [field]) => {
   });
   return [...people, ...notes(answer.notes)];
 });
+
+new LiveCamera($("live"));
 
 pictureForm("enroll", async (body) => {
   for (const key of ["consent", "retention_days"]) if (!body.get(key)) body.delete(key);
