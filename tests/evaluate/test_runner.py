@@ -34,6 +34,8 @@ def test_report_has_the_contract_and_the_same_figures_as_the_arrays(tmp_path):
     text = str(report)
     assert "TMR at FMR 1e-1" in text
     assert "not supported" in text
+    for row in ("equal error rate", "area under the ROC", "d′", "threshold of best accuracy"):
+        assert row in text
     assert "rest on fewer than 10 false matches: FMR 1e-2 (1);" in text
     boot = body["subject_bootstrap"]
     assert boot["subjects"] == 20

@@ -6,7 +6,7 @@ from onnx_graphs import graph_with
 
 from visavis.cli import main
 from visavis.errors import ModelFormatError
-from visavis.models.onnx import OnnxEmbedder
+from visavis.models.onnx import OnnxEmbedder, first_line
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,15 @@ def test_onnx_runtime_s_unknown_operator_is_named_with_its_layer(operator, domai
         OnnxEmbedder(path)
     assert main(["export", str(path)]) == 2
     assert f"operator {said} of layer block1/act" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("  bad shape\nat node 3"), "bad shape"),
+        (ValueError(""), "ValueError"),
+        (OSError("x" * 400), "x" * 300),
+    ],
+)
+def test_of_a_runtime_s_error_the_first_line_is_said(error, said):
+    assert first_line(error) == said
