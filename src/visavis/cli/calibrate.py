@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, keep and tell."""
     from visavis.evaluate.calibrate import check_rates, keep_thresholds, supported_rates, with_calibration
-    from visavis.evaluate.protocols.folder import load_folder
+    from visavis.evaluate.protocols.folder import FolderProtocol, load_folder
     from visavis.evaluate.protocols.loading import ProtocolArgs, SourceImages
     from visavis.models.find import find_model
     from visavis.runtimes import REPORT, require
@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     folder = model_folder(args.model)
     task = load_folder(ProtocolArgs(Path(args.photos), options={"identities": args.identities}))
     protocol, images = task.protocol, task.images
+    assert isinstance(protocol, FolderProtocol)
     assert isinstance(images, SourceImages)
     rates = tuple(args.fmr) or supported_rates(protocol.describe()["impostors_drawn"])
     check_rates(protocol, rates)
