@@ -58,9 +58,7 @@ def judge_size(rows: np.ndarray, labels: np.ndarray, people: int, args: argparse
     for draw in range(args.draws):
         rng = np.random.default_rng([draw, people])
         order = rng.permutation(able)
-        own, others = (
-            pictures(labels, part, args.most, rng) for part in (order[:people], order[people:][: args.others])
-        )
+        own, others = (images(labels, part, args.most, rng) for part in (order[:people], order[people:][: args.others]))
         first, second = np.triu_indices(len(others), 1)
         genuine = labels[others][first] == labels[others][second]
         for name, scores in {"plain": plain, **METHODS}.items():
@@ -88,7 +86,7 @@ def judge_size(rows: np.ndarray, labels: np.ndarray, people: int, args: argparse
     return table
 
 
-def pictures(labels: np.ndarray, people: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+def images(labels: np.ndarray, people: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     """Up to `most` pictures of each, drawn."""
     return np.concatenate([rng.permutation(np.flatnonzero(labels == person))[:most] for person in people])
 
@@ -112,7 +110,7 @@ def about_person_mean(own: np.ndarray, labels: np.ndarray, others: np.ndarray) -
     return moved @ moved.T
 
 
-def about_picture_mean(own: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+def about_image_mean(own: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The mean over pictures: who has many counts for more."""
     moved = centered(others, own.mean(0))
     return moved @ moved.T
@@ -176,7 +174,7 @@ def score_normalization(*, scale: bool) -> Scores:
 
 METHODS: dict[str, Scores] = {
     "about the mean over people": about_person_mean,
-    "about the mean over pictures": about_picture_mean,
+    "about the mean over pictures": about_image_mean,
     "score normalization, mean of 10 nearest": score_normalization(scale=False),
     "score normalization, mean and deviation": score_normalization(scale=True),
     "WCCN, shrunk by 0.5": within_class(0.5, center=False),

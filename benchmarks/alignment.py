@@ -57,7 +57,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     source, detector, embedder = open_source(args.photographs), load_detector(), load_embedder(args.model)
     spec = embedder.spec  # pyright: ignore[reportAttributeAccessIssue]
-    images = [source.image(i) for i in range(min(args.pictures, len(source)))]
+    images = [source.image(i) for i in range(min(args.images, len(source)))]
     faces = [detector.detect(image) for image in images]
     good = [i for i, found in enumerate(faces) if len(found)]
     points = {i: faces[i].landmarks[choose(faces[i], images[i].shape)].astype(float) for i in good}
@@ -96,7 +96,7 @@ def main() -> None:
                 }
         rows["pairs"] = {"genuine": int(genuine.sum()), "impostor": int((~genuine).sum())}
         result[kind] = rows
-    harness.write({**harness.about(pictures=len(good)), "kinds": result}, args.out)
+    harness.write({**harness.about(images=len(good)), "kinds": result}, args.out)
 
 
 if __name__ == "__main__":

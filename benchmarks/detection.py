@@ -21,7 +21,6 @@ import numpy as np
 
 from visavis.opencv import cv2
 from visavis.types import Detector
-from visavis.vision import images
 from visavis.vision.detection.detectors import load_detector
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -61,21 +60,21 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)
     detector = load_detector(args.detector, args.detector_model)
-    result = {"detector": args.detector, **measure(detector, args.scenes, args.pictures), **harness.about(threads=1)}
+    result = {"detector": args.detector, **measure(detector, args.scenes, args.images), **harness.about(threads=1)}
     harness.write(result, args.out)
 
 
-def measure(detector: Detector, scenes_folder: Path, pictures: int) -> dict[str, Any]:
+def measure(detector: Detector, scenes_folder: Path, images: int) -> dict[str, Any]:
     """Recall, false detections, landmark error and CPU seconds over generated scenes."""
-    scenes = dict(list(read_scenes(scenes_folder / "scenes.tsv").items())[:pictures])
+    scenes = dict(list(read_scenes(scenes_folder / "scenes.tsv").items())[:images])
     faces = hits = false = 0
     errors: list[float] = []
     sizes: list[tuple[float, bool]] = []
     seconds = 0.0
     for name, truth in scenes.items():
-        picture = images.read(scenes_folder / "images" / name.removeprefix("images/"))
+        image = images.read(scenes_folder / "images" / name.removeprefix("images/"))
         started = time.process_time()
-        found = detector.detect(picture)
+        found = detector.detect(image)
         seconds += time.process_time() - started
         taken = np.zeros(len(found), bool)
         for box, points in truth:

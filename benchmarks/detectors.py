@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import detection
-import group_pictures
+import group_images
 import harness
 import numpy as np
 
@@ -46,14 +46,14 @@ def main() -> None:
     cv2.setNumThreads(1)
     embedder = load_embedder(args.model, threads=1)
     files = sorted((args.data / "images").glob("*/*"))
-    group = [group_pictures.scene(files, (3000, 4000), 0)]
+    group = [group_images.scene(files, (3000, 4000), 0)]
     rows = {}
     for name in DETECTORS:
         rows[name] = {
             **photographs(load_detector(name), args.data, embedder),
-            "scenes": detection.measure(load_detector(name), args.scenes, args.pictures),
+            "scenes": detection.measure(load_detector(name), args.scenes, args.images),
             "group_12_megapixels": {
-                str(least or "default"): group_pictures.measure(
+                str(least or "default"): group_images.measure(
                     name, load_detector(name, min_face=least), group, "12 MP", least
                 )
                 for least in (None, 20)
@@ -69,16 +69,16 @@ def photographs(detector: Detector, data: Path, embedder: Any) -> dict[str, Any]
     vectors = np.full((len(pairs.images), embedder.dim), np.nan, np.float32)
     seconds, missed, crops, places = 0.0, [], [], []
     for place, name in enumerate(pairs.images):
-        picture = source.image(source.index_of(name))
+        image = source.image(source.index_of(name))
         begun = time.process_time()
-        found = detector.detect(picture)
+        found = detector.detect(image)
         seconds += time.process_time() - begun
         if not len(found):
             missed.append(name)
             continue
         spec = embedder.spec
-        points = found.landmarks[choose(found, picture.shape)]
-        crops.append(align(picture, points, template=spec.template, size=spec.size, antialias=spec.antialias))
+        points = found.landmarks[choose(found, image.shape)]
+        crops.append(align(image, points, template=spec.template, size=spec.size, antialias=spec.antialias))
         places.append(place)
     vectors[places] = unit_rows(embedder.embed(np.stack(crops)))
     figures = verify_pairs(vectors, pairs)

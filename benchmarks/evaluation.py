@@ -59,18 +59,18 @@ def unit_rows(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
 def ijb(scale: float, repeats: int) -> dict[str, Any]:
     """From picture features to the table of TAR at FAR."""
     rng = np.random.default_rng(0)
-    pictures, templates, comparisons = (max(int(n * scale), 300) for n in (469_375, 23_124, 15_658_489))
-    features = unit_rows(rng, pictures, 512)
-    template = np.sort(np.concatenate([np.arange(templates), rng.integers(0, templates, pictures - templates)]))
-    media = np.sort(template * 8 + rng.integers(0, 5, pictures))
+    images, templates, comparisons = (max(int(n * scale), 300) for n in (469_375, 23_124, 15_658_489))
+    features = unit_rows(rng, images, 512)
+    template = np.sort(np.concatenate([np.arange(templates), rng.integers(0, templates, images - templates)]))
+    media = np.sort(template * 8 + rng.integers(0, 5, images))
     order = rng.permutation(templates)
     gallery, probes = order[: templates * 3531 // 23_124], order[templates * 3531 // 23_124 :]
     reference = gallery[rng.integers(0, len(gallery), comparisons)].astype(np.int32)
     probe = probes[rng.integers(0, len(probes), comparisons)].astype(np.int32)
     genuine = np.zeros(comparisons, bool)
     genuine[rng.choice(comparisons, max(comparisons * 19_557 // 15_658_489, 2), replace=False)] = True
-    pooling = Pooling(np.arange(pictures), template, media)
-    scores = rng.random(pictures).astype(np.float32)
+    pooling = Pooling(np.arange(images), template, media)
+    scores = rng.random(images).astype(np.float32)
     before = peak_gb()
 
     def work() -> tuple[np.ndarray, np.ndarray, list[float]]:
@@ -85,7 +85,7 @@ def ijb(scale: float, repeats: int) -> dict[str, Any]:
     return {
         **cost,
         "memory_beyond_inputs_gb": peak_gb() - before,
-        "pictures": pictures,
+        "pictures": images,
         "templates": templates,
         "comparisons": comparisons,
         "tar": dict(zip(map(str, RATES), table, strict=True)),

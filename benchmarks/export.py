@@ -59,7 +59,7 @@ def cells_of(folder, *, batches, rounds, seconds):
     crops = crops_of(None, card.preprocess, count=32)
     timings, failed, peaks, gflop = [], [], [gemm_gflops()], gflop_of(folder)
     for batch in batches:
-        found = measure(candidates, crops.pictures, batches=[batch], rounds=rounds, seconds=seconds)
+        found = measure(candidates, crops.images, batches=[batch], rounds=rounds, seconds=seconds)
         timings, failed = timings + found[0], failed + found[1]
         peaks.append(gemm_gflops())
     eager = {t.batch: t for t in timings if t.runtime == "torch"}

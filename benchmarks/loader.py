@@ -37,8 +37,8 @@ def folder_with_pillow(root: Path, names: list[str], flip: np.ndarray) -> None:
     for start in range(0, len(names), BATCH):
         batch = []
         for name, mirrored in zip(names[start : start + BATCH], flip[start:], strict=False):
-            with Image.open(root / name) as picture:
-                pixels = np.asarray(picture.convert("RGB"), np.float32)
+            with Image.open(root / name) as image:
+                pixels = np.asarray(image.convert("RGB"), np.float32)
             if mirrored:
                 pixels = pixels[:, ::-1]
             batch.append(((pixels - 127.5) / 128).transpose(2, 0, 1))
@@ -63,11 +63,11 @@ class Batches:
                 pixels[row] = cv2.flip(pixels[row], 1)
         else:
             for row, i in enumerate(order):
-                picture = self.source.image(int(i))
+                image = self.source.image(int(i))
                 if flip[row]:
-                    cv2.flip(picture, 1, dst=pixels[row])
+                    cv2.flip(image, 1, dst=pixels[row])
                 else:
-                    pixels[row] = picture
+                    pixels[row] = image
         return pixels
 
     def run(self, order: np.ndarray, flip: np.ndarray, *, floating: bool = True) -> None:
@@ -85,10 +85,10 @@ def generated(folder: Path, count: int) -> Path:
     from visavis import synthetic
 
     for k in range(count):
-        picture, _ = synthetic.face(0, k // 8, k % 8)
+        image, _ = synthetic.face(0, k // 8, k % 8)
         path = folder / f"id_{k // 8:05d}" / f"{k % 8}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        images.write(path, picture)
+        images.write(path, image)
     return folder
 
 
@@ -125,8 +125,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     work = Path(tempfile.mkdtemp())
     try:
-        whole = open_source(args.data) if args.data else open_source(generated(work / "made", args.pictures))
-        folder = whole.subset(np.linspace(0, len(whole) - 1, min(args.pictures, len(whole))).astype(int))
+        whole = open_source(args.data) if args.data else open_source(generated(work / "made", args.images))
+        folder = whole.subset(np.linspace(0, len(whole) - 1, min(args.images, len(whole))).astype(int))
         list(convert(folder, work / "rec", "record"))
         record = open_source(work / "rec")
         list(build_cache(record, work / "cache"))
@@ -157,8 +157,8 @@ def main() -> None:
         share = f"  {figures['median'] / step:6.2%} of a training step" if step else ""
         print(f"{line}  {figures['ratio']:5.1f}×{share}")
     about = harness.about(
-        threads=1, pictures=len(folder), shape=list(shape), batch=BATCH, runs=args.runs, clock="process time",
-        data="generated" if args.data is None else args.data.name, training_step_per_picture=step,
+        threads=1, images=len(folder), shape=list(shape), batch=BATCH, runs=args.runs, clock="process time",
+        data="generated" if args.data is None else args.data.name, training_step_per_image=step,
     )  # fmt: skip
     harness.write({**about, "seconds_per_picture": result}, args.out, show=False)
 

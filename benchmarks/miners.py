@@ -28,11 +28,11 @@ SHAPES = ((41, 5), (210, 4))
 NOISE = {"hard": 1.5, "trained": 0.75}
 
 
-def scene(identities: int, pictures: int, noise: float, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+def scene(identities: int, images: int, noise: float, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Unit rows around random centers that share a direction, as faces do, and their labels."""
     rng = torch.Generator().manual_seed(0)
     centers = unit_rows(torch.randn(identities, dim, generator=rng) + 1.0)
-    labels = torch.arange(identities).repeat_interleave(pictures)
+    labels = torch.arange(identities).repeat_interleave(images)
     x = centers[labels] + noise * torch.randn(len(labels), dim, generator=rng) / dim**0.5
     return unit_rows(x), labels
 
@@ -146,9 +146,9 @@ def same_triplets(name: str, ours: Any, loop: Any) -> bool:
     return {tuple(r) for r in mine.tolist()} == {tuple(r) for r in other.tolist()}
 
 
-def measure(identities: int, pictures: int, kind: str, dim: int, runs: int) -> dict[str, Any]:
+def measure(identities: int, images: int, kind: str, dim: int, runs: int) -> dict[str, Any]:
     """All figures of one scene."""
-    x, y = scene(identities, pictures, NOISE[kind], dim)
+    x, y = scene(identities, images, NOISE[kind], dim)
     d = squared_l2(x, x)
     matrix = timed(lambda: squared_l2(x, x), runs)
     plain = {"d": d.numpy(), "y": y.numpy()}
@@ -162,7 +162,7 @@ def measure(identities: int, pictures: int, kind: str, dim: int, runs: int) -> d
         if name in LOOPS:
             loop = LOOPS[name]
             if not same_triplets(name, found, loop(**plain)):
-                raise SystemExit(f"{name} at {identities}x{pictures}: not what the loop finds")
+                raise SystemExit(f"{name} at {identities}x{images}: not what the loop finds")
             row["loop"] = timed(lambda loop=loop: loop(**plain), runs)
             row["times_faster_than_loop"] = row["loop"]["median_ms"] / row["ours"]["median_ms"]
         if name in theirs:
@@ -176,7 +176,7 @@ def measure(identities: int, pictures: int, kind: str, dim: int, runs: int) -> d
         rows[name] = row
     return {
         "identities": identities,
-        "pictures": pictures,
+        "pictures": images,
         "scene": kind,
         "dim": dim,
         "distance_matrix": matrix,

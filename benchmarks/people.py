@@ -15,7 +15,7 @@ people is 1e-3 and 1e-4:
 
 A pair is joined when both are in one group; precision is the share of joined pairs that are of one person, recall the
 share of one person's pairs that are joined. Beside it the same embeddings are grouped by average linkage over all pairs
-(SciPy) at the same threshold and by HDBSCAN (scikit-learn), which takes none. Then `--pictures` files of a few bytes,
+(SciPy) at the same threshold and by HDBSCAN (scikit-learn), which takes none. Then `--images` files of a few bytes,
 whose "faces" are drawn from their content, ten of a person, go through all of a library but the network. Writes
 results/people.json.
 """
@@ -207,9 +207,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "people.json")
     args = parser.parse_args()
     if args.only_many:
-        print(json.dumps(many(args.pictures)))
+        print(json.dumps(many(args.images)))
         return
-    command = [sys.executable, __file__, "--only-many", "--pictures", str(args.pictures)]
+    command = [sys.executable, __file__, "--only-many", "--pictures", str(args.images)]
     large = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     recognizer = Recognizer.load(args.model, threads=1)
     settings = {"model": Path(args.model).parent.name, "data": args.data.name, "photographs": args.photographs.name}

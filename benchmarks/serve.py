@@ -44,19 +44,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "serve.json")
     args = parser.parse_args()
     recognizer = Recognizer.load(args.model)
-    picture = crop(args.picture, recognizer)
+    image = crop(args.image, recognizer)
     result: dict[str, Any] = about(args)
-    result["bare"] = bare(recognizer, picture)
+    result["bare"] = bare(recognizer, image)
     with tempfile.TemporaryDirectory() as folder:
         process, url = start(args.model, folder)
         try:
-            fill(url, picture)
-            result["load"] = {n: costed(process.pid, url, picture, n, args.requests) for n in CLIENTS}
+            fill(url, image)
+            result["load"] = {n: costed(process.pid, url, image, n, args.requests) for n in CLIENTS}
             for n, row in result["load"].items():
                 row["share of bare, 64 at a time"] = row["requests_per_second"] / result["bare"]["crops_per_second_64"]
                 print(f"{n:3} clients  {row}")
             if args.soak:
-                result["soak"] = soak(url, picture, args.soak, process.pid)
+                result["soak"] = soak(url, image, args.soak, process.pid)
         finally:
             process.terminate()
             process.wait(60)
@@ -73,9 +73,9 @@ def crop(path: str | None, recognizer: Recognizer) -> bytes:
     return encode(face(0, 1, 1, size=112)[0], ".jpg")
 
 
-def bare(recognizer: Recognizer, picture: bytes) -> dict[str, float]:
+def bare(recognizer: Recognizer, image: bytes) -> dict[str, float]:
     """Crops per second of the runtime alone, one and 64 at a time, decoding included as every caller must decode."""
-    one = recognizer.get(picture, aligned=True)[0].crop[None]
+    one = recognizer.get(image, aligned=True)[0].crop[None]
     rates = {}
     for n in (1, 64):
         batch = np.repeat(one, n, 0)
@@ -101,19 +101,19 @@ def start(model: str, folder: str) -> tuple[subprocess.Popen[str], str]:
     return process, line.split("page ")[1].split("/  ")[0]
 
 
-def fill(url: str, picture: bytes) -> None:
+def fill(url: str, image: bytes) -> None:
     """Somebody to find."""
     data = {"name": "somebody", "aligned": "true"}
-    httpx.post(f"{url}/enroll", files={"pictures": picture}, data=data, trust_env=False, timeout=60).raise_for_status()
+    httpx.post(f"{url}/enroll", files={"pictures": image}, data=data, trust_env=False, timeout=60).raise_for_status()
 
 
-def load(url: str, picture: bytes, clients: int, requests: int) -> dict[str, Any]:
+def load(url: str, image: bytes, clients: int, requests: int) -> dict[str, Any]:
     """Requests to /identify from so many clients at once, each sending its next when the last was answered."""
     times: list[float] = []
     errors: list[str] = []
     each = max(4, requests // clients)
     barrier = threading.Barrier(clients + 1)
-    address, request = prepared(url, picture)
+    address, request = prepared(url, image)
 
     def work() -> None:
         with socket.create_connection(address, timeout=120) as connection:
@@ -146,10 +146,10 @@ def load(url: str, picture: bytes, clients: int, requests: int) -> dict[str, Any
     }
 
 
-def costed(process: int, url: str, picture: bytes, clients: int, requests: int) -> dict[str, Any]:
+def costed(process: int, url: str, image: bytes, clients: int, requests: int) -> dict[str, Any]:
     """`load`, and the service's own processor time for a request, which other work on the machine disturbs least."""
     before = cpu(process)
-    row = load(url, picture, clients, requests)
+    row = load(url, image, clients, requests)
     row["service_cpu_ms"] = round(1000 * (cpu(process) - before) / (row["requests"] + clients), 2)
     return row
 
@@ -160,13 +160,13 @@ def cpu(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def prepared(url: str, picture: bytes) -> tuple[tuple[str, int], bytes]:
+def prepared(url: str, image: bytes) -> tuple[tuple[str, int], bytes]:
     """Where to connect, and the bytes of one request to /identify.
 
     They are made once: a client library takes 1.2 ms of the same cores for each request.
     """
     host, port = url.removeprefix("http://").split(":")
-    form = httpx.Request("POST", f"{url}/identify", files={"picture": picture}, data={"aligned": "true"})
+    form = httpx.Request("POST", f"{url}/identify", files={"picture": image}, data={"aligned": "true"})
     headers = "".join(f"{name}: {value}\r\n" for name, value in form.headers.items())
     return (host, int(port)), f"POST /identify HTTP/1.1\r\n{headers}\r\n".encode() + form.read()
 
@@ -184,12 +184,12 @@ def ask(connection: socket.socket, request: bytes) -> int:
     return int(head.split(b" ", 2)[1])
 
 
-def soak(url: str, picture: bytes, requests: int, process: int) -> dict[str, Any]:
+def soak(url: str, image: bytes, requests: int, process: int) -> dict[str, Any]:
     """Memory of the service over many requests from 8 clients, in ten parts."""
-    load(url, picture, 8, 400)
+    load(url, image, 8, 400)
     sizes, errors, answered = [resident(process)], 0, 0
     for _ in range(10):
-        row = load(url, picture, 8, requests // 10)
+        row = load(url, image, 8, requests // 10)
         errors, answered = errors + row["errors"], answered + row["requests"]
         sizes.append(resident(process))
     last = sizes[-1] - sizes[5]

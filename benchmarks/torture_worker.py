@@ -148,7 +148,7 @@ class NumberEmbedder:
         return np.stack([face(int.from_bytes(crop.reshape(-1)[:9].tobytes(), "big")) for crop in crops])
 
 
-def picture(number: int) -> bytes:
+def image(number: int) -> bytes:
     """A crop that `NumberEmbedder` reads."""
     pixels = np.random.default_rng(number).integers(0, 256, (112, 112, 3), np.uint8)
     pixels.reshape(-1)[:9] = np.frombuffer(number.to_bytes(9, "big"), np.uint8)
@@ -180,7 +180,7 @@ def service(gallery: Any) -> Callable[..., Any]:
             own.client = Client(url, timeout=120)
         client, kind, name = own.client, operation["kind"], operation["name"]
         if kind in ("enroll", "add"):
-            done = client.enroll(name, [picture(n) for n in operation["faces"]], aligned=True)
+            done = client.enroll(name, [image(n) for n in operation["faces"]], aligned=True)
             if done["added"] != len(operation["faces"]):
                 raise DataError(f"enrolled {done['added']} of {len(operation['faces'])}: {done}")
             return done

@@ -36,7 +36,7 @@ def main() -> None:
     recognizer = Recognizer.load(args.model, threads=1)
     plain = Recognizer(recognizer.embedder, spec=recognizer.spec, detector=recognizer.detector, turn="never")
     files = sorted((args.data / "images").glob("*/*"))
-    files = files[:: max(1, len(files) // args.pictures)]
+    files = files[:: max(1, len(files) // args.images)]
     seconds = {"never": 0.0, "auto": 0.0}
     ways = {"auto": recognizer} if args.auto_only else {"never": plain, "auto": recognizer}
     same = {how: dict.fromkeys((90, 180, 270), 0) for how in ways}

@@ -96,9 +96,9 @@ def requests() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "multipart of a million parts", body(b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * 250_000)
 
 
-def identify(picture: bytes) -> dict[str, Any]:
+def identify(image: bytes) -> dict[str, Any]:
     """A picture for /identify."""
-    return {"url": "/identify", "files": {"picture": ("x", picture)}}
+    return {"url": "/identify", "files": {"picture": ("x", image)}}
 
 
 def body(data: bytes) -> dict[str, Any]:
@@ -110,8 +110,8 @@ def walls() -> dict[str, Any]:
     """Twenty pictures full of faces."""
     from hostile_images import faces
 
-    picture = saved(faces(1380, 1380, 60), "JPEG", quality=85)
-    return {"url": "/embed", "files": [("pictures", ("x", picture))] * 20}
+    image = saved(faces(1380, 1380, 60), "JPEG", quality=85)
+    return {"url": "/embed", "files": [("pictures", ("x", image))] * 20}
 
 
 def measure(client: httpx.Client, process: int, only: str) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        both = [s for s in moving_scene(0, 99, (0, 1), 6 * args.frames) if len(s.tracks) == 2][: args.frames]
+        both = [s for s in moving_scene(0, 99, (0, 1), 6 * args.max_frames) if len(s.tracks) == 2][: args.frames]
         film(Path(folder) / "both.avi", both)
         videos = []
         for k in range(4):

@@ -42,9 +42,9 @@ def blob_folder(tmp_path_factory):
         pattern = rng.uniform(0, 255, (5, 5, 3)).astype(np.float32)
         (root / "images" / name).mkdir(parents=True)
         for k in range(1, 7):
-            picture = cv2.resize(pattern + rng.normal(0, 12, (5, 5, 3)).astype(np.float32), (112, 112))
-            picture = np.clip(picture, 0, 255).astype(np.uint8)
-            cv2.imwrite(str(root / "images" / name / f"{name}_{k:04d}.jpg"), picture)
+            image = cv2.resize(pattern + rng.normal(0, 12, (5, 5, 3)).astype(np.float32), (112, 112))
+            image = np.clip(image, 0, 255).astype(np.uint8)
+            cv2.imwrite(str(root / "images" / name / f"{name}_{k:04d}.jpg"), image)
     lines = ["2\t8"]
     for fold in (0, 4):
         own = names[fold : fold + 4]

@@ -75,3 +75,33 @@ def test_a_name_that_a_room_has_not_is_an_error_and_not_none(name):
     with pytest.raises(AttributeError, match="Recogniser"):
         module.Recogniser  # noqa: B018
     assert not hasattr(module, "nothing")
+
+
+def test_former_names_of_methods_and_properties_work_with_a_warning(tmp_path):
+    import numpy as np
+
+    from visavis.deploy.face import Face
+    from visavis.deploy.gallery.encryption import AesGcm
+    from visavis.deploy.gallery.model_identity import ModelIdentity
+    from visavis.deploy.gallery.sqlite import Gallery
+    from visavis.deploy.quality import assess
+    from visavis.evaluate.protocols.base import EvaluationProtocol, ProtocolResult
+
+    crop = np.zeros((112, 112, 3), np.uint8)
+    face = Face(np.zeros(4), 1.0, np.zeros((5, 2)), crop, assess(crop, None), faces_in_image=3)
+    with pytest.warns(DeprecationWarning, match=r"Face\.of is now faces_in_image"):
+        assert face.of == 3
+
+    with pytest.warns(DeprecationWarning, match=r"Own\.judge is now compute_metrics"):
+
+        class Own(EvaluationProtocol):
+            def score(self, embedded, settings):
+                return {}
+
+            def judge(self, scores, settings):
+                return ProtocolResult({"figure": 1})
+
+    assert Own().compute_metrics({}, None).results == {"figure": 1}
+
+    with pytest.warns(DeprecationWarning, match=r"argument seal of Gallery.__init__\(\) is now cipher"):
+        Gallery(tmp_path / "g.db", ModelIdentity("m", 4, "0" * 64), create=True, seal=AesGcm(b"k" * 32)).close()

@@ -254,6 +254,11 @@ def former_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]
     return decorate
 
 
+def renamed_method(former: str, now: str) -> None:
+    """Warn whoever called a property or gave a method by its former name; call it there."""
+    _warn(former, now, stacklevel=4)
+
+
 def _warn(former: str, now: str, *, stacklevel: int) -> None:
     warnings.warn(f"{former} is now {now}; the former name works for one release", DeprecationWarning, stacklevel)
 

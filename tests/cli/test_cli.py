@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from visavis.cli import VERBS, main
+from visavis.cli import FORMER_FLAGS, VERBS, _present_flags, build_parser, main
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
@@ -63,3 +63,18 @@ def test_recipes_are_listed_and_printed(capsys):
     assert "quickstart" in capsys.readouterr().out
     assert main(["recipes", "quickstart"]) == 0
     assert "synthetic" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", sorted(FORMER_FLAGS))
+def test_former_flags_work_with_a_line_that_names_the_present_one(verb, capsys):
+    parser = build_parser(verb)
+    for former, now in FORMER_FLAGS[verb].items():
+        words = _present_flags(verb, [verb, "MODEL", f"{former}=1", former])
+        assert words == [verb, "MODEL", f"{now}=1", now]
+        assert f"{former} is now called {now}" in capsys.readouterr().err
+        assert now in _flags(parser, verb)
+        assert former not in _flags(parser, verb)
+
+
+def _flags(parser, verb):
+    return parser._subparsers._group_actions[0].choices[verb]._option_string_actions

@@ -51,8 +51,8 @@ def test_scenes_list_every_face(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert {row["image"] for row in rows} == {path.name for path in (out / "images").iterdir()}
     for row in rows:
-        picture = images.read(out / "images" / row["image"])
-        assert 0 < float(row["nose_x"]) < picture.shape[1]
+        image = images.read(out / "images" / row["image"])
+        assert 0 < float(row["nose_x"]) < image.shape[1]
         assert float(row["x1"]) < float(row["nose_x"]) < float(row["x2"])
         assert float(row["left_eye_y"]) < float(row["left_mouth_y"])
 

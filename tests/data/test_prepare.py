@@ -31,8 +31,8 @@ def photos(tmp_path):
     for who, count in (("Ann Lee", 3), ("Bob", 2)):
         (tmp_path / "src" / who).mkdir(parents=True)
         for n in range(count):
-            picture = np.kron(rng.integers(0, 256, (10, 12, 3), dtype=np.uint8), np.ones((18, 18, 1), np.uint8))
-            images.write(tmp_path / "src" / who / f"{n}.png", picture)
+            image = np.kron(rng.integers(0, 256, (10, 12, 3), dtype=np.uint8), np.ones((18, 18, 1), np.uint8))
+            images.write(tmp_path / "src" / who / f"{n}.png", image)
             lines.append(f"{who}/{n}.png\t" + "\t".join(f"{v:.3f}" for v in (POINTS + n).ravel()))
     (tmp_path / "src" / "pairs.txt").write_text("1 1\nBob 0 1\nBob 1 Ann 1\n")
     (tmp_path / "five.txt").write_text("\n".join(lines) + "\n")

@@ -38,8 +38,8 @@ def test_a_client_takes_what_a_recognizer_takes(start, recognizer, draw, tmp_pat
     expected = recognizer.get(pixels)[0]
     with Client(start().url) as client:
         client.enroll("Rosa", list(kinds.values()))
-        for kind, picture in kinds.items():
-            face = client.identify(picture)["faces"][0]
+        for kind, image in kinds.items():
+            face = client.identify(image)["faces"][0]
             assert face["candidates"][0]["name"] == "Rosa", kind
             np.testing.assert_allclose(face["face"]["box"], expected.box, atol=0.5, err_msg=kind)
         with (tmp_path / "red.png").open("rb") as file:

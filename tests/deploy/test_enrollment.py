@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from visavis.deploy.enrollment import SAME_PICTURE, enroll_pictures, source_file
+from visavis.deploy.enrollment import SAME_IMAGE, enroll_images, source_file
 from visavis.deploy.gallery.records import StorageError
 from visavis.deploy.recognizer import Recognizer
 from visavis.models.card import ModelCard
@@ -61,7 +61,7 @@ def paint(tmp_path):
 
 
 def enroll(recognizer, gallery, files, name="Ada", **options):
-    return enroll_pictures(recognizer, gallery, name, files, aligned=True, threshold=T, **options)
+    return enroll_images(recognizer, gallery, name, files, aligned=True, threshold=T, **options)
 
 
 def test_files_that_are_there_are_not_looked_at_again(recognizer, gallery, paint, tmp_path):
@@ -99,12 +99,10 @@ def test_a_sample_without_a_file_learns_it_and_is_known_from_then_on(recognizer,
 
 def test_similarity_at_the_bound_is_one_picture_and_below_it_is_not(gallery):
     a = np.eye(DIM, dtype=np.float32)[0]
-    at, below = (
-        np.array([c, np.sqrt(1 - c * c), *[0] * (DIM - 2)]) for c in (SAME_PICTURE + 2e-6, SAME_PICTURE - 2e-6)
-    )
+    at, below = (np.array([c, np.sqrt(1 - c * c), *[0] * (DIM - 2)]) for c in (SAME_IMAGE + 2e-6, SAME_IMAGE - 2e-6))
     gallery.enroll("Ada", a)
-    assert gallery.enroll("Ada", at, same=SAME_PICTURE).added == 0
-    assert gallery.enroll("Ada", [below, at], same=SAME_PICTURE).added == 1
+    assert gallery.enroll("Ada", at, same=SAME_IMAGE).added == 0
+    assert gallery.enroll("Ada", [below, at], same=SAME_IMAGE).added == 1
     assert gallery.enroll("Ada", a).added == 1  # who does not ask is not second-guessed
 
 
@@ -133,7 +131,7 @@ def test_a_stranger_among_many_is_the_one_told(recognizer, gallery, paint):
 def test_nothing_is_doubted_without_a_threshold_or_without_another_picture(recognizer, gallery, paint):
     files = paint(1, 2)
     assert enroll(recognizer, gallery, files[:1], strict=True).enrollment.added == 1
-    without = enroll_pictures(recognizer, gallery, "Bob", files, aligned=True)
+    without = enroll_images(recognizer, gallery, "Bob", files, aligned=True)
     assert [reason for _, reason in without.doubts if "unlike" in reason] == []
     assert without.looks == (2,)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visavis.deploy.enrollment import enroll_pictures
+from visavis.deploy.enrollment import enroll_images
 from visavis.deploy.json_views import verification_json
 from visavis.deploy.operating_point import operating_point
 from visavis.deploy.recognizer import Recognizer
@@ -25,8 +25,8 @@ def test_every_kind_of_picture_gives_the_same_faces(recognizer, draw, tmp_path):
     path = tmp_path / "two.png"
     Image.fromarray(array).save(path)
     rows = [
-        np.stack([face.embedding for face in recognizer.get(picture)])
-        for picture in (array, path, str(path), path.read_bytes(), Image.open(path))
+        np.stack([face.embedding for face in recognizer.get(jpeg)])
+        for jpeg in (array, path, str(path), path.read_bytes(), Image.open(path))
     ]
     assert rows[0].shape == (2, 4)
     for other in rows[1:]:
@@ -121,7 +121,7 @@ def test_the_names_deepface_and_insightface_users_know(recognizer, draw):
 
 def test_find_looks_up_every_face(recognizer, gallery, draw):
     for name, color in (("Rosa", draw.RED), ("Blau", draw.BLUE)):
-        enroll_pictures(recognizer, gallery, name, [draw.paint(color)])
+        enroll_images(recognizer, gallery, name, [draw.paint(color)])
     crowd = draw.paint(draw.RED, draw.GREEN, draw.BLUE, size=(220, 600))
     found = recognizer.find(crowd, gallery)
     assert sorted(a.match.name if a.match else "-" for _, a in found) == ["-", "Blau", "Rosa"]
@@ -137,7 +137,7 @@ def test_a_thousand_faces_are_capped_and_counted(recognizer, draw):
     many = np.tile(tile, (40, 40, 1))
     faces = recognizer.get(many, max_faces=1000)
     assert len(faces) == 1000
-    assert faces[0].of == 1600
+    assert faces[0].faces_in_image == 1600
     assert any("several faces: 1600" in reason for reason in faces[0].reasons)
     assert any("too small" in reason for reason in faces[0].reasons)
 
@@ -166,13 +166,13 @@ def encoded(image, kind, **options):
 
 
 def test_gif_cmyk_and_rotated_pictures_are_read_as_they_look(recognizer, draw):
-    picture = Image.fromarray(draw.paint(draw.RED, size=(200, 260)))
-    plain = recognizer.embed([encoded(picture, "PNG")])[0]
-    gif = encoded(picture, "GIF", save_all=True, append_images=[Image.new("RGB", picture.size)])
-    cmyk = encoded(picture.convert("CMYK"), "JPEG", quality=95)
+    jpeg = Image.fromarray(draw.paint(draw.RED, size=(200, 260)))
+    plain = recognizer.embed([encoded(jpeg, "PNG")])[0]
+    gif = encoded(jpeg, "GIF", save_all=True, append_images=[Image.new("RGB", jpeg.size)])
+    cmyk = encoded(jpeg.convert("CMYK"), "JPEG", quality=95)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held sideways
-    turned = encoded(picture.rotate(90, expand=True), "JPEG", exif=exif, quality=95)
+    turned = encoded(jpeg.rotate(90, expand=True), "JPEG", exif=exif, quality=95)
     for other in (gif, cmyk, turned):
         assert float(recognizer.embed([other])[0] @ plain) > 0.99
     assert decode(turned).shape[:2] == (200, 260)
@@ -217,9 +217,9 @@ def test_places_in_a_large_jpeg_are_those_of_the_whole(recognizer, draw, monkeyp
         found = detector.detect
         detector.detect = lambda image: shapes.append(image.shape[:2]) or found(image)
         made = Recognizer(recognizer.embedder, spec=recognizer.spec, detector=detector, turn="never")
-        return made.get(picture)[0], shapes
+        return made.get(jpeg)[0], shapes
 
-    picture = encode(draw.paint(draw.RED), ".jpg")
+    jpeg = encode(draw.paint(draw.RED), ".jpg")
     monkeypatch.setattr(module, "LARGE", 300 * 300 - 1)
     reduced, shapes = seen(False)
     whole, others = seen(True)
@@ -244,14 +244,14 @@ def test_a_turned_picture_is_said_to_be(recognizer, draw, gallery):
     assert face.turned in (90, 270)
     assert not any("turn" in reason for reason in face.reasons)
     assert verification_json(made.verify(came, came, threshold=0.5))["reference"]["turned"] == face.turned
-    done = enroll_pictures(made, gallery, "Rosa", [came])
+    done = enroll_images(made, gallery, "Rosa", [came])
     assert done.enrollment is not None
     assert f"turned by {face.turned}° to stand upright" in done.doubts[0][1]
 
 
 def _embed(given):
-    recognizer, picture = given
-    return recognizer.get(picture, aligned=True)[0].embedding
+    recognizer, image = given
+    return recognizer.get(image, aligned=True)[0].embedding
 
 
 def test_a_loaded_recognizer_is_given_to_processes(color_model, colored_people, monkeypatch, tmp_path):
@@ -262,10 +262,10 @@ def test_a_loaded_recognizer_is_given_to_processes(color_model, colored_people, 
     monkeypatch.chdir(tmp_path)  # the path was relative; the process may be elsewhere
     again = pickle.loads(data)
     assert (again.turn, again.identity) == ("never", recognizer.identity)
-    pictures = sorted(colored_people.glob("*/*.png"))
+    images = sorted(colored_people.glob("*/*.png"))
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        found = pool.map(_embed, [(recognizer, picture) for picture in pictures])
-    np.testing.assert_array_equal(found, [_embed((recognizer, picture)) for picture in pictures])
+        found = pool.map(_embed, [(recognizer, image) for image in images])
+    np.testing.assert_array_equal(found, [_embed((recognizer, image)) for image in images])
 
 
 def test_one_made_of_parts_says_what_to_do(recognizer):

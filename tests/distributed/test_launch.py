@@ -38,7 +38,7 @@ def test_one_process_needs_no_group(monkeypatch):
     x = torch.randn(3, 2, requires_grad=True)
     assert distributed.all_gather(x, world) is x
     assert distributed.from_first("a", world) == "a"
-    assert [distributed.share(7, distributed.World(r, 3, r, world.device)) for r in range(3)] == [
+    assert [distributed.rank_slice(7, distributed.World(r, 3, r, world.device)) for r in range(3)] == [
         slice(0, 2), slice(2, 4), slice(4, 7),
     ]  # fmt: skip
 
@@ -157,4 +157,4 @@ class Store(dict):
 )
 def test_who_is_gone_is_said_as_far_as_the_meeting_point_tells(store, said):
     world = distributed.World(0, 3, 0, torch.device("cpu"))
-    assert distributed._who(world, store, 0.2) == said
+    assert distributed._find_missing_ranks(world, store, 0.2) == said

@@ -36,7 +36,7 @@ NAMES: dict[str, dict[str, str]] = {
     "service.md": {"people.db": "gallery"},
     "training.md": {"faces": "faces", "my.yaml": "recipe"},
 }  # fmt: skip
-PICTURES = {"a.jpg": (0, 0), "b.jpg": (0, 1), "ada1.jpg": (1, 0), "ada2.jpg": (1, 1), "street.jpg": (2, 0)}
+IMAGES = {"a.jpg": (0, 0), "b.jpg": (0, 1), "ada1.jpg": (1, 0), "ada2.jpg": (1, 1), "street.jpg": (2, 0)}
 # Blocks in which a name stands for something else than on the rest of their page.
 HERE: dict[str, dict[str, str]] = {"--pairs-extension": {"SRC": "dialect", "FILE": "dialect_list", "MODEL": "model"}}
 ENVIRONMENT = {"service.md": {"VISAVIS_TOKEN": "a token of sixteen and more"}}
@@ -107,8 +107,8 @@ def _provide(words: list[str], stand_ins: StandIns, names: dict[str, str]) -> No
 def _maker(name: str, stand_ins: StandIns, names: dict[str, str]) -> Callable[[Path], None] | None:
     if name in names:
         return getattr(stand_ins, names[name])
-    if name in PICTURES:
-        return stand_ins.photo(*PICTURES[name])
+    if name in IMAGES:
+        return stand_ins.photo(*IMAGES[name])
     if re.fullmatch(r"[ab]\d?\.json", name):
         return stand_ins.evaluation()
     return None

@@ -87,13 +87,13 @@ def test_all_figures_and_presets_beat_one_threshold_grid_in_the_same_process():
 
 def test_a_bin_is_evaluated_like_pictures(tmp_path):
     rng = np.random.default_rng(0)
-    pictures, genuine = [], []
+    files, genuine = [], []
     for k in range(40):
         one, two = rng.integers(0, 255, (2, 8, 8, 3)).astype(np.uint8)
         same = k % 2 == 0
-        pictures += [images.encode(one, ".png"), images.encode(one if same else two, ".png")]
+        files += [images.encode(one, ".png"), images.encode(one if same else two, ".png")]
         genuine.append(same)
-    for _ in write_bin(pictures, genuine, tmp_path / "lfw.bin"):
+    for _ in write_bin(files, genuine, tmp_path / "lfw.bin"):
         pass
     task = load_protocol("lfw", tmp_path / "lfw.bin")
     assert len(task.protocol.pairs) == 40

@@ -53,7 +53,7 @@ class Case:
     text: bool = False
 
 
-def picture(seed: int, size: int = 24) -> np.ndarray:
+def image(seed: int, size: int = 24) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return images.resize(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8), (size, size))
 
@@ -97,23 +97,23 @@ def make_cases(root: Path) -> dict[str, Case]:
     cases: dict[str, Case] = {}
     plain = folder("pictures")
     for kind in ("jpg", "png", "webp", "bmp"):
-        images.write(plain / f"a.{kind}", picture(1))
+        images.write(plain / f"a.{kind}", image(1))
         cases[f"picture .{kind}"] = Case(plain, f"a.{kind}", images.read)
     from PIL import Image
 
     for kind in ("gif", "tiff", "ppm"):
-        Image.fromarray(picture(2)).save(plain / f"b.{kind}")
+        Image.fromarray(image(2)).save(plain / f"b.{kind}")
         cases[f"picture .{kind}"] = Case(plain, f"b.{kind}", images.read)
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(picture(3)).convert("CMYK").save(plain / "c.jpg", exif=exif)
+    Image.fromarray(image(3)).convert("CMYK").save(plain / "c.jpg", exif=exif)
     cases["picture CMYK with EXIF"] = Case(plain, "c.jpg", images.read)
 
     people = folder("people")
     for who in ("Ann", "Bob"):
         (people / who).mkdir()
         for n in range(3):
-            images.write(people / who / f"{n}.jpg", picture(n))
+            images.write(people / who / f"{n}.jpg", image(n))
     source = open_source(people)
     list(convert(source, folder("rec"), "record"))
     for name, kind in (("train.rec", ".rec"), ("train.idx", ".idx"), ("train.lst", ".lst")):
@@ -133,7 +133,7 @@ def make_cases(root: Path) -> dict[str, Case]:
     (bins / "b.bin").write_bytes(
         pickle.dumps(([np.frombuffer(p, np.uint8) for p in encoded], np.array([True, False] * 2)), 2)
     )
-    (bins / "c.bin").write_bytes(pickle.dumps(([picture(k, 8) for k in range(4)], [1, 0]), 5))
+    (bins / "c.bin").write_bytes(pickle.dumps(([image(k, 8) for k in range(4)], [1, 0]), 5))
     (bins / "d.bin").write_bytes(pickle.dumps((encoded[:4], [True, False]), 0))
     for name in "abcd":
         cases[f"set {name}.bin"] = Case(bins, f"{name}.bin", lambda p: (whole(open_bin(p)), bin_pairs(open_bin(p))))

@@ -364,11 +364,11 @@ def test_the_service_starts_answers_its_client_and_ends_gracefully(model, people
             stranger.subjects()
         with Client(url, token=token) as client:
             assert client.healthy()
-            pictures = sorted((people / "Rosa").iterdir())
-            assert client.enroll("Rosa", pictures, aligned=True, consent="form")["added"] == 2
-            assert client.identify(pictures[0], aligned=True)["faces"][0]["match"]["name"] == "Rosa"
-            assert client.verify(pictures[0], pictures[1].read_bytes(), aligned=True)["match"] is True
-            assert len(client.embed(pictures, aligned=True)["pictures"]) == 2
+            images = sorted((people / "Rosa").iterdir())
+            assert client.enroll("Rosa", images, aligned=True, consent="form")["added"] == 2
+            assert client.identify(images[0], aligned=True)["faces"][0]["match"]["name"] == "Rosa"
+            assert client.verify(images[0], images[1].read_bytes(), aligned=True)["match"] is True
+            assert len(client.embed(images, aligned=True)["pictures"]) == 2
             number = client.subjects("ros")["subjects"][0]["id"]
             assert client.update(number, name="Rosalind")["name"] == "Rosalind"
             assert client.model()["encrypted"] is (place.kind == "file")

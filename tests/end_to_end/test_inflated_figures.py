@@ -40,8 +40,8 @@ def others(blob_folder, tmp_path_factory):
         name = path.parent.name.replace("person", "stranger")
         folder = root / "images" / name
         folder.mkdir(parents=True, exist_ok=True)
-        picture = cv2.imread(str(path))[::-1, :, ::-1].copy()
-        cv2.imwrite(str(folder / path.name.replace("person", "stranger")), picture)
+        image = cv2.imread(str(path))[::-1, :, ::-1].copy()
+        cv2.imwrite(str(folder / path.name.replace("person", "stranger")), image)
     return root
 
 

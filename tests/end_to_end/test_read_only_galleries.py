@@ -95,17 +95,17 @@ def test_what_writes_says_so_in_one_line(sealed, colored_people):
 
 
 def test_a_service_that_only_reads(sealed, colored_people):
-    picture = colored_people / "red" / "0.png"
+    image = colored_people / "red" / "0.png"
     process = start("serve", sealed, "--port", "0", "--read-only")
     line = next(line for line in process.stdout if "page http" in line)
     url = re.search(r"http://[\d.:]+", line)[0]
     with Client(url) as client:
-        assert client.identify(picture, aligned=True)["faces"][0]["match"]["name"] == "red"
-        assert client.verify(picture, picture, aligned=True)["match"] is True
+        assert client.identify(image, aligned=True)["faces"][0]["match"]["name"] == "red"
+        assert client.verify(image, image, aligned=True)["match"] is True
         assert client.subjects()["total"] == 3
         assert client.model()["role"] == "read"
         for attempt in (
-            lambda: client.enroll("x", [picture], aligned=True),
+            lambda: client.enroll("x", [image], aligned=True),
             lambda: client.forget("red"),
             lambda: client.update(1, name="x"),
         ):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from visavis.cli import main
-from visavis.deploy.enrollment import enroll_pictures
+from visavis.deploy.enrollment import enroll_images
 from visavis.deploy.gallery.sqlite import Gallery
 from visavis.deploy.recognizer import Recognizer
 
@@ -26,8 +26,8 @@ def test_published_weights_tell_people_apart(shared, tmp_path):
     assert np.median(np.abs(impostor)) < 0.15
     assert (genuine[:, None] > impostor).mean() > 0.97
     with Gallery(tmp_path / "g.db", recognizer.identity, create=True) as gallery:
-        for folder, (picture, _) in zip(people, pairs, strict=True):
-            enroll_pictures(recognizer, gallery, folder.name, [picture])
+        for folder, (image, _) in zip(people, pairs, strict=True):
+            enroll_images(recognizer, gallery, folder.name, [image])
         enrolled = {s.name for s in gallery.subjects()}
         assert len(enrolled) >= 8  # the rest show several faces of one size
         found = gallery.search(second, top=1)

@@ -55,18 +55,18 @@ class _Knows:
         return Faces(np.array([[0, 0, 699, 699]], np.float32), np.ones(1, np.float32), points[None])
 
 
-def pictures():
+def images():
     rng = np.random.default_rng(0)
     return [np.kron(rng.integers(0, 256, (140, 140, 3), np.uint8), np.ones((5, 5, 1), np.uint8)) for _ in range(2)]
 
 
 def test_it_verifies_large_faces_as_it_did(release, answers):
     old = Recognizer.load(release / "model", detector=_Knows())
-    found = old.verify(*pictures())
+    found = old.verify(*images())
     np.testing.assert_allclose([found.reference.embedding, found.probe.embedding], answers["faces"], atol=1e-6)
     assert found.similarity == pytest.approx(answers["similarity"], abs=1e-6)
     assert (found.threshold, found.match) == (0.75, True)
-    plain = align(pictures()[0], template_points("arcface", (700, 700)), size=(32, 32), antialias="none")
+    plain = align(images()[0], template_points("arcface", (700, 700)), size=(32, 32), antialias="none")
     assert abs(old.embedder.embed(plain[None])[0] @ found.reference.embedding) < 0.9999  # the rule does show
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fake_embedders import PICTURES, Brightness, contrast_world
+from fake_embedders import IMAGES, Brightness, contrast_world
 
 from visavis.errors import ProtocolError
 from visavis.evaluate import evaluate
@@ -21,7 +21,7 @@ def test_norms_come_from_the_cache_too(tmp_path, asked_first):
     )
     second, third = Brightness(), Brightness()
     again = embed_images(second, pairs.images, images, cache=EmbeddingCache(tmp_path, model="m", dim=4), norms=True)
-    assert second.seen == (0 if asked_first else PICTURES)
+    assert second.seen == (0 if asked_first else IMAGES)
     last = embed_images(third, pairs.images, images, cache=EmbeddingCache(tmp_path, model="m", dim=4), norms=True)
     assert third.seen == 0
     np.testing.assert_array_equal(again.norms, last.norms)

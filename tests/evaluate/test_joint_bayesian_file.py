@@ -15,10 +15,10 @@ def _covariance(rng: np.random.Generator, size: float) -> np.ndarray:
     return size * (root @ root.T + 0.3 * np.eye(DIM))
 
 
-def _draw(people: int, pictures: np.ndarray, seed: int = 0) -> tuple[JointBayesian, np.ndarray, np.ndarray]:
+def _draw(people: int, images: np.ndarray, seed: int = 0) -> tuple[JointBayesian, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     truth = JointBayesian(rng.standard_normal(DIM), _covariance(rng, 1.0), _covariance(rng, 0.4))
-    labels = np.repeat(np.arange(people), pictures)
+    labels = np.repeat(np.arange(people), images)
     person = rng.multivariate_normal(np.zeros(DIM), truth.between, people)
     rest = rng.multivariate_normal(np.zeros(DIM), truth.within, len(labels))
     return truth, truth.mean + person[labels] + rest, labels

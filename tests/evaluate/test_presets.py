@@ -214,5 +214,5 @@ def test_xnorm_leaves_out_what_was_not_acquired_and_may_be_unknown():
     report = evaluate(unit, pairs, images, settings=EvaluationSettings(preset="arcface", bootstrap=0))
     assert report.results["preset"]["xnorm"] is None
     assert "XNorm is not known" in str(report)
-    with pytest.raises(ProtocolError, match="leave --norms out"):
+    with pytest.raises(ProtocolError, match="leave --feature-norms out"):
         embed_images(unit, pairs.images, images, norms=True)

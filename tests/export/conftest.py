@@ -54,8 +54,8 @@ def home(tmp_path_factory):
     for person in range(8):
         (root / "data" / f"p{person}").mkdir(parents=True)
         for i in range(2):
-            picture = face(3, person, i)[0][:, 8:104]
-            write(root / "data" / f"p{person}" / f"p{person}_{i + 1:04d}.jpg", np.ascontiguousarray(picture))
+            image = face(3, person, i)[0][:, 8:104]
+            write(root / "data" / f"p{person}" / f"p{person}_{i + 1:04d}.jpg", np.ascontiguousarray(image))
     for fold in range(2):
         people = range(4 * fold, 4 * fold + 4)
         lines += [f"p{p}\t1\t2" for p in people]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import pictures, spec_of
+from networks import images, spec_of
 
 from visavis.backbones import build_backbone
 from visavis.cli import main
@@ -31,11 +31,11 @@ from visavis.models.torch import TorchEmbedder, save_model
 def test_inputs_and_flips(flip, pixels, folder):
     path, network, spec = folder(flip=flip, channels="BGR", width=8)
     model = open_model(path)
-    done = export_model(model, "onnx", unnamed(pictures(5, (32, 32))), options=Options(pixels=pixels))
+    done = export_model(model, "onnx", unnamed(images(5, (32, 32))), options=Options(pixels=pixels))
     session = OnnxEmbedder(done.path).session
     assert session.get_inputs()[0].shape == (["batch", 32, 32, 3] if pixels == "uint8" else ["batch", 3, 32, 32])
     assert session.get_outputs()[0].shape == ["batch", 32 if flip == "concat" else 16]
-    crops = pictures(3, (32, 32))
+    crops = images(3, (32, 32))
     layout = crops if pixels == "uint8" else crops.transpose(0, 3, 1, 2).astype(np.float32)
     raw = session.run(["embedding"], {"image": layout})[0]
     expected = TorchEmbedder(network, spec).embed(crops)
@@ -45,7 +45,7 @@ def test_inputs_and_flips(flip, pixels, folder):
 
 def test_flip_can_be_changed_only_where_the_graph_fuses_nothing(folder):
     path, network, _spec = folder(width=8)
-    crops = pictures(3, (32, 32))
+    crops = images(3, (32, 32))
     export_model(open_model(path), "onnx", unnamed(crops))
     for flip in ("sum", "concat"):
         expected = TorchEmbedder(network, spec_of((32, 32), flip)).embed(crops)
@@ -77,13 +77,13 @@ def test_export_from_the_command_line_and_the_card(folder, capsys):
 
 def test_a_stale_export_does_not_answer_for_new_weights(folder, tmp_path):
     path, _, spec = folder(width=8)
-    export_model(open_model(path), "onnx", unnamed(pictures(2, (32, 32))))
+    export_model(open_model(path), "onnx", unnamed(images(2, (32, 32))))
     torch.manual_seed(5)
     other = build_backbone("small", size=(32, 32), dim=16, width=8)
     save_model(path, other, read_card(path))
     embedder = load_embedder(path)
     assert type(embedder).__name__ == "TorchEmbedder"
-    crops = pictures(2, (32, 32))
+    crops = images(2, (32, 32))
     np.testing.assert_allclose(embedder.embed(crops), TorchEmbedder(other, spec).embed(crops), atol=1e-6)
     with pytest.raises(ModelFormatError, match=r"no model\.onnx made of these weights"):
         load_embedder(path, runtime="onnxruntime")
@@ -91,7 +91,7 @@ def test_a_stale_export_does_not_answer_for_new_weights(folder, tmp_path):
 
 def test_half_precision_halves_the_file(folder):
     path, _, _ = folder(width=16)
-    crops = unnamed(pictures(3, (32, 32)))
+    crops = unnamed(images(3, (32, 32)))
     full = export_model(open_model(path), "onnx", crops).record["bytes"]
     half = export_model(open_model(path), "onnx", crops, options=Options(precision="fp16"))
     assert half.path.name == "model.fp16.onnx"
@@ -102,7 +102,7 @@ def test_half_precision_halves_the_file(folder):
 def test_openvino_agrees_in_its_own_runtime(folder):
     pytest.importorskip("openvino")
     path, network, spec = folder(flip="sum", channels="BGR", width=8)
-    crops = pictures(4, (32, 32))
+    crops = images(4, (32, 32))
     done = export_model(open_model(path), "openvino", unnamed(crops))
     assert done.parity.runtime.startswith("OpenVINO")
     embedder = load_embedder(path, runtime="openvino")
@@ -116,7 +116,7 @@ def test_openvino_agrees_in_its_own_runtime(folder):
 def test_features_stay_what_they_are_when_the_next_pictures_come(folder, runtime, flip):
     pytest.importorskip(runtime)
     path, network, spec = folder(width=8)
-    crops = pictures(5, (32, 32))
+    crops = images(5, (32, 32))
     export_model(open_model(path), {"onnxruntime": "onnx"}.get(runtime, runtime), unnamed(crops))
     embedder = load_embedder(path, runtime=runtime, batch_size=2, flip=flip)
     parts = [embedder.features(part) for part in (crops[:1], crops[1:2], crops[2:4], crops[4:5], crops[:0])]
@@ -138,7 +138,7 @@ def test_an_export_is_readable_by_whom_the_umask_says(folder, monkeypatch):
 
     stamped = replace(kind, write=write_read_only, stamp=lambda *_: None)
     monkeypatch.setattr(pipeline, "load_format", lambda name: stamped)
-    done = export_model(open_model(path), "onnx", unnamed(pictures(3, (32, 32))))
+    done = export_model(open_model(path), "onnx", unnamed(images(3, (32, 32))))
     assert done.path.stat().st_mode == (path / "card.json").stat().st_mode
 
 

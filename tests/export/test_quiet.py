@@ -38,7 +38,7 @@ def test_the_process_keeps_its_output_and_its_root_logger(capsys, monkeypatch, r
     monkeypatch.setattr(root, "setLevel", lambda level: pytest.fail("the root logger is the user's"))
     batches = Talking(np.random.default_rng(0).normal(size=(3, 2, 3, 4, 4)).astype(np.float32))
     model = one_convolution()
-    made = quantize(model, calibrate(model, batches, ranges), in_float=[])
+    made = quantize(model, calibrate(model, batches, ranges), float_layers=[])
     assert {node.op_type for node in made.graph.node} >= {"Conv", "QuantizeLinear"}
     assert capsys.readouterr().out == "mine\n"
     assert (root.level, list(root.handlers)) == before

@@ -18,16 +18,16 @@ def _log_normal(x: np.ndarray, covariance: np.ndarray) -> float:
     return -0.5 * float(x @ np.linalg.solve(covariance, x) + np.linalg.slogdet(2 * np.pi * covariance)[1])
 
 
-def _whole_person(model: JointBayesian, pictures: int) -> np.ndarray:
+def _whole_person(model: JointBayesian, images: int) -> np.ndarray:
     """Covariance (mD, mD) of one person's pictures on end: S_μ everywhere, S_μ + S_ε on the diagonal."""
-    ones = np.ones((pictures, pictures))
-    return np.kron(ones, model.between) + np.kron(np.eye(pictures), model.within)
+    ones = np.ones((images, images))
+    return np.kron(ones, model.between) + np.kron(np.eye(images), model.within)
 
 
-def _draw(people: int, pictures: np.ndarray, seed: int = 0) -> tuple[JointBayesian, np.ndarray, np.ndarray]:
+def _draw(people: int, images: np.ndarray, seed: int = 0) -> tuple[JointBayesian, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     truth = JointBayesian(rng.standard_normal(DIM), _covariance(rng, 1.0), _covariance(rng, 0.4))
-    labels = np.repeat(np.arange(people), pictures)
+    labels = np.repeat(np.arange(people), images)
     person = rng.multivariate_normal(np.zeros(DIM), truth.between, people)
     rest = rng.multivariate_normal(np.zeros(DIM), truth.within, len(labels))
     return truth, truth.mean + person[labels] + rest, labels

@@ -91,8 +91,8 @@ def test_falling_order_is_that_of_a_stable_sort(dtype):
     genuine = rng.random(2001) < 0.4
     scores = np.where(rng.random(2001) < 0.05, -np.inf, np.round(rng.normal(size=2001), 1)).astype(dtype)
     walk, curve = SortedScores.of(scores, genuine), error_curve(scores, genuine)
-    np.testing.assert_array_equal(walk.rising(genuine=True), curve.genuine)
-    np.testing.assert_array_equal(walk.rising(genuine=False), curve.impostor)
+    np.testing.assert_array_equal(walk.ascending(genuine=True), curve.genuine)
+    np.testing.assert_array_equal(walk.ascending(genuine=False), curve.impostor)
 
 
 def kfold(n, k):

@@ -24,7 +24,7 @@ def _drawn_once(monkeypatch, faces):
 
 @pytest.fixture(scope="module")
 def faces():
-    return generate(import_trial.SEED, range(24), import_trial.PICTURES, size=112, workers=0)
+    return generate(import_trial.SEED, range(24), import_trial.IMAGES, size=112, workers=0)
 
 
 def recognizer(x):

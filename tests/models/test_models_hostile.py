@@ -127,10 +127,10 @@ def test_code_that_is_vouched_for_runs(folder, tmp_path, monkeypatch, capsys):
 )
 def test_a_hostile_card_is_one_line(folder, capsys, fields, said):
     model = folder(**fields)
-    picture = model / "a.png"
-    picture.write_bytes(encode(CROPS[0], ".png"))
+    image = model / "a.png"
+    image.write_bytes(encode(CROPS[0], ".png"))
     begun = time.process_time()
-    assert main(["verify", str(model), str(picture), str(picture), "--aligned"]) == 2
+    assert main(["verify", str(model), str(image), str(image), "--aligned"]) == 2
     assert time.process_time() - begun < 20
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1

@@ -208,7 +208,7 @@ def test_a_model_that_may_not_be_used_so_is_refused(tiny, monkeypatch, terms, sa
         load_embedder("sface", threads=1)
 
 
-def _picture(path, color):
+def _image(path, color):
     cv2.imwrite(str(path), np.full((112, 112, 3), color, np.uint8))
     return str(path)
 
@@ -216,7 +216,7 @@ def _picture(path, color):
 def test_verify_takes_two_pictures_and_the_default(tiny, tmp_path, capsys, monkeypatch):
     """Without MODEL, with it, and with options between the words; one word or four are refused."""
     monkeypatch.setattr(licenses, "_required", set())
-    a, b = _picture(tmp_path / "a.png", (200, 30, 90)), _picture(tmp_path / "b.png", (20, 130, 90))
+    a, b = _image(tmp_path / "a.png", (200, 30, 90)), _image(tmp_path / "b.png", (20, 130, 90))
     for words in (
         ["verify", a, b, "--aligned"],
         ["verify", a, "--aligned", b],
@@ -237,7 +237,7 @@ def test_a_gallery_remembers_a_packaged_model_by_its_name(tiny, tmp_path, capsys
     people = tmp_path / "photos"
     for name, color in (("ann", (200, 30, 90)), ("bob", (20, 130, 90))):
         (people / name).mkdir(parents=True)
-        _picture(people / name / "1.png", color)
+        _image(people / name / "1.png", color)
     assert main(["enroll", str(tmp_path / "a.db"), str(people), "--model", "sface", "--aligned"]) == 0
     assert (tmp_path / "a.db.model").read_text() == "sface\n"
     shutil.rmtree(tmp_path / "cache")

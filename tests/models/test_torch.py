@@ -101,8 +101,8 @@ def test_embedder_normalizes_fuses_and_scales_as_the_spec_says(flip, channels):
     spec = PreprocessSpec((32, 32), "arcface", channels, SPEC.mean, SPEC.std, flip)
     net = network().eval()
     embedder = TorchEmbedder(net, spec, batch_size=2)
-    pictures = crops()
-    got = embedder.embed(pictures)
+    batch = crops()
+    got = embedder.embed(batch)
 
     def feature(images):
         ordered = images[..., ::-1] if channels == "BGR" else images
@@ -110,7 +110,7 @@ def test_embedder_normalizes_fuses_and_scales_as_the_spec_says(flip, channels):
         with torch.inference_mode():
             return net(torch.tensor(x.transpose(0, 3, 1, 2), dtype=torch.float32)).numpy()
 
-    first, second = feature(pictures), feature(pictures[:, :, ::-1])
+    first, second = feature(batch), feature(batch[:, :, ::-1])
     raw = {"none": first, "sum": first + second, "concat": np.hstack([first, second])}[flip]
     np.testing.assert_allclose(got, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=2e-6)
     assert isinstance(embedder, Embedder)

@@ -15,14 +15,14 @@ def face_like(seed: int, size: int = 112) -> np.ndarray:
     return np.clip(shared + coarse + fine, 0, 255).astype(np.uint8)
 
 
-def altered(picture: np.ndarray, how: str) -> np.ndarray:
+def altered(image: np.ndarray, how: str) -> np.ndarray:
     if how == "jpeg":
-        return images.decode(images.encode(picture, ".jpg", quality=40))
+        return images.decode(images.encode(image, ".jpg", quality=40))
     if how == "brighter":
-        return np.clip(picture.astype(float) * 1.15 + 10, 0, 255).astype(np.uint8)
+        return np.clip(image.astype(float) * 1.15 + 10, 0, 255).astype(np.uint8)
     if how == "smaller":
-        return images.resize(picture, (72, 72))
-    return images.resize(np.ascontiguousarray(picture[4:-2, 3:-3]), (112, 112))  # cropped
+        return images.resize(image, (72, 72))
+    return images.resize(np.ascontiguousarray(image[4:-2, 3:-3]), (112, 112))  # cropped
 
 
 def put(folder, who, name, data):

@@ -19,28 +19,26 @@ class FakeEmbedder:
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def world(identities=20, pictures=4, seed=0):
+def world(identities=20, images=4, seed=0):
     """Pictures of noisy colors and 10 folds of pairs."""
     rng = np.random.default_rng(seed)
     colors = rng.integers(30, 226, (identities, 3))
     images = {}
     for i in range(identities):
-        for p in range(pictures):
+        for p in range(images):
             crop = colors[i] + rng.normal(0, 25, 3) + rng.normal(0, 3, (8, 8, 3))
             images[f"id{i}/id{i}_{p}.jpg"] = np.clip(crop, 0, 255).astype(np.uint8)
     names = tuple(images)
     rows = []
     for k in range(300):
         i, j = rng.choice(identities, 2, replace=False)
-        a, b = rng.choice(pictures, 2, replace=False)
-        rows.append(
-            (i * pictures + a, i * pictures + b, True) if k % 2 else (i * pictures + a, j * pictures + b, False)
-        )
+        a, b = rng.choice(images, 2, replace=False)
+        rows.append((i * images + a, i * images + b, True) if k % 2 else (i * images + a, j * images + b, False))
     reference, probe, genuine = (np.array(c) for c in zip(*rows, strict=True))
     return images, Pairs(names, reference, probe, genuine.astype(bool), np.arange(300) * 10 // 300)
 
 
-PICTURES = 40
+IMAGES = 40
 
 
 class Brightness:
@@ -68,7 +66,7 @@ class Brightness:
 
 def contrast_world():
     rng = np.random.default_rng(1)
-    images = {f"p{i // 4}/{i % 4}.png": rng.integers(0, 256, (4, 4, 3)).astype(np.uint8) for i in range(PICTURES)}
-    a = np.repeat(np.arange(PICTURES - 1), 2)
-    b = (a + np.tile([1, 7], PICTURES - 1)) % PICTURES
+    images = {f"p{i // 4}/{i % 4}.png": rng.integers(0, 256, (4, 4, 3)).astype(np.uint8) for i in range(IMAGES)}
+    a = np.repeat(np.arange(IMAGES - 1), 2)
+    b = (a + np.tile([1, 7], IMAGES - 1)) % IMAGES
     return images, Pairs(tuple(images), a, b, a // 4 == b // 4, np.arange(len(a)) % 10)

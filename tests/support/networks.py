@@ -29,5 +29,5 @@ def spec_of(size, flip="none", channels="RGB"):
     return PreprocessSpec(size, "arcface", channels, (127.5, 120.0, 110.0), (128.0, 127.0, 126.0), flip)
 
 
-def pictures(count, size):
+def images(count, size):
     return np.random.default_rng(1).integers(0, 256, (count, *size, 3), np.uint8)

@@ -61,9 +61,9 @@ class StandIns:
             for person in range(8):
                 for k in range(3):
                     shown = scene(5, 100 * person + k, range(person, person + 1), difficulty=0.4)
-                    picture = out / f"person {person}" / f"{k}.jpg"
-                    picture.parent.mkdir(parents=True, exist_ok=True)
-                    images.write(picture, shown.image, quality=95)
+                    image = out / f"person {person}" / f"{k}.jpg"
+                    image.parent.mkdir(parents=True, exist_ok=True)
+                    images.write(image, shown.image, quality=95)
 
         shutil.copytree(self._once("photos", make), path)
 
@@ -151,8 +151,8 @@ class StandIns:
         self.faces(path.with_name("plain"))
         for person in sorted((path.with_name("plain") / "images").iterdir()):
             (path / person.name).mkdir(parents=True)
-            for number, picture in enumerate(sorted(person.iterdir()), 1):
-                images.write(path / person.name / f"{person.name}_{number}.png", images.read(picture))
+            for number, image in enumerate(sorted(person.iterdir()), 1):
+                images.write(path / person.name / f"{person.name}_{number}.png", images.read(image))
 
     def dialect_list(self, path: Path) -> None:
         """Its pairs, by comma and without a header."""

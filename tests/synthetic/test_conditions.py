@@ -8,7 +8,7 @@ import pytest
 from visavis.synthetic.conditions import Conditions, sample_conditions
 from visavis.synthetic.identity import FACTORS, generator, sample_identity
 
-PEOPLE, PICTURES = 400, 8
+PEOPLE, IMAGES = 400, 8
 
 
 def _numbers(now: Conditions) -> list[float]:
@@ -17,13 +17,13 @@ def _numbers(now: Conditions) -> list[float]:
 
 @pytest.fixture(scope="module")
 def conditions() -> np.ndarray:
-    drawn = [[_numbers(sample_conditions(generator(3, i, k), 1.0)) for k in range(PICTURES)] for i in range(PEOPLE)]
+    drawn = [[_numbers(sample_conditions(generator(3, i, k), 1.0)) for k in range(IMAGES)] for i in range(PEOPLE)]
     return np.array(drawn)
 
 
 def test_conditions_do_not_depend_on_the_person(conditions: np.ndarray) -> None:
     """One-way analysis of variance: were a condition tied to the person, its F would leave 1."""
-    between = PICTURES * conditions.mean(1).var(0, ddof=1)
+    between = IMAGES * conditions.mean(1).var(0, ddof=1)
     within = conditions.var(1, ddof=1).mean(0)
     varies = within > 0
     assert varies.sum() >= 30

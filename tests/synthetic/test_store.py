@@ -25,21 +25,21 @@ def test_nobody_to_draw_is_refused() -> None:
         synthetic.generate(0, [], 3)
 
 
-@pytest.mark.parametrize(("people", "pictures", "count", "folds"), [(40, 4, 200, 10), (7, 3, 36, 3), (20, 2, 4, 1)])
+@pytest.mark.parametrize(("people", "images", "count", "folds"), [(40, 4, 200, 10), (7, 3, 36, 3), (20, 2, 4, 1)])
 def test_pairs_are_balanced_different_and_share_no_person_between_folds(
-    people: int, pictures: int, count: int, folds: int
+    people: int, images: int, count: int, folds: int
 ) -> None:
-    drawn = synthetic.pairs(people, pictures, count, folds, seed=5)
+    drawn = synthetic.pairs(people, images, count, folds, seed=5)
     assert len(drawn) == count
     ends = np.stack([drawn.reference, drawn.probe], 1)
-    owners = ends // pictures
+    owners = ends // images
     np.testing.assert_array_equal(owners[:, 0] == owners[:, 1], drawn.genuine)
     assert np.all(ends[:, 0] != ends[:, 1])
     assert len({tuple(sorted(row)) for row in ends.tolist()}) == count
     members = [set(owners[drawn.fold == f].ravel().tolist()) for f in range(folds)]
     assert sum(map(len, members)) == len(set().union(*members))
     assert all(drawn.genuine[drawn.fold == f].mean() == 0.5 for f in range(folds))
-    assert drawn.images[pictures + 1] == "id_000001/001.jpg"
+    assert drawn.images[images + 1] == "id_000001/001.jpg"
 
 
 def test_pairs_use_people_evenly() -> None:

@@ -32,11 +32,9 @@ def test_a_picture_is_a_function_of_its_numbers_in_every_process() -> None:
 
 def _pixel_accuracy(difficulty: float, *, people: int = 100, pairs: int = 1000) -> float:
     """k-fold accuracy of the cosine of raw aligned pixels on people numbered from a million."""
-    pictures = 4
-    crops, _, _ = synthetic.generate(
-        0, range(10**6, 10**6 + people), pictures, size=48, difficulty=difficulty, workers=0
-    )
-    rows, protocol = PixelEmbedder().embed(crops), synthetic.pairs(people, pictures, pairs, 10, 0)
+    images = 4
+    crops, _, _ = synthetic.generate(0, range(10**6, 10**6 + people), images, size=48, difficulty=difficulty, workers=0)
+    rows, protocol = PixelEmbedder().embed(crops), synthetic.pairs(people, images, pairs, 10, 0)
     return k_fold(rows, protocol)
 
 

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 import yaml
 
 from visavis.errors import DataError, ModelFormatError
-from visavis.losses.partial_fc.sharded_checkpoint import Rows
+from visavis.losses.partial_fc.sharded_checkpoint import RowShard
 from visavis.train import checkpoint
 from visavis.train.checkpoint import load_checkpoint, open_checkpoint, save_checkpoint
 from visavis.train.loop import train
@@ -83,11 +83,13 @@ def three_ranks(rank, folder):
     world = launch.World(rank, 3, rank, torch.device("cpu"))
     start, stop = [0, 4, 4, 10][rank : rank + 2]  # the second rank has no rows
     rows = torch.arange(20.0).view(10, 2)[start:stop]
-    save_checkpoint(Path(folder), {"rows": Rows(rows, start, 10), "same": torch.tensor([rank])}, step=1, world=world)
+    save_checkpoint(
+        Path(folder), {"rows": RowShard(rows, start, 10), "same": torch.tensor([rank])}, step=1, world=world
+    )
     if rank == 1:
         checkpoint._write_shard = lambda path, tensors: "the disk is full"
     with pytest.raises(DataError, match=r"disk is full.*previous one is untouched"):
-        save_checkpoint(Path(folder), {"rows": Rows(rows + 1, start, 10)}, step=2, world=world)
+        save_checkpoint(Path(folder), {"rows": RowShard(rows + 1, start, 10)}, step=2, world=world)
     torch.distributed.destroy_process_group()
 
 

@@ -28,7 +28,7 @@ LARGE = ("cosface-vit-b-webface42m", "cosface-vit-l-webface42m")
 def recipe(**sections):
     values = {
         "name": "costly",
-        "data": {"source": "nowhere/at/all", "workers": 0, "expected_identities": 1000, "expected_pictures": 50_000},
+        "data": {"source": "nowhere/at/all", "workers": 0, "expected_identities": 1000, "expected_images": 50_000},
         "preprocess": {"size": [32, 32]},
         "backbone": {"name": "small", "dim": 16, "args": {"width": 8}},
         "loop": {"batch_size": 80, "device_batch": 8, "epochs": 2.0, "device": "cpu"},
@@ -58,7 +58,7 @@ def test_a_dry_run_with_data_counts_it_and_suits_triplets(blob_folder):
         loop={"batch_size": 16},
     )
     cost = dry_run(wanted, steps=2)
-    assert (cost.extent.identities, cost.extent.pictures) == (8, 48)
+    assert (cost.extent.identities, cost.extent.images) == (8, 48)
     assert (cost.centers, cost.steps_per_epoch) == (0, 1)
 
 
@@ -66,9 +66,7 @@ FULL_SCALE = [name for name in recipe_names() if not name.endswith("-small") and
 
 
 def test_full_scale_are_the_recipes_that_say_how_much_data_their_set_holds():
-    stated = [
-        name for name in recipe_names() if "expected_pictures" in yaml.safe_load(recipe_text(name)).get("data", {})
-    ]
+    stated = [name for name in recipe_names() if "expected_images" in yaml.safe_load(recipe_text(name)).get("data", {})]
     assert stated == FULL_SCALE
 
 
@@ -78,8 +76,8 @@ def test_every_full_scale_recipe_is_measured_from_what_its_header_knows(name):
     begun = time.monotonic()
     cost = dry_run(wanted, devices=1, steps=1, seconds=3)
     assert time.monotonic() - begun < 60  # the network is built, and a layer is run, outside the limit's reach
-    assert (cost.extent.pictures, cost.extent.identities) == (
-        wanted.data.expected_pictures,
+    assert (cost.extent.images, cost.extent.identities) == (
+        wanted.data.expected_images,
         wanted.data.expected_identities,
     )
     assert cost.steps == (wanted.loop.steps or round(wanted.loop.epochs * cost.steps_per_epoch))
@@ -210,7 +208,7 @@ def test_how_much_data_must_be_known(tmp_path, capsys):
         dry_run(recipe(data={"expected_identities": 0}))
     path = tmp_path / "r.yaml"
     path.write_text(recipe().to_yaml())
-    assert main(["train", str(path), "--dry-run", "--data.expected_pictures", "0"]) == 2
+    assert main(["train", str(path), "--dry-run", "--data.expected_images", "0"]) == 2
     assert "nowhere/at/all is not there" in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ SPEC = PreprocessSpec(size=(32, 32))
 
 
 def recipe(**sections):
-    data = {"source": "nowhere", "expected_identities": 1000, "expected_pictures": 50_000}
+    data = {"source": "nowhere", "expected_identities": 1000, "expected_images": 50_000}
     return parse_recipe({"data": data, "loop": {"batch_size": 80, "device_batch": 8, "epochs": 2.0}} | sections)
 
 

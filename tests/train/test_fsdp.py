@@ -42,7 +42,7 @@ def train(network, head, optimizer, world, first, last):
     for step in range(first, last):
         generator = torch.Generator().manual_seed(step)
         x, y = torch.randn(4, 3, 27, 27, generator=generator).double(), torch.randint(0, 11, (4,), generator=generator)
-        rows = distributed.share(4, world)
+        rows = distributed.rank_slice(4, world)
         optimizer.zero_grad()
         loss = head(network(x[rows]), y[rows])
         loss.backward()

@@ -10,7 +10,7 @@ import pytest
 from visavis.cli import main
 from visavis.data.sources import open_source
 from visavis.errors import DataError, RecipeError
-from visavis.train.dataset import held_out_pictures, kept_pictures
+from visavis.train.dataset import held_out_images, kept_images
 from visavis.train.held_out import draw_pairs, split_identities
 from visavis.train.recipe import load_recipe, parse_recipe, recipe_names
 
@@ -92,8 +92,8 @@ def people(tmp_path_factory):
 def test_trained_on_and_held_out_share_nobody_and_do_not_depend_on_the_seed(people):
     flags = [f"--data.source={people}", "--data.held_out=0.3"]
     runs = [load_recipe("arcface-small", [*flags, f"--seed={seed}"]).data for seed in (0, 7)]
-    trained, held = kept_pictures(runs[0])[0], held_out_pictures(runs[0])
-    assert held.identities == held_out_pictures(runs[1]).identities
+    trained, held = kept_images(runs[0])[0], held_out_images(runs[0])
+    assert held.identities == held_out_images(runs[1]).identities
     assert not set(trained.identities) & set(held.identities)
     assert len(trained.identities) + len(held.identities) == 30
     assert len(held.identities) == 6  # of the twenty with two pictures

@@ -28,9 +28,9 @@ def recipe(**sections):
     return parse_recipe(values)
 
 
-def noise(classes=20, pictures=400):
-    some = Noise(pictures, (32, 32), classes=classes, each=2, seed=0)
-    return TrialData(some, Extent(classes, pictures, "noise"), per_epoch=10)
+def noise(classes=20, images=400):
+    some = Noise(images, (32, 32), classes=classes, each=2, seed=0)
+    return TrialData(some, Extent(classes, images, "noise"), per_epoch=10)
 
 
 def built(wanted):
@@ -133,9 +133,9 @@ def test_where_no_step_fits_the_forward_pass_gives_an_estimate():
 def test_pictures_that_would_be_cached_are_decoded_once(monkeypatch):
     taken = []
     data = noise()
-    take = data.pictures.take
+    take = data.images.take
     monkeypatch.setattr(
-        data.pictures, "take", lambda indices: (taken.extend(indices.tolist()), take(indices))[1], raising=False
+        data.images, "take", lambda indices: (taken.extend(indices.tolist()), take(indices))[1], raising=False
     )
     own = trial_of(recipe(), 16, data)
     for _ in range(8):

@@ -23,7 +23,7 @@ def opened(data, *, batch_size=8, seconds=60.0):
 
 def test_the_pictures_that_are_there_are_all_decoded_and_counted(blob_folder):
     found, told = opened({"source": str(blob_folder)})
-    assert (found.extent.identities, found.extent.pictures, found.per_epoch, found.remarks) == (8, 48, 6, ())
+    assert (found.extent.identities, found.extent.images, found.per_epoch, found.remarks) == (8, 48, 6, ())
     assert told[-1] == ("decoding the pictures", 48, 48)
 
 
@@ -36,14 +36,14 @@ def test_where_time_is_short_some_are_decoded_and_it_is_said(blob_folder, monkey
 def test_generated_faces_are_not_drawn(monkeypatch):
     monkeypatch.setattr("visavis.synthetic.generate", lambda *a, **k: pytest.fail("faces were drawn"))
     found, _ = opened({"synthetic": {"identities": 500, "images_per_identity": 16}})
-    assert (found.extent.identities, found.extent.pictures, found.extent.known_from) == (500, 8000, "generated")
-    assert found.pictures.take(np.array([0, 7999])).shape == (2, 112, 112, 3)
+    assert (found.extent.identities, found.extent.images, found.extent.known_from) == (500, 8000, "generated")
+    assert found.images.take(np.array([0, 7999])).shape == (2, 112, 112, 3)
 
 
 def test_the_absent_are_as_many_as_the_recipe_says():
-    said = {"source": "nowhere", "expected_identities": 10_000, "expected_pictures": 123_456}
+    said = {"source": "nowhere", "expected_identities": 10_000, "expected_images": 123_456}
     found, _ = opened(said)
-    assert (found.extent.identities, found.extent.pictures) == (10_000, 123_456)
+    assert (found.extent.identities, found.extent.images) == (10_000, 123_456)
     assert found.per_epoch == 123_456 // 8
     by_person, _ = opened({**said, "sampler": "pxk", "images_per_class": 4})
     assert by_person.per_epoch == -(-10_000 // 2)

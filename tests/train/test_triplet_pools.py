@@ -79,8 +79,8 @@ def test_every_pool_learns_and_resumes_to_the_same_bits(faces: Path, tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         train(wanted, tmp_path / "cut", observer=Interrupt(6))  # the checkpoint is that of step 4, inside a pool
     train(wanted, tmp_path / "cut", resume=True)
-    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    whole, make_batches = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], make_batches[name]) for name in whole)
     records = [r for r in read_metrics(tmp_path / "whole") if "triplet_loss" in r]
     assert len(records) == 9
     assert all(r["loss"] == pytest.approx(r["triplet_loss"]) for r in records)

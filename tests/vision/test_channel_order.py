@@ -29,8 +29,8 @@ def test_opencv_arrays_are_turned_when_told_or_asked(recognizer, draw, caplog):
     skin = draw.paint((210, 150, 120))
     truth = recognizer.get(skin)[0].embedding
     turned = np.ascontiguousarray(skin[..., ::-1])
-    for arrays, picture in (("BGR", turned), ("auto", turned), ("auto", skin), ("RGB", skin)):
-        np.testing.assert_array_equal(made_with(recognizer, arrays).get(picture)[0].embedding, truth)
+    for arrays, image in (("BGR", turned), ("auto", turned), ("auto", skin), ("RGB", skin)):
+        np.testing.assert_array_equal(made_with(recognizer, arrays).get(image)[0].embedding, truth)
     assert not caplog.records
     hinting = made_with(recognizer, "RGB")
     for _ in range(2):

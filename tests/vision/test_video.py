@@ -145,7 +145,7 @@ def test_closing_lets_go_of_the_camera():
 
 def test_a_real_stream_over_the_network_goes_on_after_the_server_was_away():
     """Motion JPEG over HTTP on the loopback, read by OpenCV's FFmpeg; each answer ends after some pictures."""
-    picture = encode(np.full((48, 64, 3), 90, np.uint8), ".jpg")
+    image = encode(np.full((48, 64, 3), 90, np.uint8), ".jpg")
 
     class Streaming(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -153,8 +153,8 @@ def test_a_real_stream_over_the_network_goes_on_after_the_server_was_away():
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
             for _ in range(40):
-                head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
-                self.wfile.write(head + picture + b"\r\n")
+                head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(image)
+                self.wfile.write(head + image + b"\r\n")
                 time.sleep(0.01)
 
         def log_message(self, *_):

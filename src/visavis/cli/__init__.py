@@ -46,6 +46,11 @@ VERBS = {
 
 _FIELD = re.compile(r"--(\w+\.[\w.]+|seed|name|license|training_data)")
 
+# Flags of the release before; they work for one release, with a line.
+FORMER_FLAGS = {
+    "evaluate": {"--frames": "--max-frames", "--norms": "--feature-norms", "--joint-people": "--jb-identities"},
+    "export": {"--ranges": "--calibration-method"},
+}
 # Verbs that only print what there is: when nobody reads on, they are done. All others work on.
 READ_ONLY = {"completion", "recipes", "models", "doctor", "compare"}
 
@@ -147,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if verb is not None and verb not in VERBS:
         return _complain(unknown_name("verb", verb, VERBS))
+    argv = _present_flags(verb, argv)
     args, rest = build_parser(verb).parse_known_args(_join_values(argv) if verb == "train" else argv)
     module = importlib.import_module(f"visavis.cli.{VERBS[args.verb][0]}")
     unknown = [word for word in rest if word.startswith("-") or not hasattr(module, "WORDS")]
@@ -221,6 +227,20 @@ def _join_values(words: Sequence[str]) -> list[str]:
         is_open = joined and _FIELD.fullmatch(joined[-1]) and not word.startswith("--")
         joined = [*joined[:-1], f"{joined[-1]}={word}"] if is_open else [*joined, word]
     return joined
+
+
+def _present_flags(verb: str | None, words: Sequence[str]) -> list[str]:
+    """The command line with flags of the release before as they are called now, and a line for each."""
+    former, present = FORMER_FLAGS.get(verb or "", {}), []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in former:
+            print(
+                f"visavis: {flag} is now called {former[flag]}; the former name works for one release", file=sys.stderr
+            )
+            word = f"{former[flag]}{equals}{value}"
+        present.append(word)
+    return present
 
 
 def _complain(message: str, status: int = 2) -> int:

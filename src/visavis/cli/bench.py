@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     candidates, missing = candidates_of(folder, card, threads)
     crops = crops_of(args.data, card.preprocess, count=32)
     with _bar() as progress:
-        timings, failed = measure(candidates, crops.pictures, batches=batches, seconds=args.seconds, progress=progress)
+        timings, failed = measure(candidates, crops.images, batches=batches, seconds=args.seconds, progress=progress)
     if not timings:
         raise ModelFormatError(f"{folder}: nothing of it runs here: {'; '.join(failed + missing)}")
     timings = sized(timings, folder)

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("pictures", metavar="PICTURE", nargs="+", help=_inputs.HELP)
+    add("images", metavar="PICTURE", nargs="+", help=_inputs.HELP)
     add("--every", type=int, default=1, metavar="N", help="of videos look at each N-th frame (1)")
     add("--max-faces", type=int, default=1000, metavar="N", help="of a picture at most so many, largest first (1000)")
     add("--json", action="store_true", help="print one JSON object a picture, a line each")
@@ -50,20 +50,20 @@ def run(args: argparse.Namespace) -> int:
     detector = named_detector(args.detector, min_face=args.min_face)
     failed = seen = faces = 0
     left_out = []
-    alone = len(args.pictures) == 1
+    alone = len(args.images) == 1
     try:
-        for one in expand(args.pictures):
+        for one in expand(args.images):
             if one.kind == "left out":
                 left_out.append(one)
                 continue
-            for answer in _answers(one, detector, args, alone=alone and one.name == args.pictures[0]):
+            for answer in _answers(one, detector, args, alone=alone and one.name == args.images[0]):
                 failed, seen, faces = failed + ("error" in answer), seen + 1, faces + len(answer["faces"])
                 if args.json:
                     print(json.dumps(answer, ensure_ascii=False), flush=True)
                 else:
                     print("\n".join(_lines(answer)), flush=True)
         if not seen:
-            raise DataError(f"{' '.join(args.pictures)}: expected pictures, got {len(left_out)} other entries")
+            raise DataError(f"{' '.join(args.images)}: expected pictures, got {len(left_out)} other entries")
     finally:  # Ctrl-C ends a camera
         if not args.json and seen > 1:
             print(f"{faces:,} faces in {seen - failed:,} pictures")
@@ -97,9 +97,7 @@ def _answers(one: Input, detector: Any, args: argparse.Namespace, *, alone: bool
         yield {"picture": shown(one.name), "error": str(error), "faces": []}
 
 
-def _look(
-    name: str, picture: Any, detector: Any, args: argparse.Namespace, *, turn: Turn, alone: bool
-) -> dict[str, Any]:
+def _look(name: str, image: Any, detector: Any, args: argparse.Namespace, *, turn: Turn, alone: bool) -> dict[str, Any]:
     """The JSON object of one picture; one that cannot be read has `error`, and stops where it is the only one."""
     from visavis.deploy.find_faces import find_faces
     from visavis.deploy.json_views import face_json
@@ -109,7 +107,7 @@ def _look(
     from visavis.vision.preprocessing import PreprocessSpec
 
     try:
-        image = load_image(picture, name=name, large=LARGE if args.min_face is None else None)
+        image = load_image(image, name=name, large=LARGE if args.min_face is None else None)
     except DataError as error:
         if alone:
             raise

@@ -12,7 +12,7 @@ from visavis.cli.gallery_actions import GALLERY
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", metavar="GALLERY", help=f"{GALLERY}; made when absent (then --model is needed)")
     parser.add_argument(
-        "pictures",
+        "images",
         metavar="PICTURE|SRC",
         nargs="+",
         help="pictures of --name, a folder per subject, or a list: PATH TAB NAME (visavis people writes one)",
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.retention_days is not None:
         checked_days(args.retention_days)
-    people, skipped = _people(args.pictures, args.name)
+    people, skipped = _people(args.images, args.name)
     if args.delete and not args.sync:
         raise DataError("--delete erases what has left the folder: add --sync")
     summary: list[dict] = []
@@ -81,18 +81,18 @@ def _enroll(
     The second value says whether everything that was erased leaves nothing behind.
     """
     from visavis.cli._gallery import count_subjects, open_gallery, progress
-    from visavis.deploy.enrollment import enroll_pictures
+    from visavis.deploy.enrollment import enroll_images
     from visavis.deploy.json_views import candidate_json, subject_json
 
     recognizer, gallery = open_gallery(args.gallery, args.model, create=True, **detection_options(args))
     with gallery:
         point = recognizer.point() if recognizer.card is not None and recognizer.card.thresholds else None
-        for subject, pictures in progress(people.items(), "enrolling", quiet=args.json):
-            done = enroll_pictures(
+        for subject, images in progress(people.items(), "enrolling", quiet=args.json):
+            done = enroll_images(
                 recognizer,
                 gallery,
                 subject,
-                pictures,
+                images,
                 aligned=args.aligned,
                 strict=args.strict,
                 keep_crops=args.keep_crops,
@@ -189,7 +189,7 @@ def _tell(summary: list[dict], total: int | None, *, terms: bool) -> None:
     for entry in summary:
         if len(summary) <= 20 or entry["refused"] or entry["doubts"] or entry["resembles"]:
             again = f", {entry['already']} were there already" if entry["already"] else ""
-            print(f"{entry['name']}: {_pictures(entry['added'])} enrolled{again}")
+            print(f"{entry['name']}: {_images(entry['added'])} enrolled{again}")
         if terms and entry["already"] and not entry["added"]:
             print(
                 "  nothing was added, so consent note and time limit stay; change them by: visavis gallery ... change"
@@ -205,8 +205,8 @@ def _tell(summary: list[dict], total: int | None, *, terms: bool) -> None:
             print(f"  samples fall into groups of {sizes}: looks of one person, or several people?")
     added, refused = sum(e["added"] for e in summary), sum(len(e["refused"]) for e in summary)
     people = "" if total is None else f"; the gallery holds {'1 subject' if total == 1 else f'{total} subjects'}"
-    print(f"{_pictures(added)} enrolled, {refused} refused{people}")
+    print(f"{_images(added)} enrolled, {refused} refused{people}")
 
 
-def _pictures(count: int) -> str:
+def _images(count: int) -> str:
     return "1 picture" if count == 1 else f"{count} pictures"

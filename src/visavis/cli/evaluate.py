@@ -47,9 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the bootstrap (0)")
     add("--batch-size", metavar="N", type=int, default=64, help="pictures at once (64)")
     add("--group-fmr", type=float, default=1e-3, metavar="FMR", help="groups: compared at this rate's threshold (1e-3)")
-    add("--frames", type=int, metavar="N", help="youtube-faces: so many frames of a video (default: all)")
+    add("--max-frames", type=int, metavar="N", help="youtube-faces: so many frames of a video (default: all)")
     add("--no-detector-scores", action="store_true", help="ijb: do not weight pictures by their detector score")
-    add("--norms", action="store_true", help="ijb, youtube-faces: weight pictures by the length of their raw feature")
+    add(
+        "--feature-norms",
+        action="store_true",
+        help="ijb, youtube-faces: weight pictures by the length of their raw feature",
+    )
     add(
         "--allow-missing",
         action="store_true",
@@ -57,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--all", action="store_true", help="judge all checkpoints RUN has kept (loop.keep), newest first")
     add("--joint-bayesian", metavar="SRC", help="pairs: score by Joint Bayesian, learned from the people of SRC")
-    add("--joint-people", metavar="FILE", help="... from these of them only, a name a line")
+    add("--jb-identities", metavar="FILE", help="... from these of them only, a name a line")
     add("--joint-dim", metavar="N", type=int, default=100, help="... after PCA to so many dimensions (100)")
     add(
         "--classifier",
@@ -92,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
         _check_classifier(args)
     options = {
         "classes": _classes(args) if args.classifier else (),
-        "frames": args.frames,
-        "norms": args.norms,
+        "frames": args.max_frames,
+        "norms": args.feature_norms,
         "detector_scores": not args.no_detector_scores,
         "allow_missing": args.allow_missing,
         "dialect": dialect_of(args),
@@ -213,8 +217,8 @@ def _joint_bayesian(args: argparse.Namespace, embedder: Any, protocol: Any) -> A
     from visavis.evaluate.protocols.joint_bayesian import JointPairs, learn_scorer
 
     source = open_source(args.joint_bayesian)
-    if args.joint_people is not None:
-        source = source.only(read_identities(args.joint_people))
+    if args.jb_identities is not None:
+        source = source.only(read_identities(args.jb_identities))
     with _bar() as progress:
         scorer = learn_scorer(
             embedder, source, protocol, dim=args.joint_dim, batch_size=args.batch_size, progress=progress

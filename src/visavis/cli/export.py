@@ -35,7 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--max-drop", type=float, metavar="POINTS", help="accuracy fp16 and int8 may lose on the pairs (default: 0.2)")
     add("--calibrate", metavar="SRC", help="pictures for int8 ranges (default: those of --data)")
     add("--calibration-count", type=int, default=300, metavar="N", help="how many of them (default: 300)")
-    add("--ranges", default="moving", metavar="HOW", help="int8 ranges: minmax, moving, entropy, percentile")
+    add(
+        "--calibration-method", default="moving", metavar="HOW", help="int8 ranges: minmax, moving, entropy, percentile"
+    )
     add("--crops", type=int, default=64, metavar="N", help="crops of the parity check (default: 64)")
     add(
         "--input",
@@ -96,16 +98,16 @@ def run(args: argparse.Namespace) -> int:
         calibration=_calibration(args, model, precision),
         pairs=_pairs(args),
         max_drop=_budget(args, precision),
-        ranges=args.ranges,
+        calibration_method=args.calibration_method,
     )
     with status.status("exporting") as spinner:
 
-        def say(line: str) -> None:
+        def progress(line: str) -> None:
             spinner.update(line)
             if not status.is_terminal:
                 status.print(line)
 
-        done = export_model(model, args.format, crops, out=args.out, options=options, say=say)
+        done = export_model(model, args.format, crops, out=args.out, options=options, progress=progress)
     _report(done)
     if args.bundle:
         from visavis.export.edge_bundle import write_bundle

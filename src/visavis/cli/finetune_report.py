@@ -26,14 +26,16 @@ def write_before_after(recipe: Any, run: Any) -> list[Any]:
 
     (old_network, card), (network, _) = load_model(recipe.init), load_model(run.model)
     old = open_old_validation_set(recipe, card.preprocess)
-    judges = [(name, judge) for name, judge in ((OWN, run.judge), (OLD, old)) if judge]
-    if not judges:
+    validation_sets = [
+        (name, validation_set) for name, validation_set in ((OWN, run.validation_set), (OLD, old)) if validation_set
+    ]
+    if not validation_sets:
         print("nothing to compare with the model before: give pairs with --evaluate.pairs FILE (--evaluate.source SRC)")
         return []
     with make_bar() as bar:
         bar.add_task("before and after", total=None, detail="")
         models = [TorchEmbedder(n, card.preprocess, batch_size=128) for n in (old_network, network)]
-        found = before_and_after(models[0], models[1], judges, trained_on=read_trained_on(run.model))
+        found = before_and_after(models[0], models[1], validation_sets, trained_on=read_trained_on(run.model))
     values = {"before": str(recipe.init), "after": str(run.model), **{c.name.split()[0]: c.to_dict() for c in found}}
     write_atomically(run.folder / "before_after.json", json.dumps(plain(values), indent=2, allow_nan=False).encode())
     if not old:

@@ -22,7 +22,7 @@ _AT_ONCE = 64  # unknown faces that are compared with all kept ones, and kept in
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", metavar="GALLERY", help=GALLERY)
-    parser.add_argument("pictures", metavar="PICTURE", nargs="+", help=f"{_inputs.HELP};\nevery face is looked up")
+    parser.add_argument("images", metavar="PICTURE", nargs="+", help=f"{_inputs.HELP};\nevery face is looked up")
     parser.add_argument("--model", metavar="MODEL", help="the model, where it is not the one remembered")
     parser.add_argument(
         "--fmr", type=float, metavar="RATE", help="false match rate to decide at (1e-3, or the strictest calibrated)"
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError("--keep-crops keeps the crops of unknown faces: add --keep-unknown")
     if args.json and args.json_lines:
         raise DataError("--json writes one array, --json-lines a line for each answer; choose one")
-    if endless := is_endless(args.pictures):
+    if endless := is_endless(args.images):
         if args.json:
             raise DataError("a camera does not end, and --json writes an array at the end; use --json-lines")
         if args.keep_unknown:
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     with audited(args, "identify", changes=args.keep_unknown) as about:
         try:
-            _identify(args, tell, alone=len(args.pictures) == 1 and not endless)
+            _identify(args, tell, alone=len(args.images) == 1 and not endless)
         finally:  # Ctrl-C keeps what was answered
             tell_subjects(about, seen)
             if args.json and (answers or not failed):
@@ -111,7 +111,7 @@ def _identify(args: argparse.Namespace, tell: Callable[[dict], None], *, alone: 
     with gallery:
         told, left_out = _Answers(gallery, args, tell), []
         try:
-            for one in expand(args.pictures):
+            for one in expand(args.images):
                 try:
                     if one.kind == "left out":
                         left_out.append(one)
@@ -124,11 +124,11 @@ def _identify(args: argparse.Namespace, tell: Callable[[dict], None], *, alone: 
                             top=args.top,
                             aligned=args.aligned,
                         )
-                        told.picture(one.name, found)
+                        told.image(one.name, found)
                     else:
                         _identify_video(one, recognizer, gallery, args, told)
                 except DataError as error:
-                    if alone and one.name == args.pictures[0]:
+                    if alone and one.name == args.images[0]:
                         raise
                     told.error(one.name, str(error))
         finally:
@@ -177,7 +177,7 @@ class _Answers:
         self.waiting: list[dict] = []
         self.strangers: list[tuple] = []
 
-    def picture(self, name: str, found) -> None:
+    def image(self, name: str, found) -> None:
         from visavis.deploy.json_views import identification_json
 
         faces = [identification_json(face, answer) for face, answer in found]
@@ -223,7 +223,7 @@ def _know_again(gallery, strangers: list[tuple], args: argparse.Namespace) -> No
     for found, (_, _, entry) in zip(like, strangers, strict=True):
         entry["like_unknown"] = None if found is None else {"unknown": found[0], "similarity": found[1]}
     if args.keep_unknown:
-        files = [source_file(picture) for picture, _, _ in strangers]
+        files = [source_file(image) for image, _, _ in strangers]
         numbers = keep_unknown_faces(gallery, faces, files, keep_crops=args.keep_crops)
         for number, (_, _, entry) in zip(numbers, strangers, strict=True):
             entry["unknown"] = number

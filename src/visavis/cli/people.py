@@ -119,7 +119,7 @@ def _tell(args: argparse.Namespace, done: LibraryRun, threshold: float, skipped:
 
     if args.json:
         values = {
-            "new": done.scan.new, "known": done.scan.known, "pictures": done.pictures, "faces": done.faces,
+            "new": done.scan.new, "known": done.scan.known, "pictures": done.images, "faces": done.faces,
             "people": done.grouping.people, "faces_of_people": done.grouping.faces,
             "like_no_other": done.grouping.alone, "poor": done.grouping.poor,
             "threshold": threshold, "corrected": done.corrected, "erased": done.erased, "missing": list(done.missing),
@@ -127,7 +127,7 @@ def _tell(args: argparse.Namespace, done: LibraryRun, threshold: float, skipped:
         }  # fmt: skip
         print(json.dumps(values, indent=2, ensure_ascii=False))
         return
-    print(f"{done.scan.new:,} pictures looked at, {done.scan.known:,} known; the library has {done.pictures:,} with "
+    print(f"{done.scan.new:,} pictures looked at, {done.scan.known:,} known; the library has {done.images:,} with "
           f"{done.faces:,} faces")  # fmt: skip
     if done.corrected:
         print(f"corrections applied to {done.corrected:,} faces")

@@ -143,15 +143,15 @@ def _report(source: Source, rejects: list[Account], target: Path) -> None:
     reasons = Counter(account.reject.split(" (")[0].split(":")[0] for account in rejects)
     for reason, count in reasons.most_common(8):
         print(f"  rejected {count:,}: {reason}")
-    pictures = []
+    images = []
     for account in rejects[:400]:
         try:
-            pictures.append(source.image(source.index_of(account.source)))
+            images.append(source.image(source.index_of(account.source)))
         except DataError:
-            pictures.append(None)
+            images.append(None)
     captions = [account.source for account in rejects[:400]]
-    write_atomically(target / "rejects.jpg", as_jpeg(contact_sheet(pictures, captions)))
-    print(f"contact sheet of {len(pictures)} rejects: {target / 'rejects.jpg'}")
+    write_atomically(target / "rejects.jpg", as_jpeg(contact_sheet(images, captions)))
+    print(f"contact sheet of {len(images)} rejects: {target / 'rejects.jpg'}")
 
 
 def _youtube_faces(args: argparse.Namespace) -> int:

@@ -36,12 +36,12 @@ def run(args: argparse.Namespace) -> int:
     print(f"     {trained.steps} steps at {trained.images_per_second:.0f} images/s", flush=True)
 
     print("2/3  export to ONNX, checked against the weights", flush=True)
-    judge = trained.judge
-    assert judge is not None  # the recipe names held-out people
-    crops = Crops(judge.crops[:256], judge.pairs.images[:256], "unseen generated faces")
+    validation_set = trained.validation_set
+    assert validation_set is not None  # the recipe names held-out people
+    crops = Crops(validation_set.crops[:256], validation_set.pairs.images[:256], "unseen generated faces")
     exported = export_model(open_model(trained.model), "onnx", crops)
     parity = f"{exported.parity.maximum:.1e}"
-    print(f"     {exported.path}: max 1 - cos = {parity} over {len(crops.pictures)} crops (limit 1e-5)", flush=True)
+    print(f"     {exported.path}: max 1 - cos = {parity} over {len(crops.images)} crops (limit 1e-5)", flush=True)
 
     print(f"3/3  evaluating the exported model on {recipe.evaluate.synthetic_identities} people never seen", flush=True)
     rows = [("export parity, max 1 − cos", parity), ("everything took", f"{time.monotonic() - begun:.0f} s")]

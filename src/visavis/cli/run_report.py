@@ -28,11 +28,11 @@ def write_run_report(
     from visavis.models.load import load_embedder
 
     with make_bar() as bar:
-        task = bar.add_task("embedding", total=len(run.judge.crops), detail="")
+        task = bar.add_task("embedding", total=len(run.validation_set.crops), detail="")
         report = evaluate(
             load_embedder(model),
-            run.judge.pairs,
-            run.judge.images,
+            run.validation_set.pairs,
+            run.validation_set.images,
             settings=EvaluationSettings(seed=seed),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             scores=run.folder / "scores.npz",
@@ -46,7 +46,7 @@ def write_run_report(
     report = report.with_additions(
         tables=(*tables, Table("How it was made", ("what", "how much"), made)), plots=training_plots(run.folder)
     )
-    report = replace(report, pictures=(*report.pictures, *_mined(run.folder)))
+    report = replace(report, images=(*report.images, *_mined(run.folder)))
     write_atomically(run.folder / "report.json", report.to_json().encode())
     write_atomically(run.folder / "report.html", report.to_html().encode())
     return report
@@ -54,7 +54,7 @@ def write_run_report(
 
 def _mined(folder: Path) -> list[Any]:
     """What a triplet loss mined last: per triplet the anchor beside its positive, then beside its negative."""
-    from visavis.evaluate.report.figures import PicturePair
+    from visavis.evaluate.report.figures import ImagePair
     from visavis.vision.images import encode
 
     path = folder / "triplets.npz"
@@ -66,4 +66,4 @@ def _mined(folder: Path) -> list[Any]:
         shown = [[encode(part) for part in np.split(strip, 3, axis=1)] for strip in file["strips"]]
     group = "Triplets mined last"
     pairs = [((a, p, "positive"), (a, n, "negative")) for a, p, n in shown]
-    return [PicturePair(a, b, (f"anchor, {what}",), group) for both in pairs for a, b, what in both]
+    return [ImagePair(a, b, (f"anchor, {what}",), group) for both in pairs for a, b, what in both]

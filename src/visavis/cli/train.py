@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         result = train(recipe, out, resume=resume, observer=progress)
     print(f"{result.steps} steps at {result.images_per_second:.0f} images/s, {result.skipped_steps} skipped")
     tables = write_before_after(recipe, result) if recipe.init else []
-    if result.judge:
+    if result.validation_set:
         report = write_run_report(result, result.model, [], seed=recipe.seed, tables=tables)
         print(f"\n{report}\n\nreport: {out / 'report.html'}")
     else:

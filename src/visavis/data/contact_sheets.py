@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from visavis.types import ByteArray
-from visavis.vision import images
+from visavis.vision.images import resize
 
 
 def contact_sheet(
-    pictures: Sequence[ByteArray | None],
+    images: Sequence[ByteArray | None],
     captions: Sequence[str],
     *,
     columns: int = 8,
@@ -24,19 +24,19 @@ def contact_sheet(
 
     Pictures that belong together, `group` at a time, are set apart from the next ones.
     """
-    rows = -(-len(pictures) // columns) or 1
+    rows = -(-len(images) // columns) or 1
     text, gap = 24, 14 if group > 1 else 0
     sheet = Image.new("RGB", (columns * side + (columns - 1) // group * gap, rows * (side + text)), "white")
     draw = ImageDraw.Draw(sheet)
-    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = i % columns * side + i % columns // group * gap, i // columns * (side + text)
-        if picture is None:
+        if image is None:
             draw.rectangle((x + 2, y + 2, x + side - 3, y + side - 3), outline="gray")
             draw.text((x + 6, y + side // 2), "unreadable", fill="gray")
         else:
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             scale = (side - 4) / max(height, width)
-            small = images.resize(picture, (max(1, round(height * scale)), max(1, round(width * scale))))
+            small = resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
             sheet.paste(Image.fromarray(small), (x + 2, y + 2))
         for line, words in enumerate(caption_lines(caption, side // 6)):
             draw.text((x + 2, y + side - 1 + 11 * line), words, fill="black", font_size=10)

@@ -85,18 +85,18 @@ class _Worker:
         if self.detector is None and name not in self.listed:
             return Account(name, reject="no landmarks in the list")
         try:
-            picture = self.source.image(index)
+            image = self.source.image(index)
             if self.detector is None:
                 points = np.asarray(self.listed[name])
-                if reason := implausible(points, picture.shape):
+                if reason := implausible(points, image.shape):
                     return Account(name, reject=reason)
-                return self._write(name, picture, [points], Account(name, faces=1))
-            faces, turned = detect_turned(self.detector, picture, turn=self.settings.turn)
-            return replace(self._chosen(name, picture, faces), turned=turned)
+                return self._write(name, image, [points], Account(name, faces=1))
+            faces, turned = detect_turned(self.detector, image, turn=self.settings.turn)
+            return replace(self._chosen(name, image, faces), turned=turned)
         except DataError as error:
             return Account(name, reject=str(error).removeprefix(f"{self.source.path}: {name}: "))
 
-    def _chosen(self, name: str, picture: ByteArray, faces: Faces) -> Account:
+    def _chosen(self, name: str, image: ByteArray, faces: Faces) -> Account:
         if not len(faces):
             return Account(name, reject="no face found")
         good = np.flatnonzero(faces.scores >= self.settings.min_score)
@@ -104,7 +104,7 @@ class _Worker:
             best = float(faces.scores.max())
             return Account(name, faces=len(faces), reject=f"best score {best:.3f} below {self.settings.min_score}")
         kept = Faces(faces.boxes[good], faces.scores[good], faces.landmarks[good])
-        which = range(len(kept)) if self.settings.all_faces else [choose(kept, picture.shape)]
+        which = range(len(kept)) if self.settings.all_faces else [choose(kept, image.shape)]
         account = Account(
             name,
             box=tuple(tuple(np.round(kept.boxes[k], 2).tolist()) for k in which),
@@ -112,15 +112,15 @@ class _Worker:
             landmarks=tuple(tuple(map(tuple, np.round(kept.landmarks[k], 2).tolist())) for k in which),
             faces=len(faces),
         )
-        return self._write(name, picture, [kept.landmarks[k] for k in which], account)
+        return self._write(name, image, [kept.landmarks[k] for k in which], account)
 
-    def _write(self, name: str, picture: ByteArray, landmarks: list[npt.NDArray[Any]], account: Account) -> Account:
+    def _write(self, name: str, image: ByteArray, landmarks: list[npt.NDArray[Any]], account: Account) -> Account:
         options = self.settings
         stem = os.path.splitext(name)[0]
         outputs = []
         for k, points in enumerate(landmarks):
             crop = align(
-                picture,
+                image,
                 points,
                 template=options.template,
                 size=options.size,

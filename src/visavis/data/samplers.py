@@ -165,10 +165,10 @@ class Shuffled(Sampler):
         step = self._place(index)[0]
         return np.diff(self._cuts(min(self._global, len(self.labels) - step * self._global)))
 
-    def _cuts(self, pictures: int) -> IntArray:
+    def _cuts(self, images: int) -> IntArray:
         """Where the parts of a global batch begin and end, as even as can be."""
         parts = self.world * self.accumulate
-        return np.arange(parts + 1) * pictures // parts
+        return np.arange(parts + 1) * images // parts
 
 
 @final

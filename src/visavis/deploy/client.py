@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, final
 
+from visavis._moved import former_arguments
 from visavis.errors import DataError, VisavisError
 
 
@@ -44,17 +45,20 @@ class Client:
         """Whether two pictures show one person; options: fmr, threshold, aligned, crops."""
         return self._post("/verify", [("reference", reference), ("probe", probe)], options)
 
-    def identify(self, picture: Any, **options: Any) -> dict[str, Any]:
+    @former_arguments(picture="image")
+    def identify(self, image: Any, **options: Any) -> dict[str, Any]:
         """Who the people on a picture are; options: fmr, threshold, top, aligned, crops."""
-        return self._post("/identify", [("picture", picture)], options)
+        return self._post("/identify", [("picture", image)], options)
 
-    def enroll(self, name: str, pictures: Sequence[Any], **options: Any) -> dict[str, Any]:
+    @former_arguments(pictures="images")
+    def enroll(self, name: str, images: Sequence[Any], **options: Any) -> dict[str, Any]:
         """Add pictures of a subject; options: consent, retention_days, aligned, strict."""
-        return self._post("/enroll", [("pictures", picture) for picture in pictures], {"name": name, **options})
+        return self._post("/enroll", [("pictures", image) for image in images], {"name": name, **options})
 
-    def embed(self, pictures: Sequence[Any], **options: Any) -> dict[str, Any]:
+    @former_arguments(pictures="images")
+    def embed(self, images: Sequence[Any], **options: Any) -> dict[str, Any]:
         """Embeddings of every face of every picture; options: aligned."""
-        return self._post("/embed", [("pictures", picture) for picture in pictures], options)
+        return self._post("/embed", [("pictures", image) for image in images], options)
 
     def subjects(self, query: str = "", *, offset: int = 0, limit: int = 50) -> dict[str, Any]:
         """Subjects whose name contains `query`."""
@@ -90,10 +94,10 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _post(self, path: str, pictures: list[tuple[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, path: str, images: list[tuple[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
         from visavis.vision.image_inputs import encoded
 
-        parts = [(field, ("picture", encoded(picture), "application/octet-stream")) for field, picture in pictures]
+        parts = [(field, ("picture", encoded(image), "application/octet-stream")) for field, image in images]
         texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in options.items()}
         return self._ask("POST", path, files=parts, data=texts)
 

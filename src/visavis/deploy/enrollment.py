@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from visavis._moved import renamed
+from visavis._moved import former_arguments, renamed
 from visavis.deploy.face import Face
 from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.records import Candidate, Enrollment, SourceFile, StorageError, UnknownSubject
-from visavis.deploy.gallery.samples import SAME_PICTURE
+from visavis.deploy.gallery.samples import SAME_IMAGE
 from visavis.deploy.gallery.templates import similarity_to_rest
 from visavis.deploy.gallery.unknowns import keep_unknowns
 from visavis.deploy.recognizer import Recognizer, name_of
@@ -57,11 +57,12 @@ class _Found:
     known: int = 0
 
 
-def enroll_pictures(
+@former_arguments(pictures="images")
+def enroll_images(
     recognizer: Recognizer,
     gallery: GalleryBase,
     subject: str,
-    pictures: Sequence[Any],
+    images: Sequence[Any],
     *,
     names: Sequence[str] | None = None,
     sources: Sequence[SourceFile | None] | None = None,
@@ -82,7 +83,7 @@ def enroll_pictures(
         recognizer: finds and embeds.
         gallery: receives.
         subject: the name.
-        pictures: see `Recognizer`.
+        images: see `Recognizer`.
         names: what reports call them.
         sources: the file of each; taken from paths and encoded bytes when None.
         aligned: they are aligned crops.
@@ -91,12 +92,12 @@ def enroll_pictures(
         consent, retention_days: see `GalleryBase.enroll`.
         threshold: the model's calibrated similarity.
     """
-    files = [_source(picture) for picture in pictures] if sources is None else list(sources)
+    files = [_source(image) for image in images] if sources is None else list(sources)
     known = gallery.known_sources(subject, files)
     found = _Found(known=sum(known))
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         if not known[i]:
-            _look(recognizer, picture, name_of(picture, i, names), files[i], found, aligned=aligned, strict=strict)
+            _find_face(recognizer, image, name_of(image, i, names), files[i], found, aligned=aligned, strict=strict)
     if threshold is not None:
         _compare_with_own(gallery, subject, found, threshold, strict=strict)
     if not found.faces:
@@ -106,18 +107,21 @@ def enroll_pictures(
         subject,
         [face.embedding for face in found.faces],
         weights=[face.quality.score for face in found.faces],
-        pictures=[_digest(face) for face in found.faces],
+        images=[_digest(face) for face in found.faces],
         crops=[encode(face.crop, ".jpg") for face in found.faces] if keep_crops else None,
         sources=found.sources,
         consent=consent,
         retention_days=retention_days,
         threshold=threshold,
-        same=SAME_PICTURE,
+        same=SAME_IMAGE,
     )
     enrollment = Enrollment(done.subject, done.added, done.already + found.known)
     others, looks = (), ()
     try:
-        others, looks = _others_like(gallery, found.faces, done.subject.id, threshold), _looks(gallery, done.subject.id)
+        others, looks = (
+            _others_like(gallery, found.faces, done.subject.id, threshold),
+            _samples_by_template(gallery, done.subject.id),
+        )
     except StorageError as error:  # what was enrolled is kept, and to say otherwise would have it enrolled again
         found.doubts.append((subject, f"enrolled, but whom it resembles was not found out: {error.public or error}"))
     return ImageEnrollment(enrollment, tuple(found.refused), tuple(found.doubts), others, looks)
@@ -131,7 +135,7 @@ def keep_unknown_faces(
         gallery,
         [face.embedding for face in faces],
         qualities=[face.quality.score for face in faces],
-        pictures=[_digest(face) for face in faces],
+        images=[_digest(face) for face in faces],
         crops=[encode(face.crop, ".jpg") for face in faces] if keep_crops else None,
         sources=sources,
     )
@@ -153,18 +157,18 @@ def _digest(face: Face) -> bytes:
     return hashlib.sha256(face.crop.tobytes()).digest()
 
 
-def _source(picture: Any) -> SourceFile | None:
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return SourceFile(hashlib.sha256(picture).digest(), "")
+def _source(image: Any) -> SourceFile | None:
+    if isinstance(image, bytes | bytearray | memoryview):
+        return SourceFile(hashlib.sha256(image).digest(), "")
     try:
-        return source_file(picture) if isinstance(picture, str | os.PathLike) else None
+        return source_file(image) if isinstance(image, str | os.PathLike) else None
     except OSError:
         return None  # whoever looks at the picture says so
 
 
-def _look(
+def _find_face(
     recognizer: Recognizer,
-    picture: Any,
+    image: Any,
     name: str,
     source: SourceFile | None,
     found: _Found,
@@ -174,14 +178,16 @@ def _look(
 ) -> None:
     """Find the face a picture is about, or the reason why it cannot be enrolled."""
     try:
-        faces = recognizer.get(picture, max_faces=2, aligned=aligned, name=name)
+        faces = recognizer.get(image, max_faces=2, aligned=aligned, name=name)
     except DataError as error:
         found.refused.append((name, str(error).removeprefix(f"{name}: ")))
         return
     if not faces:
         found.refused.append((name, "no face found"))
     elif len(faces) > 1 and (strict or _area(faces[0]) < _DOMINANT * _area(faces[1])):  # the largest of the others
-        found.refused.append((name, f"{faces[0].of} faces, and which of them is meant cannot be told; cut one out"))
+        found.refused.append(
+            (name, f"{faces[0].faces_in_image} faces, and which of them is meant cannot be told; cut one out")
+        )
     elif strict and faces[0].reasons:
         found.refused.append((name, "; ".join(faces[0].reasons)))
     else:
@@ -204,7 +210,7 @@ def _compare_with_own(gallery: GalleryBase, subject: str, found: _Found, thresho
     except UnknownSubject:
         own, own_weights = fresh[:0], weights[:0]
     # A picture that is there already would vouch for itself.
-    again = (fresh @ own.T).max(1) >= SAME_PICTURE if len(own) else np.zeros(len(fresh), bool)
+    again = (fresh @ own.T).max(1) >= SAME_IMAGE if len(own) else np.zeros(len(fresh), bool)
     others = np.concatenate([own, fresh[~again]])
     similarity = similarity_to_rest(others, np.concatenate([own_weights, weights[~again]]))[len(own) :]
     fits = matches(similarity, threshold)
@@ -239,7 +245,7 @@ def _others_like(
     return tuple(resembles.values())
 
 
-def _looks(gallery: GalleryBase, subject: int) -> tuple[int, ...]:
+def _samples_by_template(gallery: GalleryBase, subject: int) -> tuple[int, ...]:
     numbers = [sample.template for sample in gallery.samples(subject)]
     return tuple(sorted((numbers.count(number) for number in set(numbers)), reverse=True))
 
@@ -249,4 +255,4 @@ def _area(face: Face) -> float:
     return max(0.0, x2 - x1) * max(0.0, y2 - y1)
 
 
-__getattr__ = renamed(__name__, {"PictureEnrolment": "ImageEnrollment"})
+__getattr__ = renamed(__name__, {"PictureEnrolment": "ImageEnrollment", "enroll_pictures": "enroll_images"})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from visavis._moved import renamed_method
 from visavis.deploy.quality import Quality
 from visavis.types import ByteArray
 
@@ -17,9 +18,9 @@ FloatVector = npt.NDArray[np.float32]
 class Face:
     """One face: where it is in its picture, its aligned crop, its embedding (D,) of length 1, and its quality.
 
-    `of` is the number of faces in the picture, `turned` by how many degrees it must be turned clockwise for this one to
-    stand upright (0, 90, 180 or 270); box and landmarks are places in the picture as it came. `bbox`, `kps`,
-    `det_score` and `normed_embedding` are InsightFace's.
+    `faces_in_image` counts the faces of the picture, `turned` says by how many degrees it must be turned clockwise for
+    this one to stand upright (0, 90, 180 or 270); box and landmarks are places in the picture as it came. `bbox`,
+    `kps`, `det_score` and `normed_embedding` are InsightFace's.
     """
 
     box: FloatVector
@@ -27,7 +28,7 @@ class Face:
     landmarks: FloatVector
     crop: ByteArray
     quality: Quality
-    of: int = 1
+    faces_in_image: int = 1
     turned: int = 0
     embedding: FloatVector = field(default_factory=lambda: np.empty(0, np.float32))
 
@@ -39,9 +40,17 @@ class Face:
     def reasons(self) -> tuple[str, ...]:
         """What is poor about the face and its picture, in words; empty when all is well."""
         crowd = (
-            (f"several faces: {self.of} in the picture, the large and central one was taken",) if self.of > 1 else ()
+            (f"several faces: {self.faces_in_image} in the picture, the large and central one was taken",)
+            if self.faces_in_image > 1
+            else ()
         )
         return self.quality.reasons + crowd
+
+    @property
+    def of(self) -> int:
+        """`faces_in_image`, as it was called in the release before."""
+        renamed_method("Face.of", "faces_in_image")
+        return self.faces_in_image
 
     @property
     def bbox(self) -> FloatVector:

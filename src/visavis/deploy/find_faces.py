@@ -44,4 +44,6 @@ def _face(image: ReducedImage, faces: Faces, i: int, spec: PreprocessSpec, turne
     seen = judged_crop(pixels, landmarks, crop, spec)
     quality = assess(seen, landmarks, shape=(pixels.shape[0], pixels.shape[1]), score=score)
     box, landmarks = image.whole(faces.boxes[i]), image.whole(landmarks)
-    return Face(box=box, score=score, landmarks=landmarks, crop=crop, quality=quality, of=len(faces), turned=turned)
+    return Face(
+        box=box, score=score, landmarks=landmarks, crop=crop, quality=quality, faces_in_image=len(faces), turned=turned
+    )

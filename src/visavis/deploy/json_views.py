@@ -26,7 +26,7 @@ def face_json(face: Face, *, all_faces: bool = False) -> dict[str, Any]:
         "pose": {"yaw": round(quality.yaw, 1), "pitch": round(quality.pitch, 1), "roll": round(quality.roll, 1)},
         "eye_distance": None if math.isnan(quality.eyes) else round(quality.eyes, 1),
         "sharpness": round(quality.sharpness, 4),
-        "faces_in_picture": face.of,
+        "faces_in_picture": face.faces_in_image,
         "turned": face.turned,
     }
 

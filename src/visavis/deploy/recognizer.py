@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import numpy.typing as npt
 
+from visavis._moved import former_arguments
 from visavis.deploy.detectors import named_detector
 from visavis.deploy.face import Face, Verification
 from visavis.deploy.find_faces import find_faces
@@ -152,13 +153,14 @@ class Recognizer:
         same = ModelIdentity.of_card(self.card.with_changes(preprocess=self.spec))
         return replace(same, dim=self.embedder.dim)
 
+    @former_arguments(picture="image")
     def get(
-        self, picture: Any, *, max_faces: int = MAX_FACES, aligned: bool = False, name: str = "picture"
+        self, image: Any, *, max_faces: int = MAX_FACES, aligned: bool = False, name: str = "picture"
     ) -> list[Face]:
         """All faces of a picture with embedding and quality: first the one it is about, then by size.
 
         Args:
-            picture: see the class.
+            image: see the class.
             max_faces: at most so many.
             aligned: the picture is an aligned crop already; it is not searched.
             name: what error messages call it; a path names itself.
@@ -169,11 +171,12 @@ class Recognizer:
         Raises:
             DataError: not a picture, damaged or too large.
         """
-        return self.get_many([picture], max_faces=max_faces, aligned=aligned, names=[name])[0]
+        return self.get_many([image], max_faces=max_faces, aligned=aligned, names=[name])[0]
 
+    @former_arguments(pictures="images")
     def get_many(
         self,
-        pictures: Sequence[Any],
+        images: Sequence[Any],
         *,
         max_faces: int = MAX_FACES,
         aligned: bool = False,
@@ -181,36 +184,36 @@ class Recognizer:
     ) -> list[list[Face]]:
         """`get` for several pictures, their crops embedded together."""
         found: list[list[Face]] = []
-        for i, picture in enumerate(pictures):
-            name = name_of(picture, i, names)
-            image = load_image(picture, name=name, large=self.large)
-            found.append(self._found(picture, image, name, max_faces=max_faces, aligned=aligned))
+        for i, image in enumerate(images):
+            name = name_of(image, i, names)
+            decoded = load_image(image, name=name, large=self.large)
+            found.append(self._found(image, decoded, name, max_faces=max_faces, aligned=aligned))
         crops = [face.crop for faces in found for face in faces]
         if not crops:
             return found
         embeddings = iter(self.embedder.embed(np.stack(crops)))
         return [[face.with_embedding(next(embeddings)) for face in faces] for faces in found]
 
-    def detect(self, picture: Any, *, max_faces: int = MAX_FACES, name: str = "picture") -> list[Face]:
+    def detect(self, image: Any, *, max_faces: int = MAX_FACES, name: str = "picture") -> list[Face]:
         """`get` without the embeddings."""
-        image = load_image(picture, name=name, large=self.large)
-        return self._found(picture, image, name, max_faces=max_faces, aligned=False)
+        decoded = load_image(image, name=name, large=self.large)
+        return self._found(image, decoded, name, max_faces=max_faces, aligned=False)
 
-    def _found(self, picture: Any, image: ReducedImage, name: str, *, max_faces: int, aligned: bool) -> list[Face]:
+    def _found(self, image: Any, decoded: ReducedImage, name: str, *, max_faces: int, aligned: bool) -> list[Face]:
         """The faces of a picture, whose channels may have to be turned if it came as an array."""
 
         def look(seen: ReducedImage) -> list[Face]:
             return [self._crop(seen.pixels, name)] if aligned else self._faces(seen, max_faces)
 
-        if not isinstance(picture, np.ndarray) or picture.ndim != 3:
-            return look(image)
+        if not isinstance(image, np.ndarray) or image.ndim != 3:
+            return look(decoded)
 
         def look_turned() -> list[Face]:
-            return look(replace(image, pixels=np.ascontiguousarray(image.pixels[..., ::-1])))
+            return look(replace(decoded, pixels=np.ascontiguousarray(decoded.pixels[..., ::-1])))
 
         if self.arrays == "BGR":
             return look_turned()
-        faces = look(image)
+        faces = look(decoded)
         bluer = bool(faces) and looks_bgr(faces[0].crop)
         if self.arrays == "auto" and (bluer or not faces):
             return look_turned() or faces
@@ -234,40 +237,43 @@ class Recognizer:
         height, width = crop.shape[:2]
         points = template_points(self.spec.template, (height, width)).astype(np.float32)
         box = np.array([0, 0, width - 1, height - 1], np.float32)
-        return Face(box=box, score=1.0, landmarks=points, crop=crop, quality=assess(image, None), of=1)
+        return Face(box=box, score=1.0, landmarks=points, crop=crop, quality=assess(image, None), faces_in_image=1)
 
-    def best(self, picture: Any, *, aligned: bool = False, name: str = "picture") -> Face:
+    @former_arguments(picture="image")
+    def best(self, image: Any, *, aligned: bool = False, name: str = "picture") -> Face:
         """The face a picture is about: large and central (`visavis.vision.detection.detectors.choose`).
 
         Raises:
             DataError: no face was found.
         """
-        faces = self.get(picture, max_faces=1, aligned=aligned, name=name)
+        faces = self.get(image, max_faces=1, aligned=aligned, name=name)
         if not faces:
-            raise DataError(f"{name_of(picture, 0, [name])}: no face found; {WHAT_HELPS}")
+            raise DataError(f"{name_of(image, 0, [name])}: no face found; {WHAT_HELPS}")
         return faces[0]
 
-    def crop(self, picture: Any, *, name: str = "picture") -> ByteArray:
+    def crop(self, image: Any, *, name: str = "picture") -> ByteArray:
         """The aligned crop (H, W, 3) of the face a picture is about, as `embedder` wants it; nothing is embedded.
 
         Raises:
             DataError: not a picture, or no face was found.
         """
-        image = load_image(picture, name=name, large=self.large)
-        faces = self._faces(image, 1)
+        decoded = load_image(image, name=name, large=self.large)
+        faces = self._faces(decoded, 1)
         if not faces:
             raise DataError("no face found")
         return faces[0].crop
 
-    def embed(self, pictures: Sequence[Any], *, aligned: bool = False) -> npt.NDArray[np.float32]:
+    @former_arguments(pictures="images")
+    def embed(self, images: Sequence[Any], *, aligned: bool = False) -> npt.NDArray[np.float32]:
         """The embedding of the face each picture is about, (N, D), unit rows."""
-        rows = [self.best(p, aligned=aligned, name=f"picture {i + 1}").embedding for i, p in enumerate(pictures)]
+        rows = [self.best(p, aligned=aligned, name=f"picture {i + 1}").embedding for i, p in enumerate(images)]
         return np.stack(rows) if rows else np.empty((0, self.embedder.dim), np.float32)
 
-    def represent(self, picture: Any, *, aligned: bool = False) -> list[dict[str, Any]]:
+    @former_arguments(picture="image")
+    def represent(self, image: Any, *, aligned: bool = False) -> list[dict[str, Any]]:
         """DeepFace's form of `get`: dictionaries with `embedding`, `facial_area` and `face_confidence`."""
         answers = []
-        for face in self.get(picture, aligned=aligned):
+        for face in self.get(image, aligned=aligned):
             x1, y1, x2, y2 = (round(float(v)) for v in face.box)
             area = {"x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1}
             answers.append({"embedding": face.embedding.tolist(), "facial_area": area, "face_confidence": face.score})
@@ -327,9 +333,10 @@ class Recognizer:
             notes=tuple(notes),
         )
 
+    @former_arguments(picture="image")
     def find(
         self,
-        picture: Any,
+        image: Any,
         gallery: GalleryBase,
         *,
         fmr: float | None = None,
@@ -347,7 +354,7 @@ class Recognizer:
                 f"find searches an open gallery, got {type(gallery).__name__}; a folder is made one by: visavis enroll "
                 "people.db FOLDER --model MODEL, and opened by: Gallery('people.db')"
             )
-        faces = self.get(picture, aligned=aligned)
+        faces = self.get(image, aligned=aligned)
         if not faces:
             return []
         point = self.point(fmr=fmr, threshold=threshold)
@@ -357,7 +364,7 @@ class Recognizer:
             fmr=None if point is None else point.fmr,
             fmr_interval=None if point is None else point.fmr_interval,
             top=top,
-            one_picture=True,
+            one_image=True,
         )
         return list(zip(faces, answers, strict=True))
 
@@ -380,10 +387,10 @@ def card_of(model: str | os.PathLike[str]) -> ModelCard:
     return _with_thresholds(getattr(load_embedder(found), "card", None), found.parent)
 
 
-def name_of(picture: Any, i: int, names: Sequence[str] | None) -> str:
+def name_of(image: Any, i: int, names: Sequence[str] | None) -> str:
     """What an error message calls a picture."""
-    if isinstance(picture, str | os.PathLike) and str(picture)[:5].lower() != "data:":
-        return os.fspath(picture)
+    if isinstance(image, str | os.PathLike) and str(image)[:5].lower() != "data:":
+        return os.fspath(image)
     return names[i] if names else f"picture {i + 1}"
 
 

@@ -204,7 +204,7 @@ def report_failed_ranks(world: World, *, run: str | os.PathLike[str] = "RUN", pa
             _quietly(store, _FAILED, f"{world}: {type(error).__name__}: {error}")
             raise
         with _ignore_sigterm():
-            who = _who(world, store, patience)
+            who = _find_missing_ranks(world, store, patience)
         raise VisavisError(f"the run ended because {who}; continue with: visavis train --resume {run}") from error
 
 
@@ -227,7 +227,7 @@ def _is_connection_loss(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
-def _who(world: World, store: Any, patience: float) -> str:
+def _find_missing_ranks(world: World, store: Any, patience: float) -> str:
     try:
         store.set(_ALIVE + str(world.rank), "here")
         until = time.monotonic() + patience
@@ -318,7 +318,7 @@ def mean(value: Tensor, world: World) -> Tensor:
     return RankGroup().sum(value.detach().clone()) / world.size if world.size > 1 else value.detach()
 
 
-def share(count: int, world: World) -> slice:
+def rank_slice(count: int, world: World) -> slice:
     """The part of `count` things this rank does, in order; parts differ by at most one."""
     return slice(count * world.rank // world.size, count * (world.rank + 1) // world.size)
 
@@ -354,7 +354,7 @@ class SharedEmbedder:
     def _shared(self, embed: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> np.ndarray:
         if self.world.size == 1:
             return embed(crops)
-        part = crops[share(len(crops), self.world)]
+        part = crops[rank_slice(len(crops), self.world)]
         own = embed(part) if len(part) else np.zeros((0, self.dim), np.float32)
         rows = torch.from_numpy(np.ascontiguousarray(own)).to(self.world.device)
         return all_gather(rows, self.world).cpu().numpy()

@@ -16,7 +16,9 @@ from visavis.types import ByteArray, Embedder
 
 Images = Mapping[str, ByteArray] | Callable[[str], ByteArray]
 Progress = Callable[[int, int], None]
-_NO_NORMS = "weighting by feature norm needs an embedder with `measure(crops)`, which this one lacks; leave --norms out"
+_NO_NORMS = (
+    "weighting by feature norm needs an embedder with `measure(crops)`, which this one lacks; leave --feature-norms out"
+)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from visavis.evaluate.pixel_baseline import PixelEmbedder, baseline_table
 from visavis.evaluate.presets import get_preset
 from visavis.evaluate.protocols.base import ErrorExample, EvaluationProtocol, EvaluationSettings, ProtocolResult, Scores
 from visavis.evaluate.protocols.pairs import PairProtocol
-from visavis.evaluate.report.figures import PicturePair
+from visavis.evaluate.report.figures import ImagePair
 from visavis.evaluate.report.report import Report
 from visavis.evaluate.score_files import save_scores
 from visavis.types import ByteArray, Embedder, Pairs
@@ -88,7 +88,7 @@ def evaluate(
         save_scores(scores, found)
         context["scores"] = Path(scores).name
     started = time.perf_counter()
-    outcome = protocol.judge(found, settings)
+    outcome = protocol.compute_metrics(found, settings)
     judged = time.perf_counter() - started
     tables = outcome.tables
     if baseline:
@@ -107,7 +107,7 @@ def evaluate(
         results=outcome.results,
         tables=tables,
         plots=outcome.plots,
-        pictures=picture_pairs(outcome.mistakes, protocol.images, images),
+        images=image_pairs(outcome.mistakes, protocol.images, images),
         context=context,
         scores=found,
         warnings=tuple(filter(None, (caution, overlap.sentence() if overlap else ""))),
@@ -121,7 +121,7 @@ def _wants_lengths(settings: EvaluationSettings, embedder: Embedder) -> bool:
 
 def _pixel_outcome(protocol: EvaluationProtocol, images: Images, settings: EvaluationSettings) -> ProtocolResult:
     embedded = embed_images(PixelEmbedder(), protocol.images, images, norms=protocol.use_norms)
-    return protocol.judge(protocol.score(embedded, settings), settings)
+    return protocol.compute_metrics(protocol.score(embedded, settings), settings)
 
 
 def _digest(names: tuple[str, ...], scores: Scores) -> str:
@@ -144,9 +144,7 @@ def _failures(embedded: Embeddings) -> dict[str, Any]:
     }
 
 
-def picture_pairs(
-    mistakes: tuple[ErrorExample, ...], names: tuple[str, ...], images: Images
-) -> tuple[PicturePair, ...]:
+def image_pairs(mistakes: tuple[ErrorExample, ...], names: tuple[str, ...], images: Images) -> tuple[ImagePair, ...]:
     """The crops of the most telling comparisons; one that cannot be read twice is left out of the page only."""
     get = images.__getitem__ if isinstance(images, Mapping) else images
     pairs = []
@@ -156,7 +154,7 @@ def picture_pairs(
         except (VisavisError, OSError, KeyError):
             continue
         caption = (_stem(names[mistake.reference]), _stem(names[mistake.probe]), mistake.caption)
-        pairs.append(PicturePair(a, b, caption, mistake.group))
+        pairs.append(ImagePair(a, b, caption, mistake.group))
     return tuple(pairs)
 
 

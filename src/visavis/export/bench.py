@@ -145,12 +145,12 @@ def measure(
     failed: list[str] = []
     done, total = 0, len(candidates) * len(batches)
     for batch in batches:
-        pictures = np.resize(crops, (batch, *crops.shape[1:]))
+        images = np.resize(crops, (batch, *crops.shape[1:]))
         loaded: list[tuple[RuntimeCandidate, Embedder]] = []
         for candidate in candidates:
             try:
                 embedder = candidate.load(batch)
-                embedder.embed(pictures)
+                embedder.embed(images)
                 loaded.append((candidate, embedder))
             except VisavisError as error:
                 failed.append(f"{candidate.runtime} {candidate.file}: {error}")
@@ -163,7 +163,7 @@ def measure(
                 least = 5
                 while least > 0 or time.perf_counter() < until:
                     wall, cpu = time.perf_counter(), time.process_time()
-                    embedder.embed(pictures)
+                    embedder.embed(images)
                     cpus[i].append(time.process_time() - cpu)
                     walls[i].append(time.perf_counter() - wall)
                     least -= 1

@@ -13,7 +13,7 @@ from visavis.data.validate.trained_on import read_trained_on
 from visavis.errors import DataError, ModelFormatError, RecipeError
 from visavis.export.formats.base import Format, Options, Precision, ProgressCallback
 from visavis.export.formats.registry import load_format
-from visavis.export.gates.accuracy import difference, judge
+from visavis.export.gates.accuracy import difference, evaluate_pairs
 from visavis.export.gates.classifier import compare_logits
 from visavis.export.gates.parity import TOLERANCES, Crops, Parity, compare, require, require_steady_scores
 from visavis.export.model import ExportModel
@@ -45,7 +45,7 @@ def export_model(
     *,
     out: str | os.PathLike[str] | None = None,
     options: Options | None = None,
-    say: ProgressCallback = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
 ) -> Exported:
     """Export a model and prove the artifact.
 
@@ -59,7 +59,7 @@ def export_model(
         crops: for the parity check.
         out: file to write; the model folder's `model...` when None.
         options: precision, input, calibration ...
-        say: called with a line for each step.
+        progress: called with a line for each step.
 
     Raises:
         ModelFormatError: the parity or accuracy gate failed, an operator is not supported, a runtime is missing.
@@ -82,23 +82,29 @@ def export_model(
     except OSError as error:
         raise DataError(f"{target.parent}: cannot write the export ({error.strerror})") from error
     with aside as folder:
-        return _export(model, kind, crops, target, Path(folder), options, say)
+        return _export(model, kind, crops, target, Path(folder), options, progress)
 
 
 def _export(
-    model: ExportModel, kind: Format, crops: Crops, target: Path, aside: Path, options: Options, say: ProgressCallback
+    model: ExportModel,
+    kind: Format,
+    crops: Crops,
+    target: Path,
+    aside: Path,
+    options: Options,
+    progress: ProgressCallback,
 ) -> Exported:
     part = aside / target.name
-    say(f"writing {kind.name} {options.precision}")
-    before = None
+    progress(f"writing {kind.name} {options.precision}")
+    reference_accuracy = None
     if options.pairs is not None:
-        before = judge(_judged_as(model), options.pairs, trained_on=read_trained_on(model.home))
-    made = kind.write(model, part, options, before, say)
+        reference_accuracy = evaluate_pairs(_judged_as(model), options.pairs, trained_on=read_trained_on(model.home))
+    made = kind.write(model, part, options, reference_accuracy, progress)
     candidate = kind.load(part)
-    say(f"comparing on {len(crops.pictures)} crops of {crops.origin}")
+    progress(f"comparing on {len(crops.images)} crops of {crops.origin}")
     parity = compare(model.reference, candidate, crops, tolerance=TOLERANCES[options.precision], runtime=kind.runtime())
     what = f"{kind.name} {options.precision}"
-    require(parity, what=what, picture=target.with_name(target.stem + ".worst.png"))
+    require(parity, what=what, image=target.with_name(target.stem + ".worst.png"))
     if options.precision == "int8" and options.pairs is None:
         require_steady_scores(parity, what=what)
     classified = compare_logits(model.logits, candidate, crops, precision=options.precision, what=what)
@@ -112,9 +118,11 @@ def _export(
         **({"classifier": classified} if classified else {}),
         **made.facts,
     }
-    if options.pairs is not None and before is not None:
-        say(f"judging on {len(options.pairs):,} pairs")
-        record["accuracy"] = difference(before, made.judged or judge(candidate, options.pairs), options.pairs)
+    if options.pairs is not None and reference_accuracy is not None:
+        progress(f"judging on {len(options.pairs):,} pairs")
+        record["accuracy"] = difference(
+            reference_accuracy, made.accuracy or evaluate_pairs(candidate, options.pairs), options.pairs
+        )
         _require_accuracy(record["accuracy"], options)
     kind.stamp(part, model.card.with_changes(exports={target.name: record}), options)
     files = [p for p in sorted(aside.iterdir()) if p.name.startswith(target.stem)]

@@ -19,13 +19,13 @@ _PLACES = 2**32 - 1
 class SortedScores:
     """Scores in falling order; accepting one more is a `step` of +1 (genuine) or −1 in the count of right decisions.
 
-    `stops` are the places where acceptance may end: the last of each run of equal scores, −inf excluded.
+    `run_ends` are the places where acceptance may end: the last of each run of equal scores, −inf excluded.
     """
 
     order: IntArray
     scores: FloatArray
     step: npt.NDArray[np.int8]
-    stops: IntArray | None
+    run_ends: IntArray | None
 
     @classmethod
     def of(cls, similarities: FloatArray, genuine: BoolArray) -> SortedScores:
@@ -38,34 +38,34 @@ class SortedScores:
         last &= scores != -np.inf
         return cls(order, scores, step, None if last.all() else np.flatnonzero(last))
 
-    def rising(self, *, genuine: bool) -> FloatArray:
+    def ascending(self, *, genuine: bool) -> FloatArray:
         """The sorted scores of the genuine or of the impostor comparisons, ascending."""
         chosen = self.scores[self.step > 0] if genuine else self.scores[self.step < 0]
         return np.ascontiguousarray(chosen[::-1])
 
-    def best_without(self, left_out: IntArray) -> float:
+    def best_threshold_without(self, left_out: IntArray) -> float:
         """The best threshold of all comparisons but those at the places `left_out` (rising)."""
         step = self.step
         if len(left_out):
             step = step.copy()
             step[left_out] = 0
         gain = np.cumsum(step, dtype=np.int32)
-        gain = gain if self.stops is None else gain[self.stops]
+        gain = gain if self.run_ends is None else gain[self.run_ends]
         best = max(0, int(gain.max(initial=0)))
         places = np.flatnonzero(gain == best)
-        places = places if self.stops is None else self.stops[places]
+        places = places if self.run_ends is None else self.run_ends[places]
         accepted = np.unique(places + 1 - np.searchsorted(left_out, places, "right"))  # counts of kept comparisons
         if best == 0 and (not len(accepted) or accepted[0] != 0):
             accepted = np.append(0, accepted)  # to accept none is as good
         n = int(accepted[(len(accepted) - 1) // 2])
         kept = len(self.scores) - len(left_out)
-        above = self._kept_score(n - 1, left_out) if n else math.inf
-        below = self._kept_score(n, left_out) if n < kept else -math.inf
+        above = self._score_without(n - 1, left_out) if n else math.inf
+        below = self._score_without(n, left_out) if n < kept else -math.inf
         if below == -math.inf:
             return above if above != math.inf else 0.0
         return between(below, above)
 
-    def _kept_score(self, index: int, left_out: IntArray) -> float:
+    def _score_without(self, index: int, left_out: IntArray) -> float:
         """The `index`-th falling score among those kept."""
         skipped = int(np.searchsorted(left_out - np.arange(len(left_out)), index, "right"))
         return float(self.scores[index + skipped])
@@ -125,35 +125,37 @@ class FoldAccuracy:
         return self.std * math.sqrt(k / (k - 1)) / math.sqrt(k) if k > 1 else math.nan
 
 
-def fold_accuracy(walk: SortedScores, fold: IntArray) -> FoldAccuracy:
+def fold_accuracy(sorted_scores: SortedScores, fold: IntArray) -> FoldAccuracy:
     """Judge every fold of at least two at the best threshold of the others (exact, no grid).
 
     Of several best thresholds the middle one is taken (see `best_threshold`); −inf never matches. The scores are sorted
     once; a fold is left out by zeroing its steps in the running count of right decisions.
     """
     number = _numbered(fold)
-    by_fold = np.argsort(number[walk.order], kind="stable")
+    by_fold = np.argsort(number[sorted_scores.order], kind="stable")
     ends = np.cumsum(np.bincount(number))
     match = np.zeros(len(fold), bool)
     accuracy, thresholds = np.empty(len(ends)), np.empty(len(ends))
     for k, (first, last) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
         here = by_fold[first:last]  # places of this fold in the falling order, themselves in order
-        thresholds[k] = walk.best_without(here)
-        scores = walk.scores[here]
+        thresholds[k] = sorted_scores.best_threshold_without(here)
+        scores = sorted_scores.scores[here]
         matched = len(scores) - int(np.searchsorted(scores[::-1], thresholds[k], "left"))
-        match[walk.order[here[:matched]]] = True
-        right = np.count_nonzero(walk.step[here[:matched]] > 0) + np.count_nonzero(walk.step[here[matched:]] < 0)
+        match[sorted_scores.order[here[:matched]]] = True
+        right = np.count_nonzero(sorted_scores.step[here[:matched]] > 0) + np.count_nonzero(
+            sorted_scores.step[here[matched:]] < 0
+        )
         accuracy[k] = right / len(here)
     return FoldAccuracy(accuracy, thresholds, match, np.diff(ends, prepend=0))
 
 
-def best_threshold(walk: SortedScores) -> float:
+def best_threshold(sorted_scores: SortedScores) -> float:
     """The threshold that decides most comparisons rightly; of several the middle one, half way to the next score.
 
     Between two neighboring scores every threshold decides the same. If several such gaps are best, the ⌈n/2⌉-th from
     the top is taken; within it the middle.
     """
-    return walk.best_without(np.zeros(0, np.int64))
+    return sorted_scores.best_threshold_without(np.zeros(0, np.int64))
 
 
 def cut_folds(genuine: BoolArray, folds: int = DEFAULT_FOLDS) -> IntArray:

@@ -120,16 +120,18 @@ def verify_scores(
     """
     similarities, genuine = check_comparisons(similarities, genuine)
     fold = cut_folds(genuine) if fold is None or (len(fold) and (fold == fold[0]).all()) else fold
-    walk = SortedScores.of(np.where(np.isnan(similarities), -np.inf, similarities), genuine)
-    curve = ErrorCurve(walk.rising(genuine=True), walk.rising(genuine=False))  # sorted once for all
+    sorted_scores = SortedScores.of(np.where(np.isnan(similarities), -np.inf, similarities), genuine)
+    curve = ErrorCurve(
+        sorted_scores.ascending(genuine=True), sorted_scores.ascending(genuine=False)
+    )  # sorted once for all
     several = bool((fold != fold[0]).any())
     return VerificationMetrics(
         similarities=similarities,
         genuine=genuine,
         fold=fold,
         curve=curve,
-        folds=fold_accuracy(walk, fold) if several else None,
-        threshold=best_threshold(walk),
+        folds=fold_accuracy(sorted_scores, fold) if several else None,
+        threshold=best_threshold(sorted_scores),
         tmr_at_fmr={rate_name(f): curve.at_fmr(f) if curve.supports(f) else None for f in fmrs},
     )
 

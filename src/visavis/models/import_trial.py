@@ -22,7 +22,7 @@ from visavis.types import ByteArray, FloatArray
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
 
 Run = Callable[[npt.NDArray[Any]], FloatArray]
-SEED, PICTURES = 20_26, 4
+SEED, IMAGES = 20_26, 4
 _MOST, _LEAST = 24, 10  # people
 _RANGES = {
     "pixels in [−1, 1]": ((127.5,) * 3, (127.5,) * 3),
@@ -89,14 +89,14 @@ def try_readings(
     Raises:
         ModelFormatError: features that are not finite, or not (N, D).
     """
-    faces, _, _ = generate(SEED, range(_MOST), PICTURES, size=112, workers=workers)
+    faces, _, _ = generate(SEED, range(_MOST), IMAGES, size=112, workers=workers)
     clock = _Clock()
     _features(run, faces[:8], preprocess, pixels=pixels)
     cost = clock.seconds() / 8
     others = list(_others(preprocess, pixels=pixels))
-    affordable = int(seconds / max(cost, 1e-9)) // (len(others) + 1) // PICTURES
-    faces = faces[: PICTURES * min(_MOST, max(_LEAST, affordable))]
-    people = np.repeat(np.arange(len(faces) // PICTURES), PICTURES)
+    affordable = int(seconds / max(cost, 1e-9)) // (len(others) + 1) // IMAGES
+    faces = faces[: IMAGES * min(_MOST, max(_LEAST, affordable))]
+    people = np.repeat(np.arange(len(faces) // IMAGES), IMAGES)
 
     def measured(words: str, spec: PreprocessSpec) -> tuple[Reading, FloatArray]:
         similarity = _similarity(_features(run, faces, spec, pixels=pixels))

@@ -30,26 +30,26 @@ def background(rng: np.random.Generator, shape: tuple[int, int]) -> Map:
     return np.clip(cv2.GaussianBlur(image, (0, 0), blur), 0, 1)
 
 
-def develop(lit: Map, now: Conditions, rng: np.random.Generator, scale: float) -> ByteArray:
+def develop(lit: Map, conditions: Conditions, rng: np.random.Generator, scale: float) -> ByteArray:
     """Linear light to a uint8 picture; `scale` is pixels per pixel of a 112-pixel crop."""
     height, width = lit.shape[:2]
-    if now.resolution < 1:
-        small = (max(8, round(width * now.resolution)), max(8, round(height * now.resolution)))
+    if conditions.resolution < 1:
+        small = (max(8, round(width * conditions.resolution)), max(8, round(height * conditions.resolution)))
         lit = cv2.resize(lit, small, interpolation=cv2.INTER_AREA)
-        scale *= now.resolution
-    if now.blur * scale > 0.3:
-        lit = cv2.GaussianBlur(lit, (0, 0), now.blur * scale)
-    if now.motion[0] * scale > 1:
-        lit = cv2.filter2D(lit, -1, _streak(now.motion[0] * scale, now.motion[1]))
-    image = np.maximum(lit * (now.tint * np.float32(now.exposure)), 0)
-    cv2.pow(image, 0.45 * now.gamma, image)
-    image = (image - np.float32(0.45)) * np.float32(255 * now.contrast) + np.float32(115)
-    if now.noise > 0.5:
-        image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(now.noise)
+        scale *= conditions.resolution
+    if conditions.blur * scale > 0.3:
+        lit = cv2.GaussianBlur(lit, (0, 0), conditions.blur * scale)
+    if conditions.motion[0] * scale > 1:
+        lit = cv2.filter2D(lit, -1, _streak(conditions.motion[0] * scale, conditions.motion[1]))
+    image = np.maximum(lit * (conditions.tint * np.float32(conditions.exposure)), 0)
+    cv2.pow(image, 0.45 * conditions.gamma, image)
+    image = (image - np.float32(0.45)) * np.float32(255 * conditions.contrast) + np.float32(115)
+    if conditions.noise > 0.5:
+        image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(conditions.noise)
     done = np.clip(image, 0, 255).astype(np.uint8)
-    if now.resolution < 1:
+    if conditions.resolution < 1:
         done = cv2.resize(done, (width, height), interpolation=cv2.INTER_LINEAR)
-    packed = cv2.imencode(".jpg", done, [cv2.IMWRITE_JPEG_QUALITY, now.quality])[1]
+    packed = cv2.imencode(".jpg", done, [cv2.IMWRITE_JPEG_QUALITY, conditions.quality])[1]
     return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
 
 

@@ -36,11 +36,11 @@ def clip(
     backdrop = camera.background(rng, (size, size))
     target = template_points("arcface", (size // 2, size // 2)) + size // 4
     shown, points = np.empty((frames, size, size, 3), np.uint8), np.empty((frames, 5, 2))
-    for k, now in enumerate(moving_conditions(rng, start, frames, difficulty)):
-        rho, colors, pose, flat = prepare(who, now)
-        place = estimate_similarity(flat + now.jitter / 0.56, target)
-        lit = render(who, now, rho, colors, pose, place, backdrop.copy())
-        shown[k] = camera.develop(lit, now, rng, size / 224)
+    for k, conditions in enumerate(moving_conditions(rng, start, frames, difficulty)):
+        rho, colors, pose, flat = prepare(who, conditions)
+        place = estimate_similarity(flat + conditions.jitter / 0.56, target)
+        lit = render(who, conditions, rho, colors, pose, place, backdrop.copy())
+        shown[k] = camera.develop(lit, conditions, rng, size / 224)
         points[k] = flat @ place[:, :2].T + place[:, 2]
     return shown, points
 

@@ -32,7 +32,7 @@ class Conditions:
     glasses_shape: tuple[float, float, float]
     hat: int  # 0 none, 1 cap without brim, 2 with brim
     mask: bool
-    worn: Map  # (3, 3): colors of glasses, hat and mask
+    accessory_colors: Map  # (3, 3): colors of glasses, hat and mask
     gamma: float
     exposure: float
     tint: Map  # (3,)
@@ -97,7 +97,7 @@ def sample_conditions(rng: np.random.Generator, difficulty: float) -> Conditions
         glasses_shape=shape,
         hat=hat,
         mask=mask,
-        worn=rng.uniform(10, 230, (3, 3)).astype(np.float32),
+        accessory_colors=rng.uniform(10, 230, (3, 3)).astype(np.float32),
         gamma=float(np.exp(spread(0.35, 0.4))),
         exposure=float(0.75 * np.exp(spread(0.45, 0.35))),
         tint=tint,

@@ -34,20 +34,20 @@ def _blend(patch: Map, alpha: Map, color: npt.ArrayLike) -> None:
     patch += alpha[..., None] * (np.asarray(color, np.float32) - patch)
 
 
-def paint_features(person: Identity, places: FaceLayout, rho: Map, now: Conditions, canvas: ByteArray) -> None:
+def paint_features(person: Identity, places: FaceLayout, rho: Map, conditions: Conditions, canvas: ByteArray) -> None:
     """Paint brows, eyes and mouth of one picture into `canvas`."""
     row = round((0 - TOP) / (BOTTOM - TOP) * (rho.shape[0] - 1))
     middle = rho.shape[1] // 2
     eye_radius = float(rho[row, middle + 22])
-    _paint_eyes(person, places, eye_radius, now, canvas)
+    _paint_eyes(person, places, eye_radius, conditions, canvas)
     for sign in (-1, 1):
-        _paint_brow(person, places, eye_radius + 4, now, canvas, sign)
+        _paint_brow(person, places, eye_radius + 4, conditions, canvas, sign)
     row = round((places.mouth_y - TOP) / (BOTTOM - TOP) * (rho.shape[0] - 1))
-    _paint_mouth(person, places, float(rho[row, middle + 12]), now, canvas)
+    _paint_mouth(person, places, float(rho[row, middle + 12]), conditions, canvas)
     _paint_nostrils(places, float(rho[row - 18, middle + 6]), canvas)
 
 
-def _paint_eyes(person: Identity, places: FaceLayout, radius: float, now: Conditions, canvas: ByteArray) -> None:
+def _paint_eyes(person: Identity, places: FaceLayout, radius: float, conditions: Conditions, canvas: ByteArray) -> None:
     """Both eyes at once: the left one's patch is turned round, so that `a` grows towards the temple in both."""
     half = places.eye_half_width
     rows, right, x, y = _patch(canvas.shape, radius, _around(places.eye_x, 0.0, half + 6, half + 3))
@@ -55,10 +55,10 @@ def _paint_eyes(person: Identity, places: FaceLayout, radius: float, now: Condit
     patch = np.stack([canvas[rows, left][:, ::-1], canvas[rows, right]]).astype(np.float32)
     a = (x - np.float32(places.eye_x)) / np.float32(half)  # (1, w)
     b = y / np.float32(half) + np.float32(places.eye_tilt) * a  # (h, w)
-    opened = places.eye_open * now.eye_opening
+    opened = places.eye_open * conditions.eye_opening
     arch = np.maximum(1 - a * a, 0)
     upper = -np.float32(1.35 * opened) * arch ** np.float32(0.75) * (1 - 0.16 * a)
-    lower = np.float32(0.16 + 0.42 * opened * now.eye_opening) * arch
+    lower = np.float32(0.16 + 0.42 * opened * conditions.eye_opening) * arch
     soft = np.float32(0.8 / half)
     over, under = b - upper, lower - b
     within = (np.abs(a) < 1).astype(np.float32)
@@ -68,8 +68,8 @@ def _paint_eyes(person: Identity, places: FaceLayout, radius: float, now: Condit
     fold = np.exp(-(((over + crease) / 0.055) ** 2)) * np.clip(1.15 - a * a, 0, 1)
     _blend(patch, 0.42 * fold, skin * 0.45)
     sign = np.array([-1, 1], np.float32)[:, None, None]
-    u = a - np.float32(now.gaze[0] * 0.28) * sign  # the gaze goes one way in the picture, so two ways in `a`
-    v = b - np.float32(now.gaze[1] * 0.12 - 0.08)
+    u = a - np.float32(conditions.gaze[0] * 0.28) * sign  # the gaze goes one way in the picture, so two ways in `a`
+    v = b - np.float32(conditions.gaze[1] * 0.12 - 0.08)
     distance = np.sqrt(u * u + v * v)
     iris = 6.2 / half
     shade = 0.72 + 0.5 * smoothstep(distance, 0.35 * iris, 0.8 * iris) * (1 - smoothstep(distance, 0.82 * iris, iris))
@@ -78,7 +78,7 @@ def _paint_eyes(person: Identity, places: FaceLayout, radius: float, now: Condit
     ball = np.broadcast_to(white, patch.shape).copy()
     _blend(ball, _ramp(iris - distance, 0.9 * soft), color * shade[..., None])
     _blend(ball, _ramp(0.42 * iris - distance, 0.9 * soft), (10, 8, 8))
-    glint = np.sqrt((u - 0.1 * float(now.light[0]) * sign) ** 2 + (v + np.float32(0.14)) ** 2)
+    glint = np.sqrt((u - 0.1 * float(conditions.light[0]) * sign) ** 2 + (v + np.float32(0.14)) ** 2)
     _blend(ball, 0.85 * _ramp(np.float32(0.13) - glint, 0.9 * soft), (255, 255, 255))
     ball *= (1 - 0.45 * np.exp(-((over / 0.16) ** 2)))[..., None]
     _blend(patch, inside, ball)
@@ -104,19 +104,19 @@ def _iris_color(hue: float, lightness: float) -> Map:
 
 
 def _paint_brow(
-    person: Identity, places: FaceLayout, radius: float, now: Conditions, canvas: ByteArray, sign: int
+    person: Identity, places: FaceLayout, radius: float, conditions: Conditions, canvas: ByteArray, sign: int
 ) -> None:
     half = between(person.brow_length, 15.0, 22.0)
-    middle = places.brow_y - 5.0 * now.brow_raise
+    middle = places.brow_y - 5.0 * conditions.brow_raise
     rows, columns, x, y = _patch(canvas.shape, radius, _around(sign * (places.eye_x + 1), middle, half + 4, 17))
     patch = canvas[rows, columns].astype(np.float32)
     a = sign * (x - np.float32(sign * (places.eye_x + 1))) / np.float32(half)
-    slope = between(person.brow_tilt, -3.5, 3.0) - 3.0 * now.frown
+    slope = between(person.brow_tilt, -3.5, 3.0) - 3.0 * conditions.frown
     line = (
         middle
         - between(person.brow_arch, 0.0, 6.0) * (1 - (a - 0.25) ** 2)
         + slope * -a
-        + 3.0 * np.clip(-a, 0, 1) * now.frown
+        + 3.0 * np.clip(-a, 0, 1) * conditions.frown
     )
     thick = between(person.brow_thickness, 1.3, 4.4) * (1 - 0.55 * smoothstep(a, -0.2, 1.05))
     ends = np.clip((1 - np.abs(a)) / 0.14, 0, 1)
@@ -126,25 +126,27 @@ def _paint_brow(
     canvas[rows, columns] = np.clip(patch, 0, 255).astype(np.uint8)
 
 
-def mouth_lines(person: Identity, places: FaceLayout, now: Conditions, x: Map) -> tuple[Map, Map, Map, Map, Map]:
+def mouth_lines(person: Identity, places: FaceLayout, conditions: Conditions, x: Map) -> tuple[Map, Map, Map, Map, Map]:
     """Along x: reach of the lips (1 to 0 at the corners), and y of upper edge, upper gap, lower gap and lower edge."""
-    half = places.mouth_half_width + 5.0 * now.smile
+    half = places.mouth_half_width + 5.0 * conditions.smile
     a = np.clip(np.abs(x) / np.float32(half), 0, 1)
     reach = 1 - a * a
-    line = np.float32(places.mouth_y) + np.float32(1.5 * now.smile) - 6.0 * now.smile * a * a
-    gap = np.float32(11.0 * now.mouth_open) * reach
-    full = between(person.upper_lip, 2.4, 8.4) * (1 - 0.2 * max(0.0, now.smile))
+    line = np.float32(places.mouth_y) + np.float32(1.5 * conditions.smile) - 6.0 * conditions.smile * a * a
+    gap = np.float32(11.0 * conditions.mouth_open) * reach
+    full = between(person.upper_lip, 2.4, 8.4) * (1 - 0.2 * max(0.0, conditions.smile))
     bow = between(person.lip_bow, 0.0, 0.75) * np.exp(-((a / 0.22) ** 2))
     upper = line - 0.25 * gap - np.float32(full) * reach**0.8 * (1 - bow)
-    low = between(person.lower_lip, 3.2, 10.4) * (1 - 0.15 * max(0.0, now.smile))
+    low = between(person.lower_lip, 3.2, 10.4) * (1 - 0.15 * max(0.0, conditions.smile))
     return reach, upper, line - 0.25 * gap, line + 0.75 * gap, line + 0.75 * gap + np.float32(low) * reach**0.7
 
 
-def _paint_mouth(person: Identity, places: FaceLayout, radius: float, now: Conditions, canvas: ByteArray) -> None:
+def _paint_mouth(
+    person: Identity, places: FaceLayout, radius: float, conditions: Conditions, canvas: ByteArray
+) -> None:
     half = places.mouth_half_width + 9
     rows, columns, x, y = _patch(canvas.shape, radius, (-half, places.mouth_y - 15, half, places.mouth_y + 24))
     patch = canvas[rows, columns].astype(np.float32)
-    reach, upper, top, bottom, lower = mouth_lines(person, places, now, x)
+    reach, upper, top, bottom, lower = mouth_lines(person, places, conditions, x)
     skin = skin_color(person)
     red = between(person.lip_color, 0.05, 1.0)
     lips = skin * (1 - red * np.array([0.22, 0.52, 0.46], np.float32))
@@ -153,13 +155,13 @@ def _paint_mouth(person: Identity, places: FaceLayout, radius: float, now: Condi
     shade = np.where(y < top, 0.86, 1.0 + 0.14 * np.exp(-(((y - 0.5 * (bottom + lower)) / 2.5) ** 2)))
     _blend(patch, 0.85 * alpha, lips * shade[..., None])
     gap = np.clip(np.minimum(y - top, bottom - y) / 0.9 + 0.5, 0, 1) * on
-    if now.mouth_open > 0.05:
+    if conditions.mouth_open > 0.05:
         _blend(patch, gap, (58, 22, 22))
         teeth = gap * np.clip((top + 5.0 - y) / 1.2, 0, 1) * (np.abs(x) < places.mouth_half_width * 0.8)
         _blend(patch, 0.9 * teeth, (226, 220, 208))
-    seam = np.exp(-(((y - 0.5 * (top + bottom)) / (1.0 + 0.0 * x)) ** 2)) * on * (now.mouth_open <= 0.05)
+    seam = np.exp(-(((y - 0.5 * (top + bottom)) / (1.0 + 0.0 * x)) ** 2)) * on * (conditions.mouth_open <= 0.05)
     _blend(patch, 0.75 * seam.astype(np.float32), lips * 0.3)
-    corner = bump(np.abs(x), y, (places.mouth_half_width + 5.0 * now.smile, float(top.flat[0])), 2.2, 1.8)
+    corner = bump(np.abs(x), y, (places.mouth_half_width + 5.0 * conditions.smile, float(top.flat[0])), 2.2, 1.8)
     _blend(patch, 0.45 * corner, skin * 0.4)
     canvas[rows, columns] = np.clip(patch, 0, 255).astype(np.uint8)
 
@@ -175,25 +177,27 @@ def _paint_nostrils(places: FaceLayout, radius: float, canvas: ByteArray) -> Non
     canvas[rows, columns] = np.clip(patch, 0, 255).astype(np.uint8)
 
 
-def press_expression(person: Identity, places: FaceLayout, now: Conditions, rho: Map) -> None:
+def press_expression(person: Identity, places: FaceLayout, conditions: Conditions, rho: Map) -> None:
     """Press lips, cheeks and brows of one picture into `rho`."""
     row = round((places.mouth_y - TOP) / (BOTTOM - TOP) * (rho.shape[0] - 1))
     radius = float(rho[row, rho.shape[1] // 2 + 12])
     half = places.mouth_half_width + 10
     rows, columns, x, y = _patch(rho.shape, radius, (-half, places.mouth_y - 16, half, places.mouth_y + 26))
-    reach, upper, top, bottom, lower = mouth_lines(person, places, now, x)
+    reach, upper, top, bottom, lower = mouth_lines(person, places, conditions, x)
     r = np.sqrt(np.clip(reach, 0, 1))
     lips = 3.0 * np.exp(-(((y - 0.5 * (upper + top)) / 3.2) ** 2)) + 3.6 * np.exp(
         -(((y - 0.5 * (bottom + lower)) / 3.8) ** 2)
     )
     rho[rows, columns] += (
         lips * r
-        - (2.0 + 5.0 * now.mouth_open) * np.exp(-(((y - 0.5 * (top + bottom)) / (1.6 + 4 * now.mouth_open)) ** 2)) * r
+        - (2.0 + 5.0 * conditions.mouth_open)
+        * np.exp(-(((y - 0.5 * (top + bottom)) / (1.6 + 4 * conditions.mouth_open)) ** 2))
+        * r
     ).astype(np.float32)
     for sign in (-1, 1):
-        if now.smile > 0:
+        if conditions.smile > 0:
             rows, columns, x, y = _patch(rho.shape, radius, _around(sign * 40.0, places.nose_y + 4, 26, 26))
-            rho[rows, columns] += 5.0 * now.smile * bump(x, y, (sign * 40.0, places.nose_y + 4), 11.0, 10.0)
+            rho[rows, columns] += 5.0 * conditions.smile * bump(x, y, (sign * 40.0, places.nose_y + 4), 11.0, 10.0)
 
 
 def _around(x: float, y: float, half_width: float, half_height: float) -> tuple[float, float, float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Map = npt.NDArray[Any]  # float32 throughout; OpenCV's stubs cannot say so
-_PERSON, _PICTURE = 0, 1
+_PERSON, _IMAGE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Identity:
 FACTORS = tuple(field.name for field in fields(Identity) if field.name != "marks")
 
 
-def generator(seed: int, identity: int, picture: int | None = None) -> np.random.Generator:
-    """The stream of random numbers of a person (`picture` None) or of one picture; the same in every process."""
-    key = [seed, identity, _PERSON, 0] if picture is None else [seed, identity, _PICTURE, picture]
+def generator(seed: int, identity: int, image: int | None = None) -> np.random.Generator:
+    """The stream of random numbers of a person (`image` None) or of one picture; the same in every process."""
+    key = [seed, identity, _PERSON, 0] if image is None else [seed, identity, _IMAGE, image]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 

@@ -86,7 +86,9 @@ class _Walker:
     ) -> None:
         self.identity, self.person, self.width, self.frames = identity, head(seed, identity), size[1], frames
         start = replace(sample_conditions(rng, difficulty), yaw=0.0)
-        self.conditions = [under_same_light(now, common) for now in moving_conditions(rng, start, frames, difficulty)]
+        self.conditions = [
+            under_same_light(conditions, common) for conditions in moving_conditions(rng, start, frames, difficulty)
+        ]
         self.scale = min(size) / 480 * (0.68, 0.52)[place]
         self.stays = [(round(a * frames), round(b * frames)) for a, b in _STAYS[place]]
         self.first_track = (0, 1)[place]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from visavis._moved import former_arguments
 from visavis.errors import DataError
 from visavis.machine import usable_cores
 from visavis.processes import process_pool
@@ -15,75 +16,93 @@ from visavis.types import ByteArray, IntArray, Pairs
 
 _BELOW_MAIN = "a script must start them below `if __name__ == '__main__':`, or draw in its own process with workers=0"
 Advance = Callable[[int, int], None]  # (pictures done, pictures in all)
-PersonPictures = tuple[ByteArray, npt.NDArray[np.float64]]  # (K, size, size, 3) and landmarks (K, 5, 2)
+PersonImages = tuple[ByteArray, npt.NDArray[np.float64]]  # (K, size, size, 3) and landmarks (K, 5, 2)
 
 
-def person(seed: int, identity: int, pictures: int, *, size: int = 112, difficulty: float = 1.0) -> PersonPictures:
-    """All pictures 0 … `pictures` − 1 of one person."""
-    drawn = [face(seed, identity, k, size=size, difficulty=difficulty) for k in range(pictures)]
+@former_arguments(pictures="images_per_identity")
+def person(
+    seed: int, identity: int, images_per_identity: int, *, size: int = 112, difficulty: float = 1.0
+) -> PersonImages:
+    """All pictures 0 … `images_per_identity` − 1 of one person."""
+    drawn = [face(seed, identity, k, size=size, difficulty=difficulty) for k in range(images_per_identity)]
     return np.stack([image for image, _ in drawn]), np.stack([points for _, points in drawn])
 
 
+@former_arguments(pictures="images_per_identity")
 def people(
-    seed: int, identities: Sequence[int], pictures: int, *, size: int = 112, difficulty: float = 1.0, workers: int = 0
-) -> Iterator[PersonPictures]:
+    seed: int,
+    identities: Sequence[int],
+    images_per_identity: int,
+    *,
+    size: int = 112,
+    difficulty: float = 1.0,
+    workers: int = 0,
+) -> Iterator[PersonImages]:
     """Draw people in the order of `identities`, with `workers` processes (0 or 1: in this one).
 
     Raises:
         DataError: a number out of range.
     """
     check_request(seed, min(identities, default=0), 0, size, difficulty)
-    if pictures < 1 or not len(identities):
-        raise DataError(f"at least 1 identity and 1 picture each, got {len(identities)} and {pictures}")
-    tasks = [(seed, int(i), pictures, size, difficulty) for i in identities]
+    if images_per_identity < 1 or not len(identities):
+        raise DataError(f"at least 1 identity and 1 picture each, got {len(identities)} and {images_per_identity}")
+    tasks = [(seed, int(i), images_per_identity, size, difficulty) for i in identities]
     with process_pool(_drawing, workers=min(workers, len(tasks)), advice=_BELOW_MAIN) as pool:
         yield from pool.map(tasks, chunk=max(1, min(8, len(tasks) // (4 * max(1, workers)))))
 
 
+@former_arguments(pictures="images_per_identity")
 def generate(
     seed: int,
     identities: Sequence[int],
-    pictures: int,
+    images_per_identity: int,
     *,
     size: int = 112,
     difficulty: float = 1.0,
     workers: int | None = None,
     progress: Advance | None = None,
 ) -> tuple[ByteArray, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Draw `pictures` pictures of each of `identities` into memory.
+    """Draw `images_per_identity` pictures of each of `identities` into memory.
 
-    Picture k of the i-th identity has index i · `pictures` + k, as in `pairs`. `workers` None means one process per
-    processor this process may use.
+    Picture k of the i-th identity has index i · `images_per_identity` + k, as in `pairs`. `workers` None means one
+    process per processor this process may use.
 
     Returns:
         uint8 (N, size, size, 3) RGB, labels int64 (N,) counting the identities given from 0, landmarks (N, 5, 2).
     """
-    total = len(identities) * pictures
+    total = len(identities) * images_per_identity
     count = usable_cores() if workers is None else workers
     images = np.empty((total, size, size, 3), np.uint8)
     landmarks = np.empty((total, 5, 2))
     done = 0
-    for drawn, points in people(seed, identities, pictures, size=size, difficulty=difficulty, workers=count):
-        images[done : done + pictures], landmarks[done : done + pictures] = drawn, points
-        done += pictures
+    for drawn, points in people(seed, identities, images_per_identity, size=size, difficulty=difficulty, workers=count):
+        images[done : done + images_per_identity], landmarks[done : done + images_per_identity] = drawn, points
+        done += images_per_identity
         if progress is not None:
             progress(done, total)
-    return images, np.repeat(np.arange(len(identities), dtype=np.int64), pictures), landmarks
+    return images, np.repeat(np.arange(len(identities), dtype=np.int64), images_per_identity), landmarks
 
 
-def picture_name(identity: int, picture: int) -> str:
+def image_name(identity: int, image: int) -> str:
     """The path of a picture below the picture folder, as `visavis synth` writes it."""
-    return f"id_{identity:06d}/{picture:03d}.jpg"
+    return f"id_{identity:06d}/{image:03d}.jpg"
 
 
+@former_arguments(pictures="images_per_identity")
 def pairs(
-    num_identities: int, pictures: int, n_pairs: int, folds: int = 10, seed: int = 0, *, first_identity: int = 0
+    num_identities: int,
+    images_per_identity: int,
+    n_pairs: int,
+    folds: int = 10,
+    seed: int = 0,
+    *,
+    first_identity: int = 0,
 ) -> Pairs:
     """Draw a balanced 1:1 protocol over generated pictures; no identity is in two folds, no pair drawn twice.
 
     Args:
         num_identities: people, numbered from `first_identity`.
-        pictures: of each of them.
+        images_per_identity: of each of them.
         n_pairs: half of them genuine; a multiple of 2 · `folds`.
         folds: parts of equal size.
         seed: of the draw.
@@ -99,19 +118,24 @@ def pairs(
         nearest = max(1, round(n_pairs / max(1, 2 * folds))) * 2 * max(1, folds)
         raise DataError(f"the number of pairs must be a multiple of 2 × {folds} folds, got {n_pairs}; say {nearest}")
     size = n_pairs // (2 * folds)
-    rng = np.random.default_rng(np.random.SeedSequence([seed, num_identities, pictures, n_pairs, folds]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, num_identities, images_per_identity, n_pairs, folds]))
     rows: list[IntArray] = []
     for group in np.array_split(rng.permutation(num_identities), folds):
         count = len(group)
-        genuine, impostor = count * pictures * (pictures - 1) // 2, count * (count - 1) // 2 * pictures * pictures
+        genuine = count * images_per_identity * (images_per_identity - 1) // 2
+        impostor = count * (count - 1) // 2 * images_per_identity * images_per_identity
         if size > genuine or size > impostor:
             raise DataError(
                 f"{n_pairs} pairs in {folds} folds want {size} genuine and {size} impostor pairs in each, but "
-                f"{count} people with {pictures} pictures give {genuine} and {impostor}; ask for fewer or add people"
+                f"{count} people with {images_per_identity} pictures give {genuine} and {impostor}; ask for "
+                "fewer or add people"
             )
-        rows += [_draw_genuine(rng, group, pictures, size), _draw_impostor(rng, group, pictures, size)]
+        rows += [
+            _draw_genuine(rng, group, images_per_identity, size),
+            _draw_impostor(rng, group, images_per_identity, size),
+        ]
     ends = np.concatenate(rows)
-    names = tuple(picture_name(first_identity + i, k) for i in range(num_identities) for k in range(pictures))
+    names = tuple(image_name(first_identity + i, k) for i in range(num_identities) for k in range(images_per_identity))
     return Pairs(
         images=names,
         reference=ends[:, 0],
@@ -121,30 +145,30 @@ def pairs(
     )
 
 
-def _draw_genuine(rng: np.random.Generator, group: IntArray, pictures: int, size: int) -> IntArray:
+def _draw_genuine(rng: np.random.Generator, group: IntArray, images_per_identity: int, size: int) -> IntArray:
     """`size` different pairs of pictures (size, 2), each of one person, people used as evenly as possible."""
-    first, second = np.triu_indices(pictures, 1)
+    first, second = np.triu_indices(images_per_identity, 1)
     # Every person's pairs in an order of its own; the k-th pairs of all people come before the (k+1)-th.
     order = np.argsort(rng.random((len(group), len(first))), axis=1)
     people = np.stack([rng.permutation(len(group)) for _ in range(-(-size // len(group)))]).ravel()[:size]
     which = order[people, np.arange(size) // len(group)]
-    base = group[people] * pictures
+    base = group[people] * images_per_identity
     return np.stack([base + first[which], base + second[which]], axis=1)
 
 
-def _draw_impostor(rng: np.random.Generator, group: IntArray, pictures: int, size: int) -> IntArray:
+def _draw_impostor(rng: np.random.Generator, group: IntArray, images_per_identity: int, size: int) -> IntArray:
     """`size` different pairs of pictures (size, 2), each of two people."""
     drawn: dict[tuple[int, int], None] = {}
     while len(drawn) < size:
-        a, b = rng.choice(group, 2, replace=False) * pictures + rng.integers(pictures, size=2)
+        a, b = rng.choice(group, 2, replace=False) * images_per_identity + rng.integers(images_per_identity, size=2)
         drawn[(int(min(a, b)), int(max(a, b)))] = None
     return np.array(list(drawn), np.int64)
 
 
-def _drawing() -> Callable[[tuple[int, int, int, int, float]], PersonPictures]:
+def _drawing() -> Callable[[tuple[int, int, int, int, float]], PersonImages]:
     return _person
 
 
-def _person(task: tuple[int, int, int, int, float]) -> PersonPictures:
-    seed, identity, pictures, size, difficulty = task
-    return person(seed, identity, pictures, size=size, difficulty=difficulty)
+def _person(task: tuple[int, int, int, int, float]) -> PersonImages:
+    seed, identity, images_per_identity, size, difficulty = task
+    return person(seed, identity, images_per_identity, size=size, difficulty=difficulty)

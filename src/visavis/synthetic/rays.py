@@ -216,7 +216,7 @@ def shade(
     hit: Hit,
     pose: Pose,
     albedo: Map,
-    now: Conditions,
+    conditions: Conditions,
     free: Map,
     light: Map,
 ) -> Map:
@@ -240,9 +240,9 @@ def shade(
     shine = np.clip(nx * half[0] + ny * half[1] + nz * half[2], 0, 1)
     for _ in range(4):
         shine *= shine
-    shine *= free * np.float32(now.gloss)
-    out = sky[..., None] * now.ambient
-    out += diffuse[..., None] * now.key
+    shine *= free * np.float32(conditions.gloss)
+    out = sky[..., None] * conditions.ambient
+    out += diffuse[..., None] * conditions.key
     out *= albedo
-    out += shine[..., None] * now.key
+    out += shine[..., None] * conditions.key
     return out

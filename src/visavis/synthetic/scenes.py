@@ -59,7 +59,7 @@ def scene(
     found: list[tuple[int, Map, Map]] = []
     for index, scale in zip(who, scales, strict=True):
         person = head(seed, identities[int(index)])
-        now = under_same_light(sample_conditions(rng, difficulty), common)
+        conditions = under_same_light(sample_conditions(rng, difficulty), common)
         for _ in range(40):
             center = rng.uniform((75 * scale, 110 * scale), (width - 75 * scale, height - 135 * scale))
             x, y = center
@@ -69,23 +69,23 @@ def scene(
                 break
         else:
             continue  # no room left for this one
-        box, points = add_person(lit, person, now, float(scale), center)
+        box, points = add_person(lit, person, conditions, float(scale), center)
         found.append((identities[int(index)], box, points))
     image = camera.develop(lit, mild(common), rng, 1.0)
     boxes = np.array([box for _, box, _ in found])
     return Scene(image, np.array([i for i, _, _ in found], np.int64), boxes, np.array([p for _, _, p in found]))
 
 
-def add_person(lit: Map, person: RenderedHead, now: Conditions, scale: float, center: Map) -> tuple[Map, Map]:
+def add_person(lit: Map, person: RenderedHead, conditions: Conditions, scale: float, center: Map) -> tuple[Map, Map]:
     """Draw one person into the frame; returns box and landmarks."""
-    rho, colors, pose, flat = prepare(person, now)
+    rho, colors, pose, flat = prepare(person, conditions)
     place = np.array([[scale, 0, center[0]], [0, scale, center[1]]])
     width = lit.shape[1]
     left, right = max(0, int(center[0] - 260 * scale)), min(width, int(center[0] + 260 * scale))
     top = max(0, int(center[1] - 200 * scale))
     shift = place - np.array([[0, 0, left], [0, 0, top]])
     window = np.ascontiguousarray(lit[top:, left:right])
-    lit[top:, left:right] = render(person, now, rho, colors, pose, shift, window)
+    lit[top:, left:right] = render(person, conditions, rho, colors, pose, shift, window)
     outline = _outline(person, rho, pose) * scale + center
     return np.concatenate([outline.min(0), outline.max(0)]), flat * scale + center
 
@@ -101,22 +101,22 @@ def _outline(person: RenderedHead, rho: Map, pose: Pose) -> Map:
     return pose.project(points.reshape(-1, 3))
 
 
-def under_same_light(now: Conditions, common: Conditions) -> Conditions:
+def under_same_light(conditions: Conditions, common: Conditions) -> Conditions:
     """The conditions of one person in the light of the place."""
-    return replace(now, light=common.light, key=common.key, ambient=common.ambient)
+    return replace(conditions, light=common.light, key=common.key, ambient=common.ambient)
 
 
-def mild(now: Conditions) -> Conditions:
+def mild(conditions: Conditions) -> Conditions:
     """A frame holds small faces, so that its camera must be better than that of a close-up."""
     return replace(
-        now,
-        blur=min(now.blur, 0.6),
-        noise=min(now.noise, 6.0),
+        conditions,
+        blur=min(conditions.blur, 0.6),
+        noise=min(conditions.noise, 6.0),
         resolution=1.0,
         motion=(0.0, 0.0),
-        quality=max(now.quality, 60),
-        contrast=min(max(now.contrast, 0.8), 1.2),
-        exposure=min(max(now.exposure, 0.55), 1.0),
+        quality=max(conditions.quality, 60),
+        contrast=min(max(conditions.contrast, 0.8), 1.2),
+        exposure=min(max(conditions.exposure, 0.55), 1.0),
     )
 
 

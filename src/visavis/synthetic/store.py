@@ -11,10 +11,10 @@ import numpy as np
 from visavis.errors import DataError
 from visavis.opencv import cv2
 from visavis.synthetic.identity import Map
-from visavis.synthetic.parallel import Advance, people, picture_name
+from visavis.synthetic.parallel import Advance, image_name, people
 from visavis.synthetic.scenes import scene
 from visavis.types import ByteArray, Pairs
-from visavis.vision import images
+from visavis.vision.images import resize, write
 
 MARKER = "synthetic.json"
 _POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -43,11 +43,11 @@ def claim(out: Path, made_by: dict[str, object]) -> None:
 
 def _own_files(out: Path) -> list[Path]:
     """What an earlier call wrote, and nothing else."""
-    pictures = [*out.glob("images/id_*/*.jpg"), *out.glob("images/scene_*.jpg")]
-    pictures += out.glob("aligned_images_DB/id_*/*/*.jpg")
-    pictures += out.glob("videos/video_*.avi")
+    images = [*out.glob("images/id_*/*.jpg"), *out.glob("images/scene_*.jpg")]
+    images += out.glob("aligned_images_DB/id_*/*/*.jpg")
+    images += out.glob("videos/video_*.avi")
     return [
-        *pictures,
+        *images,
         *(p for n in ("pairs.txt", "landmarks.txt", "scenes.tsv", "tracks.tsv") if (p := out / n).is_file()),
     ]
 
@@ -56,7 +56,7 @@ def write_people(
     out: Path,
     seed: int,
     identities: Sequence[int],
-    pictures: int,
+    images_per_identity: int,
     *,
     size: int = 112,
     difficulty: float = 1.0,
@@ -67,16 +67,16 @@ def write_people(
 
     A line of landmarks.txt is TAB-separated: path below images/, then x1 y1 … x5 y5 in pixels (reference-systems S1).
     """
-    done, total = 0, len(identities) * pictures
+    done, total = 0, len(identities) * images_per_identity
     with (out / "landmarks.txt").open("w", encoding="utf-8") as table:
-        drawn = people(seed, identities, pictures, size=size, difficulty=difficulty, workers=workers)
+        drawn = people(seed, identities, images_per_identity, size=size, difficulty=difficulty, workers=workers)
         for identity, (crops, landmarks) in zip(identities, drawn, strict=True):
-            (out / "images" / picture_name(identity, 0)).parent.mkdir(parents=True, exist_ok=True)
+            (out / "images" / image_name(identity, 0)).parent.mkdir(parents=True, exist_ok=True)
             for k, (crop, points) in enumerate(zip(crops, landmarks, strict=True)):
-                name = picture_name(identity, k)
-                images.write(out / "images" / name, crop, quality=92)
+                name = image_name(identity, k)
+                write(out / "images" / name, crop, quality=92)
                 table.write("\t".join([name, *(f"{v:.2f}" for v in points.ravel())]) + "\n")
-            done += pictures
+            done += images_per_identity
             if progress is not None:
                 progress(done, total)
     return done
@@ -111,7 +111,7 @@ def write_scenes(
         for number in range(scenes):
             shown = scene(seed, number, identities, difficulty=difficulty)
             name = f"scene_{number:06d}.jpg"
-            images.write(out / "images" / name, shown.image, quality=92)
+            write(out / "images" / name, shown.image, quality=92)
             for identity, box, points in zip(shown.identities, shown.boxes, shown.landmarks, strict=True):
                 values = [f"{v:.2f}" for v in (*box, *points.ravel())]
                 table.write("\t".join([name, f"id_{identity:06d}", *values]) + "\n")
@@ -126,9 +126,9 @@ def contact_sheet(rows: Sequence[Sequence[ByteArray]], *, cell: int = 96, gap: i
     height = len(rows) * (cell + gap) + gap
     sheet = np.full((height, max(map(len, rows)) * (cell + gap) + gap, 3), 255, np.uint8)
     for r, row in enumerate(rows):
-        for c, picture in enumerate(row):
+        for c, image in enumerate(row):
             y, x = gap + r * (cell + gap), gap + c * (cell + gap)
-            sheet[y : y + cell, x : x + cell] = images.resize(picture, (cell, cell))
+            sheet[y : y + cell, x : x + cell] = resize(image, (cell, cell))
     return sheet
 
 

@@ -58,7 +58,7 @@ class Training:
     recipe: Recipe
     world: World
     plan: BatchPlan
-    pictures: ImageDataset
+    images: ImageDataset
     loader: Loader
     normalize: Normalizer
     tuning: FineTuning
@@ -69,7 +69,7 @@ class Training:
     learning_rate: float
     spec: PreprocessSpec
     card: ModelCard
-    judge: ValidationSet | None
+    validation_set: ValidationSet | None
     closed_set: ClosedSetValidation | None
     observer: Observer
     trained_on: TrainedOn | None = None
@@ -89,11 +89,12 @@ class Training:
     def model(self, state: TrainState) -> nn.Module:
         """The network as it is judged and saved; whitened, if at all, when the run is over. All ranks must call it."""
         if state.step < self.total or not self.recipe.loop.wccn_ridge:
-            return self.tuning.plain()
+            return self.tuning.merged_network()
         if self._whitened is None:
             self._whitened = whiten(
-                self.tuning.plain(), self.spec, self.pictures, self.recipe.augment, ridge=self.recipe.loop.wccn_ridge,
-                seed=self.recipe.seed, device=self.world.device, advance=self.observer.preparing,
+                self.tuning.merged_network(), self.spec, self.images, self.recipe.augment,
+                ridge=self.recipe.loop.wccn_ridge, seed=self.recipe.seed, device=self.world.device,
+                advance=self.observer.preparing,
             )  # fmt: skip
         return self._whitened
 
@@ -130,21 +131,21 @@ def build_training(
     check_network(network, spec, card.embedding_dim, name=card.backbone)
     if recipe.loop.wccn_ridge:
         check_can_whiten(network, spec, card.embedding_dim)
-    pictures, about = open_dataset(recipe.data, spec, advance=observer.preparing)
-    if recipe.init and recipe.data.source and pictures.num_classes < FEW_TO_FINETUNE:
+    images, about = open_dataset(recipe.data, spec, advance=observer.preparing)
+    if recipe.init and recipe.data.source and images.num_classes < FEW_TO_FINETUNE:
         log.warning(
             "%d people are few to fine-tune on: 70 brought nothing that showed; what they do for a model without "
-            "training: visavis adapt MODEL PHOTOS (docs/finetuning.md)", pictures.num_classes,
+            "training: visavis adapt MODEL PHOTOS (docs/finetuning.md)", images.num_classes,
         )  # fmt: skip
-    judge = open_validation_set(recipe, spec, advance=observer.preparing)
-    closed_set = open_closed_set(recipe, spec, pictures.identities)
+    validation_set = open_validation_set(recipe, spec, advance=observer.preparing)
+    closed_set = open_closed_set(recipe, spec, images.identities)
     card = of_data(card, recipe, about)
     training, state = assemble(
-        recipe, world, (network, spec, card), pictures,
-        judge=judge, closed_set=closed_set, observer=observer, resumes=resumes,
+        recipe, world, (network, spec, card), images,
+        validation_set=validation_set, closed_set=closed_set, observer=observer, resumes=resumes,
     )  # fmt: skip
     log.info("%d pictures of %d identities; %d steps of %d pictures (%s, %.1f epochs), learning rate %g",
-             len(pictures), pictures.num_classes, training.total, training.plan.batch_size, training.plan,
+             len(images), images.num_classes, training.total, training.plan.batch_size, training.plan,
              training.total / training.per_epoch, training.learning_rate)  # fmt: skip
     return training, state
 
@@ -153,9 +154,9 @@ def assemble(
     recipe: Recipe,
     world: World,
     built: tuple[nn.Module, PreprocessSpec, ModelCard],
-    pictures: ImageDataset,
+    images: ImageDataset,
     *,
-    judge: ValidationSet | None = None,
+    validation_set: ValidationSet | None = None,
     closed_set: ClosedSetValidation | None = None,
     observer: Observer | None = None,
     resumes: bool = False,
@@ -168,18 +169,18 @@ def assemble(
     loop, device, observer = recipe.loop, world.device, observer or Observer()
     plan = plan_batch(recipe, world.size)
     network, spec, card = built
-    teacher = open_teacher(recipe.distill, pictures.size, device)
-    loader = build_loader(recipe, pictures, spec, world=world, teacher_spec=teacher.spec if teacher else None)
+    teacher = open_teacher(recipe.distill, images.size, device)
+    loader = build_loader(recipe, images, spec, world=world, teacher_spec=teacher.spec if teacher else None)
     network = network.to(device)
     if loop.channels_last:
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     tuning = FineTuning(network, recipe.finetune)
-    objective = Objective(recipe, num_classes=pictures.num_classes, dim=card.embedding_dim, teacher=teacher).to(device)
+    objective = Objective(recipe, num_classes=images.num_classes, dim=card.embedding_dim, teacher=teacher).to(device)
     if recipe.finetune.imprint and not resumes:
-        imprint(objective.head, network, spec, pictures, device=device, images=recipe.finetune.imprint_images,
+        imprint(objective.head, network, spec, images, device=device, images=recipe.finetune.imprint_images,
                 advance=observer.preparing)  # fmt: skip
     if recipe.finetune.init_head and not resumes:
-        init_head(objective.head, recipe.init, pictures.identities)
+        init_head(objective.head, recipe.init, images.identities)
     if loop.shard_backbone:
         tuning.shard(world)
     normalize = Normalizer(spec, device, channels_last=loop.channels_last)
@@ -192,12 +193,12 @@ def assemble(
         optimizer=build_optimizer(network, [objective], recipe.optimizer, lr=lr),
         scaler=torch.amp.GradScaler(device.type, enabled=loop.precision == "fp16"),
         ema=ExponentialMovingAverage(network, loop.ema) if loop.ema else None,
-        pool=open_pool(recipe, loader, objective, network, normalize, tuning.train, pictures=plan.device_batch),
+        pool=open_pool(recipe, loader, objective, network, normalize, tuning.train, images=plan.device_batch),
     )  # fmt: skip
     forward = torch.compile(network) if loop.compile else network
     training = Training(
-        recipe, world, plan, pictures, loader, normalize, tuning, judge=judge, closed_set=closed_set, observer=observer,
-        spec=spec,
+        recipe, world, plan, images, loader, normalize, tuning,
+        validation_set=validation_set, closed_set=closed_set, observer=observer, spec=spec,
         forward=distributed.wrap(forward, world),  # pyright: ignore[reportArgumentType]
         schedule=build_schedule(recipe.schedule, total=total, per_epoch=per_epoch),
         total=total, per_epoch=per_epoch, learning_rate=lr, card=card,
@@ -299,16 +300,16 @@ def describe_data(about: Mapping[str, object]) -> str:
 
 def build_loader(
     recipe: Recipe,
-    pictures: ImageDataset,
+    images: ImageDataset,
     spec: PreprocessSpec,
     *,
     world: World = distributed.ALONE,
     teacher_spec: PreprocessSpec | None = None,
 ) -> Loader:
     """What prepares this rank's parts of the batches."""
-    sampler = build_sampler(recipe, pictures.labels, world=world)
+    sampler = build_sampler(recipe, images.labels, world=world)
     return Loader(
-        pictures,
+        images,
         sampler,
         recipe.augment,
         spec,

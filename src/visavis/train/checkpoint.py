@@ -28,7 +28,7 @@ from torch import Tensor
 from visavis.distributed.launch import ALONE, World, from_all, from_first
 from visavis.errors import DataError, ModelFormatError
 from visavis.files import sync_folder, write_atomically
-from visavis.losses.partial_fc.sharded_checkpoint import Rows
+from visavis.losses.partial_fc.sharded_checkpoint import RowShard
 from visavis.train import checkpoint_format_1
 
 log = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ _MAX_INDEX_BYTES = 200_000_000
 
 
 def save_checkpoint(run: Path, state: Mapping[str, Any], *, step: int, world: World = ALONE) -> None:
-    """Write a nested dictionary of plain values, tensors and `Rows` as the run's checkpoint; all ranks must call it.
+    """Write nested plain values, tensors and `RowShard`s as the run's checkpoint; all ranks must call it.
 
-    Of tensors that are not `Rows`, and of plain values, the first rank's are kept.
+    Of tensors that are no `RowShard`, and of plain values, the first rank's are kept.
 
     Raises:
         DataError: the folder cannot be written or the disk is full (on every rank, whichever met it); the previous
@@ -50,10 +50,10 @@ def save_checkpoint(run: Path, state: Mapping[str, Any], *, step: int, world: Wo
     """
     folder = from_first(f"checkpoint-{step}-{secrets.token_hex(4)}", world)
     name = f"rank-{world.rank}-of-{world.size}.safetensors"
-    tensors: dict[str, Tensor | Rows] = {}
+    tensors: dict[str, Tensor | RowShard] = {}
     values = _take_out(state, "", tensors)
     if not world.is_first:
-        tensors = {key: value for key, value in tensors.items() if isinstance(value, Rows)}
+        tensors = {key: value for key, value in tensors.items() if isinstance(value, RowShard)}
     problem = _write_shard(run / LAST / folder / name, tensors)
     shards = from_all((problem, name, _describe(tensors)), world)
     problem = next((problem for problem, _, _ in shards if problem), "")
@@ -175,10 +175,10 @@ def say_os_error(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _write_shard(path: Path, tensors: Mapping[str, Tensor | Rows]) -> str:
+def _write_shard(path: Path, tensors: Mapping[str, Tensor | RowShard]) -> str:
     """Write one rank's file and see it safe on disk; returns what went wrong, if anything did."""
     plain = {
-        key: (value.tensor if isinstance(value, Rows) else value).detach().cpu().contiguous()
+        key: (value.tensor if isinstance(value, RowShard) else value).detach().cpu().contiguous()
         for key, value in tensors.items()
     }
     try:
@@ -194,11 +194,11 @@ def _write_shard(path: Path, tensors: Mapping[str, Tensor | Rows]) -> str:
     return ""
 
 
-def _describe(tensors: Mapping[str, Tensor | Rows]) -> dict[str, tuple[list[int], int, int]]:
+def _describe(tensors: Mapping[str, Tensor | RowShard]) -> dict[str, tuple[list[int], int, int]]:
     """Whole shape, first row and row after the last, by name."""
     about: dict[str, tuple[list[int], int, int]] = {}
     for key, value in tensors.items():
-        if isinstance(value, Rows):
+        if isinstance(value, RowShard):
             about[key] = [value.total, *value.tensor.shape[1:]], value.start, value.start + len(value.tensor)
         else:
             about[key] = list(value.shape), 0, value.shape[0] if value.ndim else 0
@@ -216,9 +216,9 @@ def _join_descriptions(shards: Sequence[tuple[str, str, Mapping[str, tuple[list[
     return tensors
 
 
-def _take_out(value: Any, path: str, tensors: dict[str, Tensor | Rows]) -> Any:
+def _take_out(value: Any, path: str, tensors: dict[str, Tensor | RowShard]) -> Any:
     """`value` with its tensors, which go into `tensors`, replaced by their names."""
-    if isinstance(value, Tensor | Rows):
+    if isinstance(value, Tensor | RowShard):
         tensors[path] = value
         return {_TENSOR: path}
     if isinstance(value, Mapping):

@@ -68,7 +68,7 @@ class Cost:
         extent, flops, activations = self.extent, self.forward_flops, self.activations
         whole = "memory per device, in all" if activations is not None else "memory per device, without activations"
         rows = [
-            ("data", f"{extent.pictures:,} pictures of {extent.identities:,} identities ({extent.known_from})"),
+            ("data", f"{extent.images:,} pictures of {extent.identities:,} identities ({extent.known_from})"),
             ("parameters of the network", f"{self.parameters:,}, of which {self.learning:,} learn"),
             ("class centers", f"{self.centers:,} numbers"),
             ("FLOPs per image, forward", _UNKNOWN if flops is None else
@@ -116,7 +116,7 @@ def dry_run(
     What training refuses is refused. What does not fit the time is left out and said.
 
     Args:
-        recipe: with `data.expected_identities` and `data.expected_pictures` where the data is absent.
+        recipe: with `data.expected_identities` and `data.expected_images` where the data is absent.
         devices: how many processes will share the work.
         steps: training steps to measure.
         seconds: what all of it may take; it ends between two layers of the network where they are over.

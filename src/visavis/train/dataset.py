@@ -104,7 +104,7 @@ def open_dataset(
     parts: list[ImageDataset] = []
     about: dict[str, object] = {}
     if recipe.source:
-        source, dropped = kept_pictures(recipe)
+        source, dropped = kept_images(recipe)
         about = {
             "source": str(recipe.source),
             "identities": len(source.identities),
@@ -113,7 +113,7 @@ def open_dataset(
             "skipped_files": len(source.skipped),
         }
         if recipe.held_out:
-            about["held_out_identities"] = len(held_out_pictures(recipe).identities)
+            about["held_out_identities"] = len(held_out_images(recipe).identities)
         for name, reason in source.skipped[:20]:
             log.warning("skipped %s: %s", name, reason)
         if not len(source):
@@ -125,7 +125,7 @@ def open_dataset(
     synthetic = recipe.synthetic
     if synthetic.identities:
         people = range(synthetic.first_identity, synthetic.first_identity + synthetic.identities)
-        pictures, labels = draw(
+        images, labels = draw(
             synthetic.seed,
             people,
             synthetic.images_per_identity,
@@ -137,7 +137,7 @@ def open_dataset(
             progress=advance,
         )
         names = [f"generated {synthetic.seed}:{person}" for person in people]
-        parts.append(InMemory(place_frame(pictures, spec), labels, names))
+        parts.append(InMemory(place_frame(images, spec), labels, names))
         about["synthetic_identities"], about["synthetic_pictures"] = synthetic.identities, len(labels)
     together = parts[0] if len(parts) == 1 else _join(parts)
     if together.num_classes < 2:
@@ -158,22 +158,22 @@ def decoded_folder(recipe: DataRecipe) -> Path | None:
     return cache_home() / "decoded" if recipe.cache == "auto" else Path(recipe.cache)
 
 
-def kept_pictures(recipe: DataRecipe) -> tuple[Source, int]:
+def kept_images(recipe: DataRecipe) -> tuple[Source, int]:
     """The pictures of `data.source` that `identities`, `min_images` and `held_out` leave to train on.
 
     Also how many identities are too rare.
     """
-    source, dropped = _listed_pictures(recipe)
+    source, dropped = _listed_images(recipe)
     return (source.only(split_identities(source, recipe.held_out)[0]) if recipe.held_out else source), dropped
 
 
-def held_out_pictures(recipe: DataRecipe) -> Source:
+def held_out_images(recipe: DataRecipe) -> Source:
     """The pictures of the identities that `data.held_out` keeps out of training."""
-    source, _ = _listed_pictures(recipe)
+    source, _ = _listed_images(recipe)
     return source.only(split_identities(source, recipe.held_out)[1])
 
 
-def _listed_pictures(recipe: DataRecipe) -> tuple[Source, int]:
+def _listed_images(recipe: DataRecipe) -> tuple[Source, int]:
     source = open_source(recipe.source)
     if recipe.identities:
         source = source.only(read_identities(beside(recipe.identities, recipe.source)))

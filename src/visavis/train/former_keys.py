@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 FORMER_KEYS = {
     "head.sub_centres": "head.sub_centers",
     "head.centre_loss": "head.center_loss",
+    "data.expected_pictures": "data.expected_images",
     "head.quality_power": "head.norm_weight_power",
     "optimizer.lr_per": "optimizer.lr_reference_batch",
     "finetune.blend": "finetune.wise_ft_alpha",

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def generated_faces(
     seed: int,
     identities: Sequence[int],
-    pictures: int,
+    images: int,
     *,
     size: int = 112,
     difficulty: float = 1.0,
@@ -38,7 +38,7 @@ def generated_faces(
     Args:
         seed: of the world of people.
         identities: numbers of the people.
-        pictures: of each of them.
+        images: of each of them.
         size: side in pixels.
         difficulty: of the conditions.
         folder: where decoded pictures are kept; None draws into memory.
@@ -49,19 +49,19 @@ def generated_faces(
     Returns:
         uint8 (N, size, size, 3) RGB, memory-mapped where it comes from the folder, and labels int64 (N,).
     """
-    labels = np.repeat(np.arange(len(identities), dtype=np.int64), pictures)
+    labels = np.repeat(np.arange(len(identities), dtype=np.int64), images)
     shape = (len(labels), size, size, 3)
     needed = int(np.prod(shape))
 
     def draw() -> ByteArray:
         drawn, _, _ = generate(
-            seed, identities, pictures, size=size, difficulty=difficulty, workers=workers, progress=progress
+            seed, identities, images, size=size, difficulty=difficulty, workers=workers, progress=progress
         )
         return drawn
 
     if folder is None or needed > budget or not has_room(folder, needed):
         return draw(), labels
-    key = repr((seed, tuple(identities), pictures, size, difficulty, drawing_digest()))
+    key = repr((seed, tuple(identities), images, size, difficulty, drawing_digest()))
     file = folder / f"decoded-generated-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
     with lock_file(file.with_suffix(".lock")):
         if (known := _opened(file, shape)) is not None:

@@ -77,11 +77,11 @@ def draw_pairs(source: Source, *, count: int = PAIRS) -> Pairs:
         impostor = _impostor(members, len(genuine), rng)
         genuine = genuine[: len(impostor)]
         rows += [(a, b, True, fold) for a, b in genuine] + [(a, b, False, fold) for a, b in impostor]
-    used = sorted({picture for row in rows for picture in row[:2]})
-    index = {picture: i for i, picture in enumerate(used)}
+    used = sorted({image for row in rows for image in row[:2]})
+    index = {image: i for i, image in enumerate(used)}
     reference, probe = (np.array([index[row[side]] for row in rows], np.int64) for side in (0, 1))
     return Pairs(
-        tuple(source.names[picture] for picture in used),
+        tuple(source.names[image] for image in used),
         reference,
         probe,
         np.array([row[2] for row in rows], bool),
@@ -91,11 +91,11 @@ def draw_pairs(source: Source, *, count: int = PAIRS) -> Pairs:
 
 def _genuine(members: list[np.ndarray], most: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     waiting = []
-    for pictures in members:
+    for images in members:
         first, second = np.triu_indices(
-            min(len(pictures), 64), 1
+            min(len(images), 64), 1
         )  # of a person's pictures 64, or clips would fill memory
-        shuffled = rng.permutation(pictures)
+        shuffled = rng.permutation(images)
         order = rng.permutation(len(first))
         waiting.append([(int(shuffled[first[i]]), int(shuffled[second[i]])) for i in order])
     drawn: list[tuple[int, int]] = []

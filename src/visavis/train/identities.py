@@ -27,10 +27,10 @@ class Identities:
     counts: tuple[int, ...]
 
     @classmethod
-    def of(cls, pictures: ImageDataset) -> Identities:
+    def of(cls, images: ImageDataset) -> Identities:
         """Those of training pictures."""
-        counts = np.bincount(pictures.labels, minlength=pictures.num_classes)
-        return cls(tuple(pictures.identities), tuple(counts.tolist()))
+        counts = np.bincount(images.labels, minlength=images.num_classes)
+        return cls(tuple(images.identities), tuple(counts.tolist()))
 
     @property
     def digest(self) -> str:

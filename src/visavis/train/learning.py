@@ -50,11 +50,11 @@ class LearningWatch:
         self.total = training.total
         has_head = training.recipe.head.name != "none"
         self.alone = has_head and not training.recipe.triplet.weight and not training.recipe.distill.teacher
-        self.uniform = math.log(training.pictures.num_classes)
+        self.uniform = math.log(training.images.num_classes)
         self.without_triplets = self.at_uniform = self.at_rate_0 = 0
         self._said: set[str] = set()
 
-    def look(self, state: TrainState, result: StepResult) -> None:
+    def update(self, state: TrainState, result: StepResult) -> None:
         """One step; the loss is read at every tenth alone, so that no device has to wait."""
         self.without_triplets = self.without_triplets + 1 if state.objective.last.get("triplets") == 0 else 0
         if self.without_triplets >= WITHOUT_TRIPLETS:

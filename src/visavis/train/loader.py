@@ -38,7 +38,7 @@ class Loader:
     Resuming at step i needs no state of its own, and how many ranks share a batch changes no pixel of it.
 
     Args:
-        pictures: what to take from.
+        images: what to take from.
         sampler: which indices form batch i.
         augmentation: changes each picture.
         spec: the network's input.
@@ -49,7 +49,7 @@ class Loader:
 
     def __init__(
         self,
-        pictures: ImageDataset,
+        images: ImageDataset,
         sampler: Sampler,
         augmentation: Augmentation,
         spec: PreprocessSpec,
@@ -58,7 +58,7 @@ class Loader:
         workers: int = 2,
         teacher_spec: PreprocessSpec | None = None,
     ) -> None:
-        self.pictures, self.sampler, self.augmentation, self.spec = pictures, sampler, augmentation, spec
+        self.images, self.sampler, self.augmentation, self.spec = images, sampler, augmentation, spec
         self.seed, self.workers, self.teacher_spec = seed, workers, teacher_spec
 
     def batch(self, number: int) -> Batch:
@@ -72,20 +72,20 @@ class Loader:
         return self._prepare(indices, (number, self.sampler.rank), first=0, total=len(indices))
 
     def _prepare(self, indices: IntArray, counters: tuple[int, int], *, first: int, total: int) -> Batch:
-        pictures = self.pictures.take(indices)
+        images = self.images.take(indices)
 
         def changed(framed: ByteArray, size: tuple[int, int]) -> Tensor:
             rng = seeding.generator(self.seed, "augmentation", *counters)
             return torch.from_numpy(self.augmentation(framed, rng, size=size, first=first, total=total))
 
-        framed = cut_frame(pictures, self.spec)
+        framed = cut_frame(images, self.spec)
         pixels = changed(framed, self.spec.size)
         teacher = None
         if self.teacher_spec is not None:  # the same draws, in the teacher's size
-            wanted, its = self.teacher_spec.size, cut_frame(pictures, self.teacher_spec)
+            wanted, its = self.teacher_spec.size, cut_frame(images, self.teacher_spec)
             same = wanted == self.spec.size and its.shape == framed.shape
             teacher = pixels if same else changed(its, wanted)
-        return Batch(pixels, torch.from_numpy(self.pictures.labels[indices].astype(np.int64)), teacher)
+        return Batch(pixels, torch.from_numpy(self.images.labels[indices].astype(np.int64)), teacher)
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Batches `start`, `start` + 1, ... without end."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from visavis import __version__
+from visavis._moved import renamed_method
 from visavis.distributed import launch as distributed
 from visavis.distributed.device import describe_device
 from visavis.distributed.launch import World, on_first
@@ -47,8 +48,14 @@ class Run:
     steps: int
     skipped_steps: int
     images_per_second: float
-    judge: ValidationSet | None
+    validation_set: ValidationSet | None
     verification: VerificationMetrics | None
+
+    @property
+    def judge(self) -> ValidationSet | None:
+        """`validation_set`, as it was called in the release before."""
+        renamed_method("Run.judge", "validation_set")
+        return self.validation_set
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool | None = False, observer: Observer | None = None) -> Run:
@@ -95,9 +102,9 @@ def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer
         log.info("visavis %s, torch %s on %s, %s", __version__, torch.__version__, describe_device(world.device),
                  recipe.loop.precision)  # fmt: skip
         training, state = build_training(recipe, world, observer, resumes=kept is not None)
-        check_can_learn(recipe, training.pictures)
-        identities = Identities.of(training.pictures)
-        if training.judge and (people := training.judge.people):
+        check_can_learn(recipe, training.images)
+        identities = Identities.of(training.images)
+        if training.validation_set and (people := training.validation_set.people):
             on_first(lambda: write_held_out(out, people), world)
             log.info("judged by %d identities held out of training: %s", len(people), out / HELD_OUT)
         if kept:
@@ -123,7 +130,7 @@ def _run(training: Training, state: TrainState, out: Path, book: RunLogger) -> R
                 raise _saved_first(training, state, out, error) from error
             if state.in_a_row >= loop.max_skipped_steps:
                 raise give_up(training, state, out, f"{state.in_a_row} steps in a row had no finite loss")
-            watch.look(state, result)
+            watch.update(state, result)
             observer.stepped(state.step)
             is_last = state.step == training.total
             if state.step % loop.log_every == 0 or is_last:
@@ -142,7 +149,7 @@ def _run(training: Training, state: TrainState, out: Path, book: RunLogger) -> R
                          training.total, say_good(state, out), out)  # fmt: skip
                 raise KeyboardInterrupt
     batches.close()  # type: ignore[attr-defined]
-    return Run(out, out / "best", state.step, state.skipped, clock.speed(), training.judge, verification)
+    return Run(out, out / "best", state.step, state.skipped, clock.speed(), training.validation_set, verification)
 
 
 def _saved_first(training: Training, state: TrainState, out: Path, error: DataError) -> DataError:

@@ -59,7 +59,7 @@ class DataRecipe:
     `skip_damaged` pictures that cannot be read are replaced by others of their identity, logged and counted in the
     card; decoded pictures then stay in memory. Digests of at most `fingerprints` pictures are kept beside the weights,
     24 bytes each, so that an evaluation can tell whether they were trained on. `expected_identities` and
-    `expected_pictures` say what the published set holds, for `--dry-run` without it.
+    `expected_images` say what the published set holds, for `--dry-run` without it.
     """
 
     source: str = ""
@@ -75,7 +75,7 @@ class DataRecipe:
     skip_damaged: int = 0
     fingerprints: int = 1_000_000
     expected_identities: int = 0
-    expected_pictures: int = 0
+    expected_images: int = 0
 
 
 @dataclass

@@ -32,7 +32,7 @@ RECIPE, LOCK = "recipe.yaml", ".lock"
 # What a resumed run may do otherwise: how long and how fast it learns, where things are, how it is watched.
 MAY_CHANGE = (
     "name", "license", "training_data", "data.source", "data.workers", "data.cache", "data.cache_gb",
-    "data.skip_damaged", "data.expected_identities", "data.expected_pictures", "optimizer.lr",
+    "data.skip_damaged", "data.expected_identities", "data.expected_images", "optimizer.lr",
     "optimizer.lr_reference_batch", "optimizer.weight_decay", "optimizer.clip_norm", "schedule", "loop.steps",
     "loop.epochs", "loop.device_batch", "loop.wccn_ridge", "loop.device", "loop.threads", "loop.compile",
     "loop.channels_last", "loop.shard_backbone", "loop.log_every", "loop.checkpoint_every", "loop.keep",

@@ -38,7 +38,7 @@ def save(training: Training, state: TrainState, run: Path) -> bool:
         log.warning("no checkpoint at step %d: %s; %s", state.step, why, say_good(state, run))
         return False
     kept = state.state_dict()
-    identities = Identities.of(training.pictures)
+    identities = Identities.of(training.images)
     with state.averaged():
         plain = training.model(state)
         classifier = kept_classifier(training, state)
@@ -80,7 +80,7 @@ def kept_classifier(training: Training, state: TrainState) -> Classifier | None:
     head = state.objective.head
     if head is None or not training.recipe.head.keep_classifier:
         return None
-    return classifier_of(head, training.pictures.identities)
+    return classifier_of(head, training.images.identities)
 
 
 def write_model(
@@ -92,8 +92,8 @@ def write_model(
         "images_seen": state.step * training.plan.batch_size,
         "machine": versions()["machine"],
     }
-    if training.pictures.damaged:
-        notes["damaged_pictures_replaced"] = len(training.pictures.damaged)
+    if training.images.damaged:
+        notes["damaged_pictures_replaced"] = len(training.images.damaged)
     if is_of_drawings(training.card):
         notes[TRAINED_ON] = DRAWINGS
     if training.warning:

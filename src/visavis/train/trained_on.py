@@ -23,7 +23,7 @@ def look_at_training_data(training: Training, identities: Identities, run: Path)
 
     A run that goes on reads what it kept; what the model it starts from was trained on is part of it.
     """
-    recipe, pictures = training.recipe, training.pictures
+    recipe, images = training.recipe, training.images
     before = read_trained_on(recipe.init) if recipe.init else None
     made_of = f"{identities.digest} {recipe.data.fingerprints} {before.key if before else ''}"
     key = hashlib.sha256(made_of.encode()).hexdigest()[:32]
@@ -31,8 +31,8 @@ def look_at_training_data(training: Training, identities: Identities, run: Path)
     if found is None:
         own = take_training_set(
             identities.names,
-            lambda index: pictures.take(np.array([index]))[0],
-            len(pictures),
+            lambda index: images.take(np.array([index]))[0],
+            len(images),
             limit=recipe.data.fingerprints,
             workers=max(usable_cores(), recipe.data.workers),
             progress=training.observer.preparing,
@@ -40,8 +40,8 @@ def look_at_training_data(training: Training, identities: Identities, run: Path)
         found = TrainedOn((*(before.sets if before else ()), own), key)
     training.trained_on = found
     said = []
-    if training.judge is not None:
-        said.append(find_overlap(training.judge.images, found).sentence())
+    if training.validation_set is not None:
+        said.append(find_overlap(training.validation_set.images, found).sentence())
     if training.closed_set is not None:
         shown = {str(row): crop for row, crop in enumerate(training.closed_set.crops)}
         said.append(find_overlap(shown, found.without_people()).sentence())

@@ -59,7 +59,7 @@ class Trial:
     def __init__(self, recipe: Recipe, built: Built, data: TrialData, device: torch.device, *, images: int) -> None:
         self.recipe, self.data = recipe, data
         self.centers = min(data.extent.identities, MOST_CENTERS)
-        decoded = data.extent.pictures * 3 * data.pictures.size[0] * data.pictures.size[1]
+        decoded = data.extent.images * 3 * data.images.size[0] * data.images.size[1]
         self.keep = decoded <= recipe.data.cache_gb * 1e9
         wanted = self._with(images)
         self.training, self.state = assemble(
@@ -74,12 +74,12 @@ class Trial:
         """Take so many images a step from now on."""
         self.close()
         training, wanted = self.training, self._with(images)
-        training.pictures, training.plan = self._part(wanted), plan_batch(wanted, 1)
+        training.images, training.plan = self._part(wanted), plan_batch(wanted, 1)
         teacher = training.loader.teacher_spec
-        training.loader = build_loader(wanted, training.pictures, training.spec, teacher_spec=teacher)
+        training.loader = build_loader(wanted, training.images, training.spec, teacher_spec=teacher)
         self.state.pool = open_pool(
             wanted, training.loader, self.state.objective, self.state.network, training.normalize,
-            training.tuning.train, pictures=training.plan.device_batch,
+            training.tuning.train, images=training.plan.device_batch,
         )  # fmt: skip
         self.batches = training.batches(self.state)
 
@@ -109,10 +109,10 @@ class Trial:
 
     def _part(self, wanted: Recipe) -> Part:
         """The pictures of two batches: of people with as many pictures as the sampler found."""
-        sampler = build_sampler(wanted, self.data.pictures.labels)
+        sampler = build_sampler(wanted, self.data.images.labels)
         accumulate = plan_batch(wanted, 1).accumulate
         chosen = np.unique(np.concatenate([sampler.batch(i) for i in range(2 * accumulate)]))
-        return Part(self.data.pictures, chosen, classes=self.centers, keep=self.keep)
+        return Part(self.data.images, chosen, classes=self.centers, keep=self.keep)
 
 
 def measure_speed(

@@ -37,7 +37,7 @@ class Extent:
     """How much data there is, and how that is known."""
 
     identities: int
-    pictures: int
+    images: int
     known_from: str
 
 
@@ -45,7 +45,7 @@ class Extent:
 class TrialData:
     """Pictures to measure with, the extent of the whole set, its steps an epoch, and what was not looked at."""
 
-    pictures: ImageDataset
+    images: ImageDataset
     extent: Extent
     per_epoch: int
     remarks: tuple[str, ...] = ()
@@ -108,20 +108,20 @@ def open_trial_data(
         return TrialData(noise, extent, _per_epoch(recipe, _labels(recipe.data, extent), plan))
     progress("opening the pictures", 0, 1)
     lazily = replace(recipe.data, cache_gb=0.0)
-    pictures, _ = open_dataset(lazily, spec, draw=_noise_faces)
+    images, _ = open_dataset(lazily, spec, draw=_noise_faces)
     known_from = f"counted in {recipe.data.source}" if recipe.data.source else "generated"
-    extent = Extent(pictures.num_classes, len(pictures), known_from)
-    check_can_learn(recipe, pictures)
+    extent = Extent(images.num_classes, len(images), known_from)
+    check_can_learn(recipe, images)
     if recipe.finetune.init_head:
-        known_identities(recipe.init, pictures.identities)
-    per_epoch = _per_epoch(recipe, pictures.labels, plan)
+        known_identities(recipe.init, images.identities)
+    per_epoch = _per_epoch(recipe, images.labels, plan)
     find_pairs(recipe)
-    open_closed_set(recipe, spec, pictures.identities)
-    _first_batch(recipe, pictures, spec)
-    looked_at = _look_over(pictures, seconds=limit.left / 3, progress=progress, seed=recipe.seed)
-    few = looked_at < len(pictures)
-    remark = f"{looked_at:,} of {len(pictures):,} pictures were decoded; the others: visavis validate SRC"
-    return TrialData(pictures, extent, per_epoch, (remark,) if few else ())
+    open_closed_set(recipe, spec, images.identities)
+    _first_batch(recipe, images, spec)
+    looked_at = _look_over(images, seconds=limit.left / 3, progress=progress, seed=recipe.seed)
+    few = looked_at < len(images)
+    remark = f"{looked_at:,} of {len(images):,} pictures were decoded; the others: visavis validate SRC"
+    return TrialData(images, extent, per_epoch, (remark,) if few else ())
 
 
 def expected_extent(data: DataRecipe) -> Extent:
@@ -130,15 +130,15 @@ def expected_extent(data: DataRecipe) -> Extent:
     Raises:
         RecipeError: it says nothing.
     """
-    if data.expected_identities < 2 or data.expected_pictures < 2:
+    if data.expected_identities < 2 or data.expected_images < 2:
         raise RecipeError(
             f"{data.source} is not there, and the recipe does not say how much it holds; give "
-            "--data.expected_identities N --data.expected_pictures N, or the pictures with --data SRC"
+            "--data.expected_identities N --data.expected_images N, or the pictures with --data SRC"
         )
     made = data.synthetic.identities
     return Extent(
         data.expected_identities + made,
-        data.expected_pictures + made * data.synthetic.images_per_identity,
+        data.expected_images + made * data.synthetic.images_per_identity,
         f"as the recipe says; {data.source} is not there",
     )
 
@@ -146,8 +146,8 @@ def expected_extent(data: DataRecipe) -> Extent:
 def _labels(data: DataRecipe, extent: Extent) -> IntArray:
     """Labels of the absent pictures, as even as can be; of the shuffled sampler only their number matters."""
     if data.sampler == "pxk":
-        return np.arange(extent.pictures) % extent.identities
-    return np.broadcast_to(np.int64(0), extent.pictures)
+        return np.arange(extent.images) % extent.identities
+    return np.broadcast_to(np.int64(0), extent.images)
 
 
 def _per_epoch(recipe: Recipe, labels: IntArray, plan: BatchPlan) -> int:
@@ -155,18 +155,18 @@ def _per_epoch(recipe: Recipe, labels: IntArray, plan: BatchPlan) -> int:
     return max(1, build_sampler(recipe, labels, world=world).batches_per_epoch // plan.accumulate)
 
 
-def _first_batch(recipe: Recipe, pictures: ImageDataset, spec: PreprocessSpec) -> None:
+def _first_batch(recipe: Recipe, images: ImageDataset, spec: PreprocessSpec) -> None:
     """Cut and change the first pictures as the loader does."""
-    sampler = build_sampler(recipe, pictures.labels)
-    Loader(pictures, sampler, recipe.augment, spec, seed=recipe.seed, workers=0).prepare(np.arange(2), 0)
+    sampler = build_sampler(recipe, images.labels)
+    Loader(images, sampler, recipe.augment, spec, seed=recipe.seed, workers=0).prepare(np.arange(2), 0)
 
 
-def _look_over(pictures: ImageDataset, *, seconds: float, progress: Progress, seed: int) -> int:
+def _look_over(images: ImageDataset, *, seconds: float, progress: Progress, seed: int) -> int:
     """Decode the pictures, in random order, until all are or the time is over; returns how many were."""
-    limit, count = TimeLimit(seconds), len(pictures)
+    limit, count = TimeLimit(seconds), len(images)
     order = np.random.default_rng(seed).permutation(count)
     for start in range(0, count, _AT_ONCE):
-        pictures.take(np.sort(order[start : start + _AT_ONCE]))
+        images.take(np.sort(order[start : start + _AT_ONCE]))
         progress("decoding the pictures", min(start + _AT_ONCE, count), count)
         if limit.left <= 0:
             return min(start + _AT_ONCE, count)

@@ -22,7 +22,7 @@ from visavis import seeding
 from visavis.distributed.gather import gather_rows, world_size
 from visavis.losses.triplets.distances import unit_rows
 from visavis.losses.triplets.loss import TripletObjective
-from visavis.losses.triplets.pools import TripletBatch, cut, mine_pool
+from visavis.losses.triplets.pools import TripletBatch, make_batches, mine_pool
 from visavis.losses.triplets.triplet_images import sheet, strips
 from visavis.train.loader import Batch, Loader, Normalizer
 from visavis.train.recipe import Recipe
@@ -48,7 +48,7 @@ class Pool(ABC):
         network: what embeds, in evaluation mode for as long.
         normalize: from pixels to its input.
         train_mode: puts the network back in training mode.
-        pictures: most pictures of a batch.
+        images: most pictures of a batch.
         batches: batches a semi-online pool holds.
     """
 
@@ -60,35 +60,37 @@ class Pool(ABC):
         normalize: Normalizer,
         *,
         train_mode: Callable[[], object],
-        pictures: int,
+        images: int,
         batches: int,
     ) -> None:
         self.loader, self.objective, self.network, self.normalize = loader, objective, network, normalize
-        self.train_mode, self.size, self.count = train_mode, pictures, batches
+        self.train_mode, self.size, self.count = train_mode, images, batches
         self.number, self.used = -1, 0
         self.triplets = _empty()
-        self.chunks: list[TripletBatch] = []
+        self.triplet_batches: list[TripletBatch] = []
 
     @abstractmethod
-    def look(self) -> tuple[Tensor, Tensor, Tensor]:
+    def embed_pool(self) -> tuple[Tensor, Tensor, Tensor]:
         """Embed pool `self.number`: all ranks' unit rows (N, D) and labels (N,), and which rows are this rank's."""
 
     @abstractmethod
-    def serve(self, chunk: TripletBatch, serial: int) -> Batch:
+    def serve(self, triplet_batch: TripletBatch, serial: int) -> Batch:
         """The pictures of a chunk of the current pool."""
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Batches for ever, from where the state is; `start` is not needed."""
         while True:
-            while self.used < len(self.chunks):
+            while self.used < len(self.triplet_batches):
                 self.used += 1
-                chunk = self.chunks[self.used - 1]
-                yield replace(self.serve(chunk, self.used - 1), triplets=chunk.triplets)
+                triplet_batch = self.triplet_batches[self.used - 1]
+                yield replace(self.serve(triplet_batch, self.used - 1), triplets=triplet_batch.triplets)
             self.number, self.used = self.number + 1, 0
             self.triplets = self._mine()
-            self._cut()
-            log.info("triplet pool %d: %d triplets in %d batches", self.number, len(self.triplets), len(self.chunks))
-            if not self.chunks:
+            self._make_batches()
+            log.info(
+                "triplet pool %d: %d triplets in %d batches", self.number, len(self.triplets), len(self.triplet_batches)
+            )
+            if not self.triplet_batches:
                 yield replace(self.loader.batch(self.number * self.count), triplets=_empty())
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,25 +111,25 @@ class Pool(ABC):
             return
         self.triplets = Triplets(*triplets.split(counts.tolist())[self.loader.sampler.rank].T.contiguous().numpy())
         if self.number >= 0:
-            self._cut()
+            self._make_batches()
 
     def _mine(self) -> Triplets:
-        embeddings, labels, own = self.look()
+        embeddings, labels, own = self.embed_pool()
         generator = torch.Generator(labels.device).manual_seed(self._seed())
         return mine_pool(
             embeddings, labels, self.objective.miner, margin=self.objective.margin, generator=generator, queries=own
         )
 
-    def _cut(self) -> None:
+    def _make_batches(self) -> None:
         rng = seeding.generator(self.loader.seed, "triplet batches", self.number, self.loader.sampler.rank)
         steps = -(-len(self.triplets) // max(1, self.size // 3))
         if world_size() > 1:
             most = torch.tensor(steps, device=self.normalize.device)
             distributed.all_reduce(most, distributed.ReduceOp.MAX)
             steps = int(most)
-        self.chunks = cut(self.triplets, pictures=self.size, rng=rng, at_least=steps)
+        self.triplet_batches = make_batches(self.triplets, images=self.size, rng=rng, at_least=steps)
         # A rank that found nothing must step with the others all the same.
-        self.chunks += [TripletBatch(self.idle(), _empty())] * (steps - len(self.chunks))
+        self.triplet_batches += [TripletBatch(self.idle(), _empty())] * (steps - len(self.triplet_batches))
 
     def idle(self) -> IntArray:
         """ImageDataset to embed where there is nothing to learn from."""
@@ -155,7 +157,7 @@ class SemiOnline(Pool):
         self.seen: dict[tuple[int, int], Batch] = {}
         self.rows: list[tuple[int, int, int]] = []
 
-    def look(self) -> tuple[Tensor, Tensor, Tensor]:
+    def embed_pool(self) -> tuple[Tensor, Tensor, Tensor]:
         """Embed this rank's batches and gather all ranks'."""
         self._open()
         own = [self._batch(self.loader.sampler.rank, i) for i in range(self.count)]
@@ -165,11 +167,11 @@ class SemiOnline(Pool):
         every_label, _ = gather_rows(labels)
         return everyone, every_label, torch.arange(begin, begin + len(labels), device=labels.device)
 
-    def serve(self, chunk: TripletBatch, serial: int) -> Batch:
+    def serve(self, triplet_batch: TripletBatch, serial: int) -> Batch:
         """Pick the pixels out of the pool; another rank's pictures are prepared here as it prepared them."""
         if not self.rows:
             self._open()
-        places = [self.rows[i] for i in chunk.pictures]
+        places = [self.rows[i] for i in triplet_batch.images]
         parts = [(self._batch(rank, i), row) for rank, i, row in places]
         return Batch(
             torch.stack([batch.pixels[row] for batch, row in parts]),
@@ -206,20 +208,20 @@ class SemiOnline(Pool):
 class Offline(Pool):
     """Every picture of the set, seen as it is; learned from with augmentation."""
 
-    def look(self) -> tuple[Tensor, Tensor, Tensor]:
+    def embed_pool(self) -> tuple[Tensor, Tensor, Tensor]:
         """Embed this rank's share of the pictures and gather all."""
-        pictures, spec, n = self.loader.pictures, self.loader.spec, len(self.loader.pictures)
+        images, spec, n = self.loader.images, self.loader.spec, len(self.loader.images)
         rank, world = self.loader.sampler.rank, world_size()
         own = np.arange(n * rank // world, n * (rank + 1) // world)
         parts = (own[i : i + _EMBED] for i in range(0, len(own), _EMBED))
-        embeddings = self.embed(torch.from_numpy(fit_crops(pictures.take(part), spec)) for part in parts)
+        embeddings = self.embed(torch.from_numpy(fit_crops(images.take(part), spec)) for part in parts)
         everyone, _ = gather_rows(embeddings)
-        labels = torch.from_numpy(pictures.labels.astype(np.int64)).to(everyone.device)
+        labels = torch.from_numpy(images.labels.astype(np.int64)).to(everyone.device)
         return everyone, labels, torch.from_numpy(own).to(everyone.device)
 
-    def serve(self, chunk: TripletBatch, serial: int) -> Batch:
+    def serve(self, triplet_batch: TripletBatch, serial: int) -> Batch:
         """Read and change the pictures; the change is a function of seed, pool and chunk."""
-        return self.loader.prepare(chunk.pictures, self.number * 1_000_003 + serial)
+        return self.loader.prepare(triplet_batch.images, self.number * 1_000_003 + serial)
 
 
 POOLS: dict[str, type[Pool]] = {"semi-online": SemiOnline, "offline": Offline}
@@ -233,9 +235,9 @@ def open_pool(
     normalize: Normalizer,
     train_mode: Callable[[], object],
     *,
-    pictures: int,
+    images: int,
 ) -> Pool | None:
-    """The pool a recipe's triplet loss mines, served in batches of at most `pictures`; None where none is mined."""
+    """The pool a recipe's triplet loss mines, served in batches of at most `images`; None where none is mined."""
     wanted = recipe.triplet
     if not wanted.weight or wanted.pool == "online":
         return None
@@ -245,7 +247,7 @@ def open_pool(
         network,
         normalize,
         train_mode=train_mode,
-        pictures=pictures,
+        images=images,
         batches=wanted.pool_batches,
     )
 

@@ -36,7 +36,7 @@ def validate(training: Training, state: TrainState, run: Path, book: RunLogger) 
         plain = training.model(state)
         embedder = SharedEmbedder(TorchEmbedder(plain, training.spec, device=world.device, batch_size=128), world)
         try:
-            verification = training.judge(embedder) if training.judge else None
+            verification = training.validation_set(embedder) if training.validation_set else None
             head = state.objective.head
             top1 = training.closed_set(embedder, head) if training.closed_set and head is not None else None
         except ProtocolError as error:

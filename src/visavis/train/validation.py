@@ -13,7 +13,7 @@ from visavis.data.sources.base import Source
 from visavis.errors import DataError
 from visavis.evaluate.embedding import check_finite
 from visavis.metrics.verification import VerificationMetrics, verify_pairs
-from visavis.train.dataset import Advance, beside, decoded_folder, held_out_pictures
+from visavis.train.dataset import Advance, beside, decoded_folder, held_out_images
 from visavis.train.generated_faces import generated_faces
 from visavis.train.held_out import draw_pairs
 from visavis.train.recipe import Recipe
@@ -60,7 +60,7 @@ def open_validation_set(
         return ValidationSet(listed, crops, people)
     if not recipe.evaluate.synthetic_identities:
         return None
-    return synthetic_judge(recipe, spec, advance=advance)
+    return synthetic_validation_set(recipe, spec, advance=advance)
 
 
 def find_pairs(recipe: Recipe) -> tuple[Pairs, Source, IntArray, tuple[str, ...]] | None:
@@ -75,7 +75,7 @@ def find_pairs(recipe: Recipe) -> tuple[Pairs, Source, IntArray, tuple[str, ...]
         listed = read_pairs(beside(wanted.pairs or "pairs.txt", wanted.source or data.source), wanted.dialect)
         return listed, source, check_pairs(listed, source), ()
     if data.source and data.held_out:
-        people = held_out_pictures(data)
+        people = held_out_images(data)
         drawn = draw_pairs(people)
         return drawn, people, check_pairs(drawn, people), people.identities
     return None
@@ -94,7 +94,7 @@ def check_held_out(recipe: Recipe) -> None:
         raise DataError(f"data.synthetic must stay below identity {HELD_OUT_IDENTITY:,}: those above are held out")
 
 
-def synthetic_judge(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None = None) -> ValidationSet:
+def synthetic_validation_set(recipe: Recipe, spec: PreprocessSpec, *, advance: Advance | None = None) -> ValidationSet:
     """Pairs of generated people that no training set has."""
     from visavis.synthetic import pairs
 

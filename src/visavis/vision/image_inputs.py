@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from visavis._moved import former_arguments
 from visavis.errors import DataError
 from visavis.types import ByteArray
 from visavis.vision.image_modes import blended, scaled, to_rgb, white_of
@@ -18,13 +19,14 @@ from visavis.vision.orientation import upright
 _ORIENTATION = 0x0112
 
 
+@former_arguments(picture="image")
 def load_image(
-    picture: Any, *, name: str = "picture", max_pixels: int = MAX_PIXELS, large: int | None = LARGE
+    image: Any, *, name: str = "picture", max_pixels: int = MAX_PIXELS, large: int | None = LARGE
 ) -> ReducedImage:
     """Decode or convert a picture to uint8 (H, W, 3) RGB; a large JPEG reduced (see `decode_reduced`).
 
     Args:
-        picture: a path, a data URL, bytes, an open binary file, a PIL image, or an array in RGB order (OpenCV's BGR
+        image: a path, a data URL, bytes, an open binary file, a PIL image, or an array in RGB order (OpenCV's BGR
             must be turned first): uint8, uint16 or float, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with alpha. Floats
             reach to 1, 255 or 65,535, whichever their largest value fits under. Or a function that decodes one when
             its turn has come, so that of many pictures one is held at a time.
@@ -35,41 +37,42 @@ def load_image(
     Raises:
         DataError: unreadable, damaged or too large, or an array of another type or shape.
     """
-    if isinstance(picture, ReducedImage):
-        return picture
-    if callable(picture):
-        decoded: Any = picture()
+    if isinstance(image, ReducedImage):
+        return image
+    if callable(image):
+        decoded: Any = image()
         return decoded
-    if isinstance(picture, str) and picture[:5].lower() == "data:":
-        return decode_reduced(_data_url(picture, name), name=name, max_pixels=max_pixels, large=large)
-    if isinstance(picture, str | os.PathLike):
-        return decode_reduced(read_bytes(picture), name=os.fspath(picture), max_pixels=max_pixels, large=large)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_reduced(bytes(picture), name=name, max_pixels=max_pixels, large=large)
-    if callable(getattr(picture, "read", None)):
-        return decode_reduced(_read_open(picture, name), name=name, max_pixels=max_pixels, large=large)
-    if hasattr(picture, "convert") and hasattr(picture, "getexif"):
-        _check(picture.width * picture.height, name, max_pixels)
-        picture.load()
-        return ReducedImage(upright(to_rgb(picture), int(picture.getexif().get(_ORIENTATION, 1))))
-    return ReducedImage(_array(np.asarray(picture), name, max_pixels))
+    if isinstance(image, str) and image[:5].lower() == "data:":
+        return decode_reduced(_data_url(image, name), name=name, max_pixels=max_pixels, large=large)
+    if isinstance(image, str | os.PathLike):
+        return decode_reduced(read_bytes(image), name=os.fspath(image), max_pixels=max_pixels, large=large)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_reduced(bytes(image), name=name, max_pixels=max_pixels, large=large)
+    if callable(getattr(image, "read", None)):
+        return decode_reduced(_read_open(image, name), name=name, max_pixels=max_pixels, large=large)
+    if hasattr(image, "convert") and hasattr(image, "getexif"):
+        _check(image.width * image.height, name, max_pixels)
+        image.load()
+        return ReducedImage(upright(to_rgb(image), int(image.getexif().get(_ORIENTATION, 1))))
+    return ReducedImage(_array(np.asarray(image), name, max_pixels))
 
 
-def encoded(picture: Any, *, name: str = "picture") -> bytes:
+@former_arguments(picture="image")
+def encoded(image: Any, *, name: str = "picture") -> bytes:
     """The bytes of a picture file of whatever `load_image` takes: a file's own, or a PNG of pixels held in memory.
 
     Raises:
         DataError: as `load_image`; what is a file already is not looked into.
     """
-    if isinstance(picture, str) and picture[:5].lower() == "data:":
-        return _data_url(picture, name)
-    if isinstance(picture, str | os.PathLike):
-        return read_bytes(picture)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return bytes(picture)
-    if callable(getattr(picture, "read", None)):
-        return _read_open(picture, name)
-    return encode(load_image(picture, name=name).pixels, ".png")
+    if isinstance(image, str) and image[:5].lower() == "data:":
+        return _data_url(image, name)
+    if isinstance(image, str | os.PathLike):
+        return read_bytes(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if callable(getattr(image, "read", None)):
+        return _read_open(image, name)
+    return encode(load_image(image, name=name).pixels, ".png")
 
 
 def _read_open(file: Any, name: str) -> bytes:

@@ -13,8 +13,8 @@ STRONG = {"flip": 0.5, "shift": 0.1, "scale": 0.1, "rotate": 10, "brightness": 0
 @pytest.fixture
 def crops():
     ramp = np.linspace(0, 255, 112)
-    picture = np.stack([np.tile(ramp, (112, 1)), np.tile(ramp[:, None], (1, 112)), np.full((112, 112), 90.0)], -1)
-    return np.repeat(picture[None].astype(np.uint8), 6, 0)
+    image = np.stack([np.tile(ramp, (112, 1)), np.tile(ramp[:, None], (1, 112)), np.full((112, 112), 90.0)], -1)
+    return np.repeat(image[None].astype(np.uint8), 6, 0)
 
 
 def test_nothing_asked_leaves_the_picture_as_it_is(crops):
@@ -75,15 +75,15 @@ def test_impossible_strengths_are_refused(wrong):
 
 def _dots(*places):
     """A black ArcFace crop with white 3 × 3 dots at (x, y)."""
-    picture = np.zeros((112, 112, 3), np.uint8)
+    image = np.zeros((112, 112, 3), np.uint8)
     for x, y in places:
-        picture[y - 1 : y + 2, x - 1 : x + 2] = 255
-    return picture
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    return image
 
 
-def _center(picture, around, reach=12):
+def _center(image, around, reach=12):
     x, y = around
-    window = picture[y - reach : y + reach + 1, x - reach : x + reach + 1, 0].astype(float)
+    window = image[y - reach : y + reach + 1, x - reach : x + reach + 1, 0].astype(float)
     rows, columns = np.mgrid[y - reach : y + reach + 1, x - reach : x + reach + 1]
     return np.array([(window * columns).sum(), (window * rows).sum()]) / window.sum()
 

@@ -138,8 +138,8 @@ def test_calfw_as_it_is_distributed(tmp_path):
     lines = []
     for k in range(20):
         for n in (1, 2):
-            picture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-            images.write(tmp_path / "aligned images" / f"P{k:02d}_{n:04d}.jpg", picture)
+            image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            images.write(tmp_path / "aligned images" / f"P{k:02d}_{n:04d}.jpg", image)
         other = f"P{k:02d}_0002.jpg" if k % 2 else f"P{(k + 1) % 20:02d}_0002.jpg"
         lines += [f"P{k:02d}_0001.jpg {k // 2 + 1 if k % 2 else 0}", f"{other} {k // 2 + 1 if k % 2 else 0}"]
     (tmp_path / "pairs_CALFW.txt").write_text("\n".join(lines))

@@ -111,8 +111,8 @@ def test_dialects_from_the_command_line(tmp_path, capsys):
     for who in ("Ann", "Bob"):
         (tmp_path / "set" / who).mkdir(parents=True)
         for n in range(1, 4):
-            picture = np.full((8, 8, 3), 40 * n + len(who), np.uint8)
-            images.write(tmp_path / "set" / who / f"{who}_{n}.png", picture)
+            image = np.full((8, 8, 3), 40 * n + len(who), np.uint8)
+            images.write(tmp_path / "set" / who / f"{who}_{n}.png", image)
     listed = str(write(tmp_path, "Ann,1,2\nBob,1,3\nAnn,1,Bob,2\nAnn,3,Bob,3\n"))
     said = ["--pairs-extension", "png", "--pairs-digits", "0", "--pairs-separator", "comma", "--pairs-folds", "2"]
     assert main(["convert", str(tmp_path / "set"), str(tmp_path / "a.bin"), "--pairs", listed, *said]) == 0

@@ -17,7 +17,7 @@ from visavis.metrics.kfold import contiguous_folds
 from visavis.vision import images
 
 
-def pictures(count: int) -> list[bytes]:
+def encoded_images(count: int) -> list[bytes]:
     rng = np.random.default_rng(0)
     return [images.encode(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8), ".jpg") for _ in range(count)]
 
@@ -27,7 +27,7 @@ def pictures(count: int) -> list[bytes]:
     "how", ["bytes", "bytearray", "array", "list of numpy bools", "array of bools", "tuple", "ints"]
 )
 def test_every_protocol_and_form(tmp_path, protocol, how):
-    encoded, same = pictures(6), [True, False, True]
+    encoded, same = encoded_images(6), [True, False, True]
     value: object = (encoded, same)
     if how == "bytearray":
         value = ([bytearray(p) for p in encoded], same)
@@ -58,7 +58,7 @@ def python2(encoded: list[bytes], same: list[bool]) -> bytes:
 
 
 def test_python_2(tmp_path):
-    encoded, same = pictures(4), [False, True]
+    encoded, same = encoded_images(4), [False, True]
     path = tmp_path / "old.bin"
     path.write_bytes(python2(encoded, same))
     assert pickle.loads(path.read_bytes(), encoding="bytes") == (encoded, same)  # the bytes above are a true pickle
@@ -87,7 +87,7 @@ def test_decoded_arrays_come_as_png(tmp_path):
 
 
 def test_identities_are_what_genuine_pairs_join(tmp_path):
-    p = pictures(8)
+    p = encoded_images(8)
     path = tmp_path / "a.bin"
     shared = [p[0], p[1], p[1], p[2], p[3], p[4], p[5], p[6]]  # the picture in the middle joins two genuine pairs
     path.write_bytes(pickle.dumps((shared, [True, True, False, False])))
@@ -99,7 +99,7 @@ def test_identities_are_what_genuine_pairs_join(tmp_path):
 def test_pairs_and_folds(tmp_path):
     path = tmp_path / "a.bin"
     same = [True, False, True, False, True]
-    assert list(write_bin(pictures(10), same, path))[-1] == 10
+    assert list(write_bin(encoded_images(10), same, path))[-1] == 10
     pairs = bin_pairs(open_bin(path), folds=2)
     assert pairs.genuine.tolist() == same
     assert pairs.fold.tolist() == [0, 0, 0, 1, 1]

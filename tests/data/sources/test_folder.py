@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from visavis.data.sources import open_source, read_identities
-from visavis.data.sources.folder import holds_only_pictures
+from visavis.data.sources.folder import holds_only_images
 from visavis.errors import DataError
 from visavis.vision import images
 
 
-def picture(seed: int) -> np.ndarray:
+def image(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 
@@ -21,7 +21,7 @@ def faces(tmp_path):
     for who, count in (("Zoe", 1), ("Ann", 11), ("Bob 2", 2), ("Bob 10", 1)):
         (tmp_path / who).mkdir()
         for n in range(1, count + 1):
-            images.write(tmp_path / who / f"{who}_{n}.png", picture(n))
+            images.write(tmp_path / who / f"{who}_{n}.png", image(n))
     return tmp_path
 
 
@@ -37,7 +37,7 @@ def test_order_is_natural_and_labels_are_contiguous(faces):
 def test_picture_and_bytes(faces):
     source = open_source(faces)
     assert source.read(2) == (faces / "Ann" / "Ann_3.png").read_bytes()
-    assert np.array_equal(source.image(2), picture(3))
+    assert np.array_equal(source.image(2), image(3))
 
 
 def test_an_images_folder_is_entered(faces, tmp_path_factory):
@@ -48,13 +48,13 @@ def test_an_images_folder_is_entered(faces, tmp_path_factory):
 
 def test_an_identity_called_images_stays_one(faces):
     (faces / "images").mkdir()
-    images.write(faces / "images" / "1.png", picture(0))
+    images.write(faces / "images" / "1.png", image(0))
     assert "images" in open_source(faces).identities
 
 
 def test_clips_belong_to_the_person_above_them(faces):
     (faces / "Zoe" / "clip1").mkdir()
-    images.write(faces / "Zoe" / "clip1" / "7.png", picture(7))
+    images.write(faces / "Zoe" / "clip1" / "7.png", image(7))
     source = open_source(faces)
     assert "Zoe/clip1/7.png" in source.names
     assert len(source.identities) == 4
@@ -64,7 +64,7 @@ def test_what_is_no_picture_is_listed(faces):
     (faces / "Ann" / "notes.txt").write_text("x")
     (faces / "empty").mkdir()
     (faces / "list.csv").write_text("x")
-    images.write(faces / "loose.png", picture(0))
+    images.write(faces / "loose.png", image(0))
     (faces / "Zoe" / "gone.png").symlink_to(faces / "nowhere.png")
     skipped = dict(open_source(faces).skipped)
     assert skipped["Ann/notes.txt"] == "not a picture"
@@ -117,7 +117,7 @@ def test_empty_folder(tmp_path):
 
 
 def test_pictures_without_folders(tmp_path):
-    images.write(tmp_path / "1.png", picture(1))
+    images.write(tmp_path / "1.png", image(1))
     with pytest.raises(DataError, match="1 pictures with no folder around them"):
         open_source(tmp_path)
     flat = open_source(tmp_path, kind="flat")
@@ -126,7 +126,7 @@ def test_pictures_without_folders(tmp_path):
 
 def test_one_identity_is_too_few_to_train(tmp_path):
     (tmp_path / "Ann").mkdir()
-    images.write(tmp_path / "Ann" / "1.png", picture(1))
+    images.write(tmp_path / "Ann" / "1.png", image(1))
     assert len(open_source(tmp_path)) == 1
     with pytest.raises(DataError, match=r"at least 2 identities, got 1 \(Ann\)"):
         open_source(tmp_path, min_identities=2)
@@ -167,10 +167,10 @@ def test_read_identities(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(("pictures", "folders", "flat"), [(2, 0, True), (2, 1, False), (0, 1, False), (0, 0, False)])
-def test_pictures_side_by_side_are_told_from_a_folder_for_each_person(tmp_path, pictures, folders, flat):
-    for n in range(pictures):
-        images.write(tmp_path / f"{n}.png", picture(n))
+def test_pictures_side_by_side_are_told_from_a_folder_for_each_person(tmp_path, images, folders, flat):
+    for n in range(images):
+        images.write(tmp_path / f"{n}.png", image(n))
     for n in range(folders):
         (tmp_path / f"person {n}").mkdir()
     (tmp_path / "pairs.txt").write_text("")
-    assert holds_only_pictures(tmp_path) is flat
+    assert holds_only_images(tmp_path) is flat

@@ -17,11 +17,11 @@ from visavis.vision import images
 
 def test_the_center_half_is_the_center_half() -> None:
     """Row D2, set right."""
-    picture = np.zeros((80, 120, 3), np.uint8)
-    picture[20:60, 30:90] = 200
-    assert center_half(picture).shape == (55, 47, 3)
-    assert center_half(picture).min() == 200
-    square = picture[:, 20:100]
+    image = np.zeros((80, 120, 3), np.uint8)
+    image[20:60, 30:90] = 200
+    assert center_half(image).shape == (55, 47, 3)
+    assert center_half(image).min() == 200
+    square = image[:, 20:100]
     np.testing.assert_array_equal(center_half(square), center_half(square, legacy=True))
 
 

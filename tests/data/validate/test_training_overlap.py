@@ -23,8 +23,8 @@ TRAINED = faces(60, 0)
 NAMES = [f"person_{i}" for i in range(20)]
 
 
-def trained(pictures=TRAINED, names=NAMES, **options):
-    return TrainedOn((take_training_set(names, lambda i: pictures[i], len(pictures), **options),), "key")
+def trained(images=TRAINED, names=NAMES, **options):
+    return TrainedOn((take_training_set(names, lambda i: images[i], len(images), **options),), "key")
 
 
 def overlap(judged, trained_on=None):
@@ -35,8 +35,8 @@ def overlap(judged, trained_on=None):
     return search.result(judged)
 
 
-def named(pictures, who="stranger"):
-    return {f"{who}_{i}/{i}.png": picture for i, picture in enumerate(pictures)}
+def named(images, who="stranger"):
+    return {f"{who}_{i}/{i}.png": image for i, image in enumerate(images)}
 
 
 def test_other_people_and_pictures_are_no_overlap():

@@ -38,9 +38,9 @@ def test_what_is_not_decided_or_unknown_stays():
 def test_two_faces_of_a_picture_are_not_both_ada(recognizer, gallery, draw):
     """Also with one candidate shown, and through the whole way."""
     gallery.enroll("Ada", recognizer.embed([draw.paint(draw.RED)]))
-    picture = draw.paint(draw.RED, draw.PINK, size=(300, 500))
+    image = draw.paint(draw.RED, draw.PINK, size=(300, 500))
     for top in (1, 3):
-        found = recognizer.find(picture, gallery, threshold=0.9, top=top)
+        found = recognizer.find(image, gallery, threshold=0.9, top=top)
         names = [answer.match.name if answer.match else None for _, answer in found]
         assert sorted(names, key=str) == ["Ada", None]
         other = next(answer for _, answer in found if answer.match is None)

@@ -27,7 +27,7 @@ def gallery(tmp_path):
 
 def test_encrypted_galleries_hold_no_plain_vector_and_want_their_key(tmp_path, monkeypatch):
     path, key, vector = tmp_path / "g.db", AesGcm(b"k" * 32), unit(1)
-    with Gallery(path, MODEL, create=True, seal=key) as gallery:
+    with Gallery(path, MODEL, create=True, cipher=key) as gallery:
         gallery.enroll("Ada", vector, crops=[b"a crop " * 100])
         assert gallery.encrypted
         assert gallery.search(vector, top=1)[0][0].similarity == pytest.approx(1, abs=1e-6)
@@ -38,7 +38,7 @@ def test_encrypted_galleries_hold_no_plain_vector_and_want_their_key(tmp_path, m
     with pytest.raises(DataError, match="encrypted"):
         Gallery(path, MODEL)
     with pytest.raises(DataError, match="key"):
-        Gallery(path, MODEL, seal=AesGcm(b"x" * 32))
+        Gallery(path, MODEL, cipher=AesGcm(b"x" * 32))
     monkeypatch.setenv(KEY_VARIABLE, "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=")
     with Gallery(path, MODEL) as gallery:
         assert gallery.forget("Ada").complete
@@ -50,14 +50,14 @@ def test_encrypted_galleries_hold_no_plain_vector_and_want_their_key(tmp_path, m
 def test_encrypted_galleries_hold_no_plain_name_note_or_picture_digest(tmp_path):
     path, key = tmp_path / "g.db", AesGcm(b"k" * 32)
     secrets = ["Zebulon Quackenbush", "Žofie Nováková", "letter of the 3rd of May"]
-    with Gallery(path, MODEL, create=True, seal=key) as gallery:
-        gallery.enroll(secrets[0], unit(1), consent=secrets[2], pictures=[b"digest of a picture"])
+    with Gallery(path, MODEL, create=True, cipher=key) as gallery:
+        gallery.enroll(secrets[0], unit(1), consent=secrets[2], images=[b"digest of a picture"])
         gallery.enroll_many([secrets[1], "Bob"], unit(2, 2), consent="asked")
         assert gallery.subject("Zebulon Quackenbush").consent == secrets[2]
         assert [s.name for s in gallery.subjects("quack")] == [secrets[0]]
         assert [s.name for s in gallery.subjects()] == ["Bob", *secrets[:2]]
         assert gallery.search(unit(1), top=1)[0][0].name == secrets[0]
-        again = gallery.enroll(secrets[0], unit(1), pictures=[b"digest of a picture"])
+        again = gallery.enroll(secrets[0], unit(1), images=[b"digest of a picture"])
         assert (again.added, again.already, again.subject.consent) == (0, 1, secrets[2])
         with pytest.raises(DataError, match="taken"):
             gallery.update("Bob", name=secrets[1])

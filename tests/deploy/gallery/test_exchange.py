@@ -33,7 +33,7 @@ def fill(gallery):
     for i in range(600):
         source = SourceFile(bytes([i % 251]) * 32, f"photo {i}.jpg") if i % 3 else None
         gallery.enroll(
-            f"person {i} 王", unit(i, 2), weights=[0.5, 1], pictures=[b"%032d" % i, None], crops=[rng.bytes(90), None],
+            f"person {i} 王", unit(i, 2), weights=[0.5, 1], images=[b"%032d" % i, None], crops=[rng.bytes(90), None],
             sources=[source, None], consent="asked" if i % 2 else "", retention_days=50 if i % 5 == 0 else None,
         )  # fmt: skip
     gallery.forget("person 3 王")
@@ -54,11 +54,11 @@ def content(gallery):
             query = f"SELECT id, vector, crop, source_name, picture, source, quality, created, {more} FROM {table}"
             samples[table] = [
                 (
-                    i, rows.unseal(vector, table, "vector", i), crop and rows.unseal(crop, table, "crop", i),
-                    rows.text(name, table, "source_name", i), rows.plain_digest(picture), rows.plain_digest(source),
+                    i, rows.decrypt(vector, table, "vector", i), crop and rows.decrypt(crop, table, "crop", i),
+                    rows.text(name, table, "source_name", i), rows.plain_digest(image), rows.plain_digest(source),
                     *rest,
                 )
-                for i, vector, crop, name, picture, source, *rest in db.execute(query)
+                for i, vector, crop, name, image, source, *rest in db.execute(query)
             ]  # fmt: skip
     return sorted(subjects), sorted(samples["samples"]), sorted(samples["unknown_faces"])
 
@@ -66,7 +66,7 @@ def content(gallery):
 @pytest.fixture(scope="module", params=["plain", "sealed"])
 def exported(request, tmp_path_factory):
     place = tmp_path_factory.mktemp("exported")
-    with Gallery(place / "g.db", MODEL, create=True, seal=CIPHERS[request.param], retention_days=900) as gallery:
+    with Gallery(place / "g.db", MODEL, create=True, cipher=CIPHERS[request.param], retention_days=900) as gallery:
         fill(gallery)
         export_gallery(gallery, place / "e.npz")
         yield place / "e.npz", gallery, content(gallery)
@@ -78,7 +78,7 @@ def test_a_fresh_gallery_becomes_the_same_and_a_second_import_adds_nothing(expor
     assert file.stat().st_mode & 0o777 == 0o600
     model, days = model_of_export(file)
     assert (model, days) == (MODEL, 900)
-    with Gallery(tmp_path / "g.db", model, create=True, seal=CIPHERS[into], retention_days=days) as fresh:
+    with Gallery(tmp_path / "g.db", model, create=True, cipher=CIPHERS[into], retention_days=days) as fresh:
         done = import_gallery(fresh, file)
         assert (done.subjects, done.samples, done.already, done.unknown_faces) == (598, 1198, 0, 3)
         assert content(fresh) == before
@@ -88,7 +88,7 @@ def test_a_fresh_gallery_becomes_the_same_and_a_second_import_adds_nothing(expor
         assert (again.subjects, again.samples, again.already, again.unknown_faces) == (0, 0, 1201, 0)
         assert content(fresh) == before
         assert fresh.store.settings()["generation"] == generation
-        assert fresh.enroll("person 9 王", unit(5000), pictures=[b"%032d" % 9]).already == 1
+        assert fresh.enroll("person 9 王", unit(5000), images=[b"%032d" % 9]).already == 1
         assert fresh.search(unit(17, 2)[1], top=1)[0][0].name == "person 17 王"
         assert fresh.known_sources("person 8 王", [SourceFile(bytes([8]) * 32, "another name")]) == [True]
     into_itself = import_gallery(original, file)

@@ -61,8 +61,8 @@ def test_an_empty_gallery_knows_nobody(gallery):
 
 
 def test_the_same_picture_is_enrolled_once(gallery):
-    first = gallery.enroll("Ada", unit(1, 2), pictures=[b"p1", b"p2"])
-    again = gallery.enroll("Ada", unit(1, 3), pictures=[b"p1", b"p3", b"p3"])
+    first = gallery.enroll("Ada", unit(1, 2), images=[b"p1", b"p2"])
+    again = gallery.enroll("Ada", unit(1, 3), images=[b"p1", b"p3", b"p3"])
     assert (first.added, again.added, again.already) == (2, 1, 2)
 
 
@@ -152,7 +152,7 @@ def test_impossible_embeddings_are_refused_and_leave_no_trace(gallery, embedding
 
 def test_a_sample_keeps_its_file_its_quality_and_its_time(gallery):
     file = SourceFile(b"\x01" * 32, "holiday/Ada 1.jpg")
-    gallery.enroll("Ada", unit(1, 2), weights=[0.25, 0.75], pictures=[b"p", None], sources=[file, None])
+    gallery.enroll("Ada", unit(1, 2), weights=[0.25, 0.75], images=[b"p", None], sources=[file, None])
     gallery.enroll("Bob", unit(2), crops=[b"a crop"])
     with gallery.store.read() as db:
         rows = db.execute(

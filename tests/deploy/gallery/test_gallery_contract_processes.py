@@ -136,7 +136,7 @@ def test_eight_threads_enroll_and_search_through_one_gallery(gallery):
 
 
 def test_one_picture_enrolled_by_several_threads_is_one_sample(gallery):
-    answers = at_once(6, lambda _: gallery.enroll("Ada", unit(1), pictures=[b"picture"]).added)
+    answers = at_once(6, lambda _: gallery.enroll("Ada", unit(1), images=[b"picture"]).added)
     assert sorted(answers) == [0, 0, 0, 0, 0, 1]
     assert gallery.subject("Ada").samples == 1
 

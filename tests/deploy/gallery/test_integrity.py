@@ -33,10 +33,10 @@ def cipher(request):
 @pytest.fixture
 def path(tmp_path, cipher):
     path = tmp_path / "people.db"
-    with Gallery(path, MODEL, create=True, seal=cipher, retention_days=3000) as gallery:
+    with Gallery(path, MODEL, create=True, cipher=cipher, retention_days=3000) as gallery:
         for i in range(40):
             gallery.enroll(
-                f"person {i}", unit(i, 2), weights=[0.5, 1], pictures=[b"%d" % i * 8, None], consent="asked in May",
+                f"person {i}", unit(i, 2), weights=[0.5, 1], images=[b"%d" % i * 8, None], consent="asked in May",
                 crops=[np.random.default_rng(i).bytes(900), None],
             )  # fmt: skip
     return path
@@ -61,7 +61,7 @@ def test_a_flipped_bit_that_changes_any_value_is_reported(path, cipher):
         data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
         path.write_bytes(data)
         try:
-            with Gallery(path, MODEL, seal=cipher) as gallery:
+            with Gallery(path, MODEL, cipher=cipher) as gallery:
                 gallery.store.verify()
         except DataError:
             reported += 1
@@ -103,7 +103,7 @@ def test_what_was_changed_without_the_program_is_named_by_check_and_not_answered
     db.execute(statement)
     db.commit()
     db.close()
-    with Gallery(path, MODEL, seal=cipher) as gallery:
+    with Gallery(path, MODEL, cipher=cipher) as gallery:
         with pytest.raises(StorageError, match=rf"damaged.*{who} "):
             gallery.store.verify()
         use = (lambda: gallery.crop(4)) if what == "a crop" else (lambda: gallery.search(unit(3), top=40))
@@ -122,14 +122,14 @@ def test_a_changed_setting_is_reported_when_the_gallery_is_opened(path, cipher):
     db.commit()
     db.close()
     with pytest.raises(StorageError, match=r"damaged: its settings \(retention_days\)"):
-        Gallery(path, MODEL, seal=cipher)
+        Gallery(path, MODEL, cipher=cipher)
 
 
 def test_a_key_is_needed_to_write_a_row_into_an_encrypted_gallery(tmp_path):
     """The sum of a plain gallery is no secret; that of an encrypted one is under its key."""
     sums = []
     for key in (b"k" * 32, b"x" * 32):
-        with Gallery(tmp_path / f"{key[0]}.db", MODEL, create=True, seal=AesGcm(key)) as gallery:
+        with Gallery(tmp_path / f"{key[0]}.db", MODEL, create=True, cipher=AesGcm(key)) as gallery:
             sums.append(gallery.rows.checksum("subjects", (1, "key", "name", "", 1.0, None, 1)))
     assert sums[0] != sums[1]
     assert all(0 <= one < 1 << 63 for one in sums)

@@ -61,11 +61,11 @@ def assert_answers_as_before(gallery, kind):
 
 def test_it_answers_as_it_did_and_the_old_state_stays_beside(old, kind):
     before = old.read_bytes()
-    with Gallery(old, MODEL, seal=SEALS[kind]) as gallery:
+    with Gallery(old, MODEL, cipher=SEALS[kind]) as gallery:
         assert gallery.store.version == 3
         assert_answers_as_before(gallery, kind)
         gallery.store.verify()
-        assert gallery.enroll("Ada", rows(1), pictures=[b"p2"]).already == 1
+        assert gallery.enroll("Ada", rows(1), images=[b"p2"]).already == 1
         fresh = gallery.enroll("Eve", rows(20)).subject
         assert fresh.id == 27  # 26 subjects were there, one of them erased last of its time
     copy = old.with_name("g.db.format-2.backup")
@@ -80,7 +80,7 @@ def test_it_answers_as_it_did_and_the_old_state_stays_beside(old, kind):
 
 
 def test_two_that_differ_by_a_character_nobody_sees_are_told_apart_by_number(old, kind, caplog):
-    with Gallery(old, MODEL, seal=SEALS[kind]) as gallery:
+    with Gallery(old, MODEL, cipher=SEALS[kind]) as gallery:
         assert "subject 6 bears the name of another" in caplog.text
         assert gallery.subject("Ada").id == gallery.subject("Ada\u200b").id == 1
         assert gallery.update(6, name="Ada the second").id == 6
@@ -89,7 +89,7 @@ def test_two_that_differ_by_a_character_nobody_sees_are_told_apart_by_number(old
 def test_opened_for_reading_only_it_says_what_to_type(old, kind):
     before = old.read_bytes()
     with pytest.raises(DataError, match=r"format 2.*type: visavis gallery .* check"):
-        Gallery(old, MODEL, seal=SEALS[kind], read_only=True)
+        Gallery(old, MODEL, cipher=SEALS[kind], read_only=True)
     assert old.read_bytes() == before
 
 
@@ -107,7 +107,7 @@ def test_format_1_of_a_sealed_gallery_becomes_wholly_encrypted(tmp_path):
     db.execute("PRAGMA user_version = 1")
     db.close()
     assert "Bóra".encode() in path.read_bytes()
-    with Gallery(path, MODEL, seal=SEALS["sealed"]) as gallery:
+    with Gallery(path, MODEL, cipher=SEALS["sealed"]) as gallery:
         assert_answers_as_before(gallery, "sealed")
         everything = b"".join(file.read_bytes() for file in gallery.store.files())
         assert not [t for t in ("Bóra", "signed form 7", "digest of") if t.encode() in everything]
@@ -125,7 +125,7 @@ OLD_WRITES = (
 def test_a_connection_that_was_open_before_writes_nothing_afterwards(old, kind):
     earlier = sqlite3.connect(old, isolation_level=None)
     assert earlier.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
-    with Gallery(old, MODEL, seal=SEALS[kind]) as gallery:
+    with Gallery(old, MODEL, cipher=SEALS[kind]) as gallery:
         for statement in OLD_WRITES:
             with pytest.raises(sqlite3.Error):
                 earlier.execute(statement)
@@ -180,7 +180,7 @@ def test_the_old_program_is_refused_and_never_writes(old, kind, old_program):
     )  # fmt: skip
     assert still.stdout is not None
     assert still.stdout.readline() == "open\n"
-    with Gallery(old, MODEL, seal=SEALS[kind]) as gallery:
+    with Gallery(old, MODEL, cipher=SEALS[kind]) as gallery:
         assert_answers_as_before(gallery, kind)
     said = still.communicate("go\n", timeout=60)[0].splitlines()
     assert [line.split()[0] for line in said] == ["refused"] * 5 + ["done"] + ["refused"] * 2, said  # nobody to sweep
@@ -190,7 +190,7 @@ def test_the_old_program_is_refused_and_never_writes(old, kind, old_program):
     )
     assert "gallery format 3, this program reads 2; update visavis" in opened.stdout
     assert old.read_bytes() == before
-    with Gallery(old, MODEL, seal=SEALS[kind]) as gallery:
+    with Gallery(old, MODEL, cipher=SEALS[kind]) as gallery:
         gallery.store.verify()
         assert_answers_as_before(gallery, kind)
 
@@ -229,7 +229,7 @@ def test_killed_at_any_moment_it_goes_on_from_there(old, kind, moment):
     db = sqlite3.connect(old)
     assert db.execute("PRAGMA user_version").fetchone()[0] == (3 if moment == "before rewriting" else 2)
     db.close()
-    with Gallery(old, MODEL, seal=SEALS[kind]) as gallery:
+    with Gallery(old, MODEL, cipher=SEALS[kind]) as gallery:
         gallery.store.verify()
         assert_answers_as_before(gallery, kind)
     with sqlite3.connect(old.with_name("g.db.format-2.backup")) as copy:

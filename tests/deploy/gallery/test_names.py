@@ -30,10 +30,10 @@ def cipher(request):
 @pytest.fixture
 def path(tmp_path, cipher):
     path = tmp_path / "people.db"
-    with Gallery(path, MODEL, create=True, seal=cipher, retention_days=3000) as gallery:
+    with Gallery(path, MODEL, create=True, cipher=cipher, retention_days=3000) as gallery:
         for i in range(40):
             gallery.enroll(
-                f"person {i}", unit(i, 2), weights=[0.5, 1], pictures=[b"%d" % i * 8, None], consent="asked in May",
+                f"person {i}", unit(i, 2), weights=[0.5, 1], images=[b"%d" % i * 8, None], consent="asked in May",
                 crops=[np.random.default_rng(i).bytes(900), None],
             )  # fmt: skip
     return path
@@ -44,7 +44,7 @@ NAMES = ["Ada Lovelace", "Ada\u200b Lovelace", "Ada\u00a0Lovelace", "A\u00adda L
 
 
 def test_a_name_has_no_twin_that_looks_the_same(path, cipher):
-    with Gallery(path, MODEL, seal=cipher) as gallery:
+    with Gallery(path, MODEL, cipher=cipher) as gallery:
         for i, name in enumerate(NAMES):
             assert gallery.enroll(name, unit(100 + i)).subject.id == 41
             assert gallery.subject(name).id == 41
@@ -58,7 +58,7 @@ def test_a_name_has_no_twin_that_looks_the_same(path, cipher):
     "text", ["Ada\u202eecalevoL", "\u2066Ada\u2069", "Ada\u200f", "a\x1b[2J", "a\x85b", "\u200b\u200d"]
 )
 def test_names_and_notes_hold_no_control_and_direction_characters(path, cipher, text):
-    with Gallery(path, MODEL, seal=cipher) as gallery:
+    with Gallery(path, MODEL, cipher=cipher) as gallery:
         with pytest.raises(DataError, match=r"control characters|something to be seen"):
             gallery.enroll(text, unit(1))
         with pytest.raises(DataError, match=r"control characters|something to be seen"):
@@ -73,7 +73,7 @@ def test_names_and_notes_hold_no_control_and_direction_characters(path, cipher, 
 
 @pytest.mark.parametrize("who", [True, 1.0, None, b"person 1"])
 def test_only_a_number_or_a_name_is_taken_for_a_subject(path, cipher, who):
-    with Gallery(path, MODEL, seal=cipher) as gallery:
+    with Gallery(path, MODEL, cipher=cipher) as gallery:
         with pytest.raises(DataError, match="by name or number"):
             gallery.forget(who)
         with pytest.raises(DataError, match="nobody"):

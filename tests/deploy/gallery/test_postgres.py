@@ -37,9 +37,7 @@ def test_both_give_the_same_answers(both):
     file, server, _ = both
     for gallery in (file, server):
         gallery.enroll_many([f"s{i}" for i in range(80)], units(1, 80))
-        gallery.enroll(
-            "Zoé 'quoted' %s", units(2, 3), weights=[0.2, 1, 0.4], pictures=[b"1", b"2", b"1"], consent="form"
-        )
+        gallery.enroll("Zoé 'quoted' %s", units(2, 3), weights=[0.2, 1, 0.4], images=[b"1", b"2", b"1"], consent="form")
         gallery.enroll("s3", units(3), crops=[b"crop"])
         gallery.merge("s5", "s6", "s7")
         gallery.update("s8", name="acht", retention_days=5)
@@ -68,7 +66,7 @@ def test_a_server_that_is_not_there_is_said():
 def test_a_file_moves_into_the_server_and_back_by_export_and_import(both, tmp_path):
     file, server, _ = both
     source = SourceFile(b"\x07" * 32, "holiday/1.jpg")
-    file.enroll("Zoé", units(2, 3), weights=[0.2, 1, 0.4], pictures=[b"1", None, b"2"], sources=[source, None, None])
+    file.enroll("Zoé", units(2, 3), weights=[0.2, 1, 0.4], images=[b"1", None, b"2"], sources=[source, None, None])
     file.enroll("Ada", units(3, 2), crops=[b"crop", None], consent="form 7", retention_days=9)
     file.enroll("gone", units(4))
     file.enroll_many([f"s{i}" for i in range(30)], units(5, 30))

@@ -75,7 +75,7 @@ def test_migrated_it_answers_as_it_did(old, caplog):
     assert "subject 6 bears the name of another" in caplog.text
     with PgGallery(old, MODEL) as gallery:
         assert_answers_as_before(gallery)
-        assert gallery.enroll("Ada", rows(1), pictures=[b"p2"]).already == 1
+        assert gallery.enroll("Ada", rows(1), images=[b"p2"]).already == 1
         assert gallery.subject("Ada\u200b").id == 1
         assert gallery.update(6, name="Ada the second").id == 6
         assert gallery.enroll("Eve", rows(20)).subject.id == max(s["id"] for s in SAID["subjects"]) + 1

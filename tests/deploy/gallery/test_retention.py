@@ -57,9 +57,9 @@ def test_only_an_explicit_value_lengthens(gallery):
 
 
 def test_where_nothing_is_added_nothing_changes(gallery):
-    first = gallery.enroll("Ada", unit(1), pictures=[b"p"], retention_days=30, consent="form 7").subject
+    first = gallery.enroll("Ada", unit(1), images=[b"p"], retention_days=30, consent="form 7").subject
     generation = gallery.store.settings()["generation"]
-    again = gallery.enroll("Ada", unit(1), pictures=[b"p"], retention_days=900, consent="anything goes")
+    again = gallery.enroll("Ada", unit(1), images=[b"p"], retention_days=900, consent="anything goes")
     assert (again.added, again.already, again.subject) == (0, 1, first)
     assert gallery.store.settings()["generation"] == generation
 

@@ -33,7 +33,7 @@ def gallery(request, tmp_path):
         made = PgGallery(server.dsn, MODEL, schema=schema, create=True)
     else:
         cipher = NoCipher() if request.param == "plain" else AesGcm(b"k" * 32)
-        made = Gallery(tmp_path / "people.db", MODEL, create=True, seal=cipher)
+        made = Gallery(tmp_path / "people.db", MODEL, create=True, cipher=cipher)
     with made:
         yield made
 

@@ -245,7 +245,7 @@ def test_what_is_damaged_or_another_s_is_made_anew(path, tmp_path, what, compute
 
 
 def test_an_encrypted_or_a_small_gallery_has_none(tmp_path):
-    with Gallery(tmp_path / "sealed.db", MODEL, create=True, seal=AesGcm(b"k" * 32)) as gallery:
+    with Gallery(tmp_path / "sealed.db", MODEL, create=True, cipher=AesGcm(b"k" * 32)) as gallery:
         gallery.enroll_many([f"s{i}" for i in range(1200)], PEOPLE[:1200])
         gallery.refresh()
     with Gallery(tmp_path / "small.db", MODEL, create=True) as gallery:

@@ -38,7 +38,7 @@ def gallery(request, tmp_path):
         made = PgGallery(server.dsn, MODEL, schema=schema, create=True)
     else:
         cipher = NoCipher() if request.param == "plain" else AesGcm(b"k" * 32)
-        made = Gallery(tmp_path / "people.db", MODEL, create=True, seal=cipher)
+        made = Gallery(tmp_path / "people.db", MODEL, create=True, cipher=cipher)
     with made:
         yield made
 
@@ -95,13 +95,13 @@ def test_adopting_weighs_by_quality_and_takes_crops_and_files_along(gallery):
     faces = unit(1, 3)
     sources = [SourceFile(bytes([i]) * 32, f"{i}.jpg") for i in range(3)]
     keep_unknowns(
-        gallery, faces, qualities=[0.2, 1, 0.5], pictures=[b"p" * 32, None, b"q" * 32], crops=[b"crop", None, None],
+        gallery, faces, qualities=[0.2, 1, 0.5], images=[b"p" * 32, None, b"q" * 32], crops=[b"crop", None, None],
         sources=sources,
     )  # fmt: skip
     first, second, _ = unknown_faces(gallery, [1, 2, 3])
-    assert (first.quality, first.picture, first.source, first.crop) == (0.2, b"p" * 32, sources[0], b"crop")
+    assert (first.quality, first.image, first.source, first.crop) == (0.2, b"p" * 32, sources[0], b"crop")
     assert first.created == pytest.approx(time.time(), abs=60)
-    assert (second.picture, second.crop) == (None, None)
+    assert (second.image, second.crop) == (None, None)
     done = adopt(gallery, "Ada", [1, 3, 1], consent="form", retention_days=3, threshold=-0.9)
     assert (done.added, done.subject.consent) == (2, "form")
     samples = gallery.samples("Ada")

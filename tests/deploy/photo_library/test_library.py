@@ -24,11 +24,11 @@ from visavis.vision.images import encode, read, write
 MODEL = ModelIdentity("colors", 4, "d" * 64)
 
 
-def checked(picture):
+def checked(image):
     """With light and dark squares over what is drawn, so that there is contrast and nothing is blurred."""
-    rows, columns = np.indices(picture.shape[:2]) // 3 % 2
+    rows, columns = np.indices(image.shape[:2]) // 3 % 2
     shade = np.where(rows ^ columns, 1.25, 0.75)[..., None]
-    return np.where(picture > 0, np.clip(picture * shade, 26, 255), 0).astype(np.uint8)
+    return np.where(image > 0, np.clip(image * shade, 26, 255), 0).astype(np.uint8)
 
 
 def jpeg(*people, **options):
@@ -68,8 +68,8 @@ def tree(out):
     }
 
 
-def face_of(out, picture, person=None):
-    found = list(out.glob(f"*/{person or '*'}/{picture}-face*.jpg"))
+def face_of(out, image, person=None):
+    found = list(out.glob(f"*/{person or '*'}/{image}-face*.jpg"))
     assert len(found) == 1, found
     return int(found[0].stem.rsplit("-face", 1)[1])
 
@@ -114,7 +114,7 @@ def test_people_keep_their_numbers_when_pictures_are_added(run, photos, tmp_path
         (photos / f"a green {i}.png").write_bytes(jpeg(GREEN, seed=30 + i))
     done = run()
     found = tree(tmp_path / "out")
-    assert {name: len(pictures) for name, pictures in found.items()} == {"person-1": 4, "person-2": 6, "person-3": 5}
+    assert {name: len(images) for name, images in found.items()} == {"person-1": 4, "person-2": 6, "person-3": 5}
     assert (tmp_path / "out" / "people" / "person-2").stat().st_ino == before
     assert (done.scan.new, done.scan.known, done.grouping.alone) == (8, 6, 0)
     assert not list((tmp_path / "out" / "others").rglob("*.jpg"))
@@ -162,7 +162,7 @@ def test_corrections_merge_split_name_and_leave_out_for_good(run, photos, tmp_pa
     assert (out / "corrections.applied.json").is_file()
     found = tree(out)
     assert set(found["Ada"]) >= {"red 0", "red 1", "blue"}
-    alone = next(name for name, pictures in found.items() if "red 2" in pictures)
+    alone = next(name for name, images in found.items() if "red 2" in images)
     assert alone != "Ada"
     assert "green" not in str(found)
     for i in range(3):  # more of everybody: what was said stays
@@ -172,7 +172,7 @@ def test_corrections_merge_split_name_and_leave_out_for_good(run, photos, tmp_pa
     later = tree(out)
     assert {"red 0", "red 1", "blue"} <= set(later["Ada"])
     assert "red 2" in later[alone]
-    assert not any("green" in pictures for pictures in later.values())
+    assert not any("green" in images for images in later.values())
     assert {"Ada"} <= {line.split("\t")[1] for line in (out / "enroll.tsv").read_text().splitlines()}
 
 
@@ -183,7 +183,7 @@ def test_poor_faces_make_no_person_until_somebody_says_so(run, photos, tmp_path)
     done = run()
     out = tmp_path / "out"
     assert (done.grouping.poor, done.grouping.alone) == (3, 1)
-    assert not any("small" in str(pictures) for pictures in tree(out).values())
+    assert not any("small" in str(images) for images in tree(out).values())
     tell(out, [{"person": 1, "name": None, "faces": [face_of(out, "red 0"), face_of(out, "small 1")]}])
     assert run().grouping.poor == 2
     assert "small 1" in tree(out)["person-1"]
@@ -321,9 +321,9 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
     for i in range(200):
-        picture = checked(np.full((112, 112, 3), (RED, GREEN, BLUE)[i % 3], np.uint8))
-        picture[0, :8] = i
-        write(photos / f"{i:03d}.png", picture)
+        image = checked(np.full((112, 112, 3), (RED, GREEN, BLUE)[i % 3], np.uint8))
+        image[0, :8] = i
+        write(photos / f"{i:03d}.png", image)
     command = [sys.executable, "-c", CHILD, str(photos), str(out)]
     kept, kills = [], 0
     for moment, later in ((64, 0), (128, 0.02), (200, 0), (200, 0.05)):
@@ -345,7 +345,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path):
     assert known >= kept[-1]
     found = tree(out)
     assert sorted(map(len, found.values())) == [66, 67, 67]
-    assert len({name for pictures in found.values() for name in pictures}) == 200
+    assert len({name for images in found.values() for name in images}) == 200
     with sqlite3.connect(f"{(out / 'library.db').as_uri()}?mode=ro", uri=True) as db:
         assert db.execute("SELECT count(*), count(DISTINCT digest) FROM faces").fetchone() == (200, 200)
     db.close()
@@ -404,8 +404,8 @@ def test_a_mistake_is_one_line(words, said, color_model, colored_people, tmp_pat
 
 
 def test_the_threshold_decides_at_its_very_boundary(run, photos, tmp_path):
-    for picture in photos.rglob("*.png"):
-        picture.unlink()
+    for image in photos.rglob("*.png"):
+        image.unlink()
     (photos / "red.png").write_bytes(jpeg(RED, seed=1))
     (photos / "pink.png").write_bytes(jpeg(PINK, seed=80))
     run()

@@ -81,9 +81,9 @@ def test_whoever_gives_up_waiting_holds_nothing():
 
 def test_the_pixels_of_a_request_are_counted_together(make, draw):
     client = make(max_pixels=200_000)
-    picture = encode(draw.paint(draw.RED), ".jpg")  # 300 x 300
-    assert client.post("/embed", files=[("pictures", picture)] * 2).status_code == 200
-    answer = client.post("/embed", files=[("pictures", picture)] * 3)
+    image = encode(draw.paint(draw.RED), ".jpg")  # 300 x 300
+    assert client.post("/embed", files=[("pictures", image)] * 2).status_code == 200
+    answer = client.post("/embed", files=[("pictures", image)] * 3)
     assert answer.status_code == 413
     assert "200,000 pixels together, these have 270,000" in answer.json()["error"]
     many = [("pictures", encode(np.zeros((500, 500, 3), np.uint8), ".jpg"))]
@@ -92,7 +92,7 @@ def test_the_pixels_of_a_request_are_counted_together(make, draw):
 
 def test_pixels_in_flight_are_bounded_over_all_requests(make, draw, monkeypatch):
     client = make(max_pixels_in_flight=200_000, waiting=100)
-    picture = encode(draw.paint(draw.RED), ".jpg")
+    image = encode(draw.paint(draw.RED), ".jpg")
     handlers, at_work, most = client.service.app.state.service.handlers, 0, []
     real, lock = handlers.embed, threading.Lock()
 
@@ -112,7 +112,7 @@ def test_pixels_in_flight_are_bounded_over_all_requests(make, draw, monkeypatch)
     threads = [
         threading.Thread(
             target=lambda: codes.append(
-                httpx.post(url, files={"pictures": picture}, trust_env=False, timeout=30).status_code
+                httpx.post(url, files={"pictures": image}, trust_env=False, timeout=30).status_code
             )
         )
         for _ in range(8)

@@ -362,8 +362,8 @@ def test_a_camera_is_watched_and_says_who_was_seen_when(visit, draw, recognizer)
     page = visit()
     page.running.gallery.enroll("Ada", recognizer.embed([draw.paint(draw.RED)]))
     page.click("#tab-find")
-    pictures = {name: draw.jpeg(getattr(draw, name)) for name in ("RED", "BLUE")}
-    urls = {k: "data:image/png;base64," + base64.b64encode(v).decode() for k, v in pictures.items()}
+    images = {name: draw.jpeg(getattr(draw, name)) for name in ("RED", "BLUE")}
+    urls = {k: "data:image/png;base64," + base64.b64encode(v).decode() for k, v in images.items()}
     page.evaluate(
         "async urls => { window.pictures = {}; for (const k in urls) { const i = new Image(); i.src = urls[k];"
         " await i.decode(); window.pictures[k] = i } }",

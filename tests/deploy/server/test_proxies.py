@@ -215,9 +215,9 @@ def behind(start, tmp_path):
         proxy.stop()
 
 
-def _is_too_large(client, picture):
+def _is_too_large(client, image):
     try:
-        return client.post("/identify", files={"picture": picture}).status_code == 413
+        return client.post("/identify", files={"picture": image}).status_code == 413
     except (httpx.RemoteProtocolError, httpx.WriteError, httpx.ReadError):  # hung up on while still sending
         return True
 

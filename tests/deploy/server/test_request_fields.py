@@ -19,28 +19,28 @@ def said(answer, status=400):
 
 
 def test_unknown_form_fields_are_named(client, draw):
-    picture = {"picture": draw.jpeg(draw.RED)}
-    assert "did you mean 'threshold'" in said(client.post("/identify", files=picture, data={"treshold": "0.99"}))
+    image = {"picture": draw.jpeg(draw.RED)}
+    assert "did you mean 'threshold'" in said(client.post("/identify", files=image, data={"treshold": "0.99"}))
     assert "did you mean 'picture'" in said(client.post("/identify", files={"pictures": draw.jpeg(draw.RED)}))
     assert "unknown field 'top'" in said(
         client.post("/verify", files={"reference": b"", "probe": b""}, data={"top": "3"})
     )
-    assert "'threshold' is text, got a file" in said(client.post("/identify", files=picture | {"threshold": b"0.5"}))
+    assert "'threshold' is text, got a file" in said(client.post("/identify", files=image | {"threshold": b"0.5"}))
     twice = [("name", (None, "a")), ("name", (None, "b")), ("pictures", ("x", draw.jpeg(draw.RED)))]
     assert "'name' is there twice" in said(client.post("/enroll", files=twice))
     assert "'picture' is there twice" in said(client.post("/identify", files=[("picture", b"1"), ("picture", b"2")]))
 
 
 def test_values_are_taken_as_they_are_or_refused(client, draw):
-    picture = {"picture": draw.jpeg(draw.RED)}
+    image = {"picture": draw.jpeg(draw.RED)}
     for name, value in (
         ("top", "0"), ("top", "51"), ("top", "2.5"), ("aligned", "maybe"), ("crops", "2"), ("threshold", "1.01"),
         ("threshold", "-1.01"), ("threshold", "1_0"), ("threshold", "٣"), ("fmr", "-0.1"), ("fmr", "1.1"),
     ):  # fmt: skip
-        assert name in said(client.post("/identify", files=picture, data={name: value})), value
+        assert name in said(client.post("/identify", files=image, data={name: value})), value
     for name, value in (("top", "1"), ("top", "50"), ("aligned", "0"), ("threshold", "1"), ("threshold", "-1")):
-        assert client.post("/identify", files=picture, data={name: value}).status_code == 200, value
-    assert "exclude" in said(client.post("/identify", files=picture, data={"fmr": "1e-3", "threshold": "0.5"}))
+        assert client.post("/identify", files=image, data={name: value}).status_code == 200, value
+    assert "exclude" in said(client.post("/identify", files=image, data={"fmr": "1e-3", "threshold": "0.5"}))
     long = {"name": "Rosa", "consent": "c" * 4001}
     assert "4,000 characters" in said(client.post("/enroll", files={"pictures": draw.jpeg(draw.RED)}, data=long))
 
@@ -92,11 +92,11 @@ def test_pictures_in_json_or_text_are_refused_with_an_example(client, draw):
 
 def test_no_error_repeats_what_was_sent(client, draw):
     long = "x" * 20_000
-    picture = {"picture": draw.jpeg(draw.RED)}
+    image = {"picture": draw.jpeg(draw.RED)}
     answers = [
-        client.post("/identify", files=picture, data={long: "1"}),
-        client.post("/identify", files=picture, data={"threshold": long}),
-        client.post("/identify", files=picture, data={"aligned": long}),
+        client.post("/identify", files=image, data={long: "1"}),
+        client.post("/identify", files=image, data={"threshold": long}),
+        client.post("/identify", files=image, data={"aligned": long}),
         client.get("/subjects", params={long: "1"}),
         client.get("/subjects", params={"limit": long}),
         client.get("/subjects", params={"query": long}),

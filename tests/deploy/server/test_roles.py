@@ -17,22 +17,22 @@ def bearer(role):
 
 def test_every_role_may_what_the_one_before_it_may(connect, draw, tmp_path):
     client = connect(tokens=TOKENS, audit=tmp_path / "audit.jsonl")
-    picture = draw.jpeg(draw.RED)
+    image = draw.jpeg(draw.RED)
     asks = {
         "match": [
-            ("POST", "/verify", {"files": {"reference": picture, "probe": picture}}),
-            ("POST", "/identify", {"files": {"picture": picture}}),
+            ("POST", "/verify", {"files": {"reference": image, "probe": image}}),
+            ("POST", "/identify", {"files": {"picture": image}}),
             ("GET", "/model", {}),
         ],
         "read": [
-            ("POST", "/embed", {"files": {"pictures": picture}}),
+            ("POST", "/embed", {"files": {"pictures": image}}),
             ("GET", "/subjects", {}),
             ("GET", "/subjects/1", {}),
             ("GET", "/subjects/1/crop", {}),
             ("GET", "/metrics", {}),
         ],
         "write": [
-            ("POST", "/enroll", {"files": {"pictures": picture}, "data": {"name": "Rosa"}}),
+            ("POST", "/enroll", {"files": {"pictures": image}, "data": {"name": "Rosa"}}),
             ("PATCH", "/subjects/1", {"json": {"consent": "form 7"}}),
             ("POST", "/subjects/1/merge", {"json": {"ids": [9]}}),
             ("DELETE", "/subjects/1", {}),

@@ -90,9 +90,9 @@ def test_roles(make, draw):
     assert client.get("/").status_code == 200
     reader, writer = ({"Authorization": f"Bearer {c * 24}"} for c in "rw")
     assert client.get("/subjects", headers=reader).status_code == 200
-    pictures = [("pictures", draw.jpeg(draw.RED))]
+    images = [("pictures", draw.jpeg(draw.RED))]
     for request in (
-        lambda h: client.post("/enroll", files=pictures, data={"name": "Rosa"}, headers=h),
+        lambda h: client.post("/enroll", files=images, data={"name": "Rosa"}, headers=h),
         lambda h: client.patch("/subjects/1", json={"consent": "x"}, headers=h),
         lambda h: client.post("/subjects/1/merge", json={"ids": [9]}, headers=h),
         lambda h: client.delete("/subjects/1", headers=h),
@@ -184,12 +184,12 @@ def test_damaged_requests_are_the_clients_fault(service, content, kind):
 
 
 def test_too_many_pictures_and_impossible_numbers_are_refused(make, draw):
-    client = make(max_pictures=2)
+    client = make(max_images=2)
     assert enroll(client, draw, "Rosa", draw.RED, draw.RED, draw.RED).status_code == 400
-    picture = {"picture": draw.jpeg(draw.RED)}
+    image = {"picture": draw.jpeg(draw.RED)}
     for name, value in (("threshold", "abc"), ("fmr", "nan"), ("top", "inf")):
-        assert client.post("/identify", files=picture, data={name: value}).status_code == 400
-    assert client.post("/identify", files=picture, data={"fmr": "1e-6"}).status_code == 422
+        assert client.post("/identify", files=image, data={name: value}).status_code == 400
+    assert client.post("/identify", files=image, data={"fmr": "1e-6"}).status_code == 422
     assert enroll(client, draw, "Rosa", draw.RED, retention_days="-1").status_code == 400
     assert client.get("/subjects", params={"limit": 100_000}).status_code == 422
     assert client.post("/forget", json={"ids": "x"}).status_code == 422

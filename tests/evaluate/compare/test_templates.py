@@ -29,9 +29,9 @@ class Noisy:
     def embed(self, crops):
         rows = []
         for crop in crops:
-            person, picture = int(crop[0, 0, 0]), int(crop[0, 0, 1])
+            person, image = int(crop[0, 0, 0]), int(crop[0, 0, 1])
             center = np.random.default_rng(person).normal(size=16)
-            rows.append(center + self.noise * np.random.default_rng((person, picture)).normal(size=16))
+            rows.append(center + self.noise * np.random.default_rng((person, image)).normal(size=16))
         rows = np.array(rows)
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 

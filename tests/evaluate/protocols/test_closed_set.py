@@ -56,7 +56,7 @@ def test_figures_follow_from_the_ranks(protocol: ClosedSet) -> None:
     blank = np.full(len(ranks), 0.5, np.float32)
     scores = {"rank": ranks, "first": label, "label": label, "similarity": blank, "similarity_first": blank,
               "probe": protocol.probes}  # fmt: skip
-    found = protocol.judge(scores, EvaluationSettings(bootstrap=200)).results
+    found = protocol.compute_metrics(scores, EvaluationSettings(bootstrap=200)).results
     assert found["rank_1"] == found["accuracy"]["mean"] == pytest.approx(46 / 48)
     assert found["top"] == {"1": pytest.approx(46 / 48), "5": pytest.approx(47 / 48), "10": 1.0}
     low, high = found["accuracy"]["interval"]
@@ -70,7 +70,7 @@ def test_a_model_that_cannot_tell_people_apart_scores_nothing(protocol: ClosedSe
     same = np.tile(_unit(np.ones((1, 6))), (len(protocol.label), 1))
     scores = protocol.score(Embeddings(protocol.images, same), EvaluationSettings())
     assert (scores["rank"] == PEOPLE).all()
-    assert protocol.judge(scores, EvaluationSettings()).results["rank_1"] == 0
+    assert protocol.compute_metrics(scores, EvaluationSettings()).results["rank_1"] == 0
 
 
 def test_pictures_not_acquired_count_as_wrong(protocol: ClosedSet, vectors: np.ndarray) -> None:
@@ -79,7 +79,7 @@ def test_pictures_not_acquired_count_as_wrong(protocol: ClosedSet, vectors: np.n
     vectors[protocol.probes[0]] = np.nan
     vectors[:ENROLLED] = np.nan  # nobody knows the first person
     scores = protocol.score(Embeddings(protocol.images, vectors), EvaluationSettings())
-    found = protocol.judge(scores, EvaluationSettings()).results
+    found = protocol.compute_metrics(scores, EvaluationSettings()).results
     assert found["comparisons"]["failed_to_acquire"] >= 1
     assert scores["rank"][0] == 0
     later = slice(PROBES, None)
@@ -101,8 +101,8 @@ def _write(root: Path, enrolled: int = 2) -> None:
         color = rng.integers(0, 255, 3)
         (root / "images" / person).mkdir(parents=True)
         for k in range(enrolled + 1):
-            picture = np.clip(color + rng.integers(-9, 9, (20, 20, 3)), 0, 255).astype(np.uint8)
-            images.write(root / "images" / person / f"{k}.png", picture)
+            image = np.clip(color + rng.integers(-9, 9, (20, 20, 3)), 0, 255).astype(np.uint8)
+            images.write(root / "images" / person / f"{k}.png", image)
             rows["train.txt" if k < enrolled else "valid.txt"].append(f"{person}/{k}.png\t{label}")
     for name, lines in rows.items():
         (root / name).write_text("\n".join(lines) + "\n")

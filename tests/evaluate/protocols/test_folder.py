@@ -37,7 +37,7 @@ def test_every_picture_is_compared_with_every_other_once():
 def test_figures_are_those_of_a_plain_loop_and_there_is_no_accuracy():
     protocol, rows = all_pairs(NAMES, LABELS), vectors(LABELS)
     settings = EvaluationSettings(bootstrap=100)
-    found = protocol.judge(protocol.score(Embeddings(NAMES, rows), settings), settings).results
+    found = protocol.compute_metrics(protocol.score(Embeddings(NAMES, rows), settings), settings).results
     genuine = [rows[a] @ rows[b] for a, b in combinations(range(11), 2) if LABELS[a] == LABELS[b]]
     impostor = [rows[a] @ rows[b] for a, b in combinations(range(11), 2) if LABELS[a] != LABELS[b]]
     above = np.array(genuine)[:, None] > np.array(impostor)
@@ -65,7 +65,9 @@ def test_beyond_the_limit_impostors_are_drawn_and_genuine_pairs_kept(caplog):
     assert not np.array_equal(all_pairs(names, labels, most=500, seed=2).pairs.reference, pairs.reference)
     assert len(all_pairs(names, labels, most=3915).pairs) == 90 + 3915
     settings = EvaluationSettings(bootstrap=0)
-    table = protocol.judge(protocol.score(Embeddings(protocol.images, vectors(labels)), settings), settings).tables[0]
+    table = protocol.compute_metrics(
+        protocol.score(Embeddings(protocol.images, vectors(labels)), settings), settings
+    ).tables[0]
     assert "12.77 % of the 3,915 impostor comparisons were drawn" in table.note
 
 

@@ -12,7 +12,7 @@ from visavis.evaluate.protocols.base import EvaluationSettings
 from visavis.evaluate.protocols.registry import PROTOCOLS, load_protocol
 from visavis.vision import images
 
-PEOPLE, PICTURES = 12, 4
+PEOPLE, IMAGES = 12, 4
 COLORS = np.random.default_rng(0).integers(30, 226, (40, 3))
 
 
@@ -30,21 +30,21 @@ class Colors:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def write_person(path, person, picture, size=16):
-    rng = np.random.default_rng((person, picture))
+def write_person(path, person, image, size=16):
+    rng = np.random.default_rng((person, image))
     crop = np.clip(COLORS[person] + rng.normal(0, 6, 3) + rng.normal(0, 2, (size, size, 3)), 0, 255)
     path.parent.mkdir(parents=True, exist_ok=True)
     images.write(path, crop.astype(np.uint8))
 
 
-def name(person, picture):
-    return f"p{person:02d}/p{person:02d}_{picture + 1:04d}.png"
+def name(person, image):
+    return f"p{person:02d}/p{person:02d}_{image + 1:04d}.png"
 
 
-def write_folder(root, people=PEOPLE, pictures=PICTURES, size=16):
+def write_folder(root, people=PEOPLE, images=IMAGES, size=16):
     for person in range(people):
-        for picture in range(pictures):
-            write_person(root / name(person, picture), person, picture, size)
+        for image in range(images):
+            write_person(root / name(person, image), person, image, size)
 
 
 def pair_rows(count=40, people=PEOPLE, seed=1):
@@ -53,7 +53,7 @@ def pair_rows(count=40, people=PEOPLE, seed=1):
     rows = []
     for k in range(count):
         a, b = rng.choice(people, 2, replace=False)
-        i, j = rng.choice(PICTURES, 2, replace=False)
+        i, j = rng.choice(IMAGES, 2, replace=False)
         rows.append((a, i, a if k % 2 else b, j))
     return rows
 
@@ -83,10 +83,10 @@ def cfp(root):
     for side, kind in (("F", "frontal"), ("P", "profile")):
         lines = []
         for person in range(PEOPLE):
-            for picture in range(PICTURES):
-                write_person(root / f"Data/Images/{person:03d}/{kind}/{picture + 1:02d}.png", person, picture)
-                lines.append(f"{len(lines) + 1} ../Data/Images/{person:03d}/{kind}/{picture + 1:02d}.png")
-                numbers[side, person, picture] = len(lines)
+            for image in range(IMAGES):
+                write_person(root / f"Data/Images/{person:03d}/{kind}/{image + 1:02d}.png", person, image)
+                lines.append(f"{len(lines) + 1} ../Data/Images/{person:03d}/{kind}/{image + 1:02d}.png")
+                numbers[side, person, image] = len(lines)
         (root / "Protocol").mkdir(exist_ok=True)
         (root / f"Protocol/Pair_list_{side}.txt").write_text("\n".join(lines) + "\n")
     for kind in ("FF", "FP"):
@@ -117,12 +117,12 @@ def ijb(root):
     points = "38.3 51.7 73.5 51.5 56.0 71.7 41.5 92.4 70.7 92.2"
     tid, lands = [], []
     for person in range(16):
-        for picture in range(6):
-            file = f"{person * 6 + picture + 1}.png"
-            (root / "flat" / name(person, picture)).rename(root / "loose_crop" / file)
-            template = 100 + person * 2 + picture // 3
-            tid.append(f"{file} {template} {picture // 2 + 50}")
-            lands.append(f"{file} {points} {0.5 + picture / 10}")
+        for image in range(6):
+            file = f"{person * 6 + image + 1}.png"
+            (root / "flat" / name(person, image)).rename(root / "loose_crop" / file)
+            template = 100 + person * 2 + image // 3
+            tid.append(f"{file} {template} {image // 2 + 50}")
+            lands.append(f"{file} {points} {0.5 + image / 10}")
     (root / "meta/ijbc_face_tid_mid.txt").write_text("\n".join(tid) + "\n")
     (root / "meta/ijbc_name_5pts_score.txt").write_text("\n".join(lands) + "\n")
     pairs = [f"{100 + 2 * a} {101 + 2 * b} {int(a == b)}" for a in range(16) for b in range(16)]
@@ -141,10 +141,8 @@ def rfw(root):
     for g, group in enumerate(("African", "Asian", "Caucasian", "Indian")):
         lines = []
         for person in range(6):
-            for picture in range(PICTURES):
-                write_person(
-                    root / f"data/{group}/m.{person}/m.{person}_{picture + 1:04d}.jpg", 6 * g + person, picture
-                )
+            for image in range(IMAGES):
+                write_person(root / f"data/{group}/m.{person}/m.{person}_{image + 1:04d}.jpg", 6 * g + person, image)
         rows = pair_rows(people=6, seed=g)
         lines += [f"m.{a}\t{i + 1}\t{j + 1}" for a, i, b, j in rows if a == b]
         lines += [f"m.{a}\t{i + 1}\tm.{b}\t{j + 1}" for a, i, b, j in rows if a != b]
@@ -164,11 +162,11 @@ def groups(root):
 
 def identification(root):
     for person in range(PEOPLE):
-        for picture in range(PICTURES):
-            if picture < 2 and person < 9:
-                write_person(root / "gallery" / name(person, picture), person, picture)
-            elif picture >= 2:
-                write_person(root / "probe" / name(person, picture), person, picture)
+        for image in range(IMAGES):
+            if image < 2 and person < 9:
+                write_person(root / "gallery" / name(person, image), person, image)
+            elif image >= 2:
+                write_person(root / "probe" / name(person, image), person, image)
     for person in range(20, 26):
         write_person(root / f"distractors/{person}.png", person, 0)
 
@@ -262,10 +260,10 @@ def test_ijb_equals_plain_pooling(layouts):
     def template(person, half, *, norms=False):
         total = np.zeros(3)
         media = {}
-        for picture in range(3 * half, 3 * half + 3):
-            crop = task.images(f"{person * 6 + picture + 1}.png")[None]
+        for image in range(3 * half, 3 * half + 3):
+            crop = task.images(f"{person * 6 + image + 1}.png")[None]
             x = (embedder.measure(crop)[0] if norms else embedder.embed(crop))[0].astype(float)
-            media.setdefault(picture // 2, []).append(x * (0.5 + picture / 10))
+            media.setdefault(image // 2, []).append(x * (0.5 + image / 10))
         for rows in media.values():
             total += np.mean(rows, axis=0)
         return total / np.linalg.norm(total)

@@ -72,8 +72,8 @@ def test_a_comparison_shows_groups_and_the_hardest_pairs(tmp_path):
         (tmp_path / f"{name}.json").write_text(report.to_json())
     found = compare([read_evaluation(tmp_path / f"{n}.json") for n in ("plain", "odd")], replicates=20, images=images)
     assert any("By parity" in t.title for t in found.tables)
-    groups = {p.group for p in found.pictures}
+    groups = {p.group for p in found.images}
     assert "Hardest for all" in groups
     page = found.to_html()
     assert "By parity" in page
-    assert page.count("data:image/jpeg") == 2 * len(found.pictures) > 0
+    assert page.count("data:image/jpeg") == 2 * len(found.images) > 0

@@ -15,7 +15,7 @@ from visavis.models.onnx import OnnxEmbedder
     "ranges", ["moving", *(pytest.param(r, marks=pytest.mark.slow) for r in ("minmax", "entropy", "percentile"))]
 )
 def test_int8_onnx_is_small_and_close(small_folder, faces, ranges, tmp_path):
-    options = Options(precision="int8", calibration=faces, ranges=ranges)
+    options = Options(precision="int8", calibration=faces, calibration_method=ranges)
     done = export_model(open_model(small_folder), "onnx", faces, out=tmp_path / "m.onnx", options=options)
     assert done.parity.distances.mean() < 0.02
     assert done.record["calibration"] == {"crops": 24, "from": "generated faces, seed 0", "ranges": ranges}
@@ -68,8 +68,10 @@ def test_histograms_cut_outliers_and_keep_one_batch_at_a_time(monkeypatch, capsy
 def test_what_a_format_cannot_do_is_said(small_folder, faces):
     with pytest.raises(RecipeError, match="mindir has precisions fp32"):
         export_model(open_model(small_folder), "mindir", faces, options=Options(precision="int8"))
-    with pytest.raises(ModelFormatError, match="unknown --ranges 'entropi'; did you mean 'entropy'"):
-        export_model(open_model(small_folder), "onnx", faces, options=Options(precision="int8", ranges="entropi"))
+    with pytest.raises(ModelFormatError, match="unknown --calibration-method 'entropi'; did you mean 'entropy'"):
+        export_model(
+            open_model(small_folder), "onnx", faces, options=Options(precision="int8", calibration_method="entropi")
+        )
     with pytest.raises(RecipeError, match="did you mean 'openvino'"):
         export_model(open_model(small_folder), "openvno", faces)
     with pytest.raises(RecipeError, match=r"ends in \.onnx, got m\.xml"):
@@ -79,6 +81,6 @@ def test_what_a_format_cannot_do_is_said(small_folder, faces):
 def test_int8_runs_at_any_batch(small_folder, faces, tmp_path):
     options = Options(precision="int8", calibration=faces)
     done = export_model(open_model(small_folder), "onnx", faces, out=tmp_path / "m.onnx", options=options)
-    together = OnnxEmbedder(done.path, batch_size=8).embed(faces.pictures[:8])
-    alone = OnnxEmbedder(done.path, batch_size=1).embed(faces.pictures[:8])
+    together = OnnxEmbedder(done.path, batch_size=8).embed(faces.images[:8])
+    alone = OnnxEmbedder(done.path, batch_size=1).embed(faces.images[:8])
     np.testing.assert_allclose(together, alone, atol=1e-5)

@@ -40,7 +40,7 @@ def test_torch_programs_agree_at_any_batch(name, tmp_path):
     from visavis.export.formats.torch_program import ProgramEmbedder
 
     embedder = ProgramEmbedder(done.path, batch_size=4)
-    many = crops(size, 5).pictures
+    many = crops(size, 5).images
     expected = TorchEmbedder(model.network, model.card.preprocess).embed(many)
     np.testing.assert_allclose(embedder.embed(many), expected, atol=1e-5)
     assert embedder.card.exports["model.pt2"]["parity"]["max_1_minus_cos"] < 1e-5

@@ -11,7 +11,7 @@ from visavis.errors import ModelFormatError
 from visavis.export.formats.base import Options
 from visavis.export.gates.accuracy import difference, open_pairs
 from visavis.export.gates.parity import SCORE_NOISE, TOLERANCES, Parity, require, require_steady_scores
-from visavis.export.gates.sensitivity import hold_budget
+from visavis.export.gates.sensitivity import satisfy_accuracy_budget
 from visavis.export.model import open_model
 from visavis.export.pipeline import export_model
 
@@ -68,12 +68,12 @@ def test_layers_stay_in_int8_while_the_budget_holds():
     for lost, kept in ((ALLOWED, []), (ALLOWED + 1e-6, ["a"])):
         tries = iter([lost, 0.0])
 
-        def build(in_float, tries=tries):
-            return in_float, next(tries)
+        def build(float_layers, tries=tries):
+            return float_layers, next(tries)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("visavis.export.gates.sensitivity.judge", lambda lost, _: judged(lost))
-            _, found, _ = hold_budget(
+            _, found, _ = satisfy_accuracy_budget(
                 build, lambda: ["a", "b"], before=judged(0), pairs=object(), max_drop=ALLOWED, say=lambda _: None
             )
         assert found == kept
@@ -128,10 +128,10 @@ def test_parity_holds_at_its_tolerance_and_not_a_unit_beyond(faces, tmp_path, pr
         parity = Parity(np.array([0.0, distance]), faces, tolerance, "it", 0.0)
         assert parity.holds == holds
         if holds:
-            require(parity, what="it", picture=tmp_path / "worst.png")
+            require(parity, what="it", image=tmp_path / "worst.png")
         else:
             with pytest.raises(ModelFormatError, match="does not embed as its reference"):
-                require(parity, what="it", picture=tmp_path / "worst.png")
+                require(parity, what="it", image=tmp_path / "worst.png")
 
 
 def test_scores_are_steady_at_the_limit_and_not_a_unit_beyond(faces):

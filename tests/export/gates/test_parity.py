@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import pictures, spec_of
+from networks import images, spec_of
 
 from visavis.errors import ModelFormatError
 from visavis.export.formats.base import Options
@@ -19,7 +19,7 @@ from visavis.models.torch import TorchEmbedder
 
 def test_a_broken_int8_is_refused_without_pairs_too(small_folder, faces, tmp_path):
     """Ranges learned on black pictures cut what faces need; the old bound, 1 − cos of 0.2, is not what finds it."""
-    black = replace(faces, pictures=np.zeros_like(faces.pictures[:10]), names=faces.names[:10])
+    black = replace(faces, images=np.zeros_like(faces.images[:10]), names=faces.names[:10])
     with pytest.raises(ModelFormatError) as refused:
         export_model(
             open_model(small_folder), "onnx", faces, out=tmp_path / "m.onnx",
@@ -27,7 +27,7 @@ def test_a_broken_int8_is_refused_without_pairs_too(small_folder, faces, tmp_pat
         )  # fmt: skip
     assert "no file was written" in str(refused.value)
     assert not (tmp_path / "m.onnx").exists()
-    few = replace(faces, pictures=faces.pictures[:2], names=faces.names[:2])
+    few = replace(faces, images=faces.images[:2], names=faces.names[:2])
     with pytest.raises(ModelFormatError, match="pairs of 2 crops"):
         export_model(
             open_model(small_folder), "onnx", few, out=tmp_path / "m.onnx", options=Options("int8", calibration=faces)
@@ -71,17 +71,17 @@ def test_a_wrong_export_fails_names_and_saves_the_worst_picture(folder, tmp_path
     parity = compare(wrong, model.reference, crops, tolerance=1e-5)
     saved = tmp_path / "worst.png"
     with pytest.raises(ModelFormatError, match="the worst is generated face, seed 0"):
-        require(parity, what="onnx fp32", picture=saved)
+        require(parity, what="onnx fp32", image=saved)
     from visavis.vision.images import read
 
-    np.testing.assert_array_equal(read(saved), crops.pictures[parity.worst])
+    np.testing.assert_array_equal(read(saved), crops.images[parity.worst])
 
 
 def test_failed_gate_leaves_no_file(folder, monkeypatch):
     path, _, _ = folder(width=8)
     monkeypatch.setattr("visavis.export.formats.onnx.float_onnx", _with_another_mean)
     with pytest.raises(ModelFormatError, match="does not embed as its reference"):
-        export_model(open_model(path), "onnx", unnamed(pictures(2, (32, 32))))
+        export_model(open_model(path), "onnx", unnamed(images(2, (32, 32))))
     assert not (path / "model.onnx").exists()
     assert (path / "model.worst.png").exists()
     assert not [p for p in path.iterdir() if p.name.startswith(".visavis")]

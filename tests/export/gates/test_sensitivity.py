@@ -5,7 +5,7 @@ import pytest
 from visavis.errors import ModelFormatError
 from visavis.export.formats.base import Options
 from visavis.export.formats.float_graph import float_onnx
-from visavis.export.gates.sensitivity import hold_budget, layers_of, rank_layers
+from visavis.export.gates.sensitivity import layers_of, rank_layers, satisfy_accuracy_budget
 from visavis.export.model import open_model
 
 
@@ -20,7 +20,7 @@ def test_layers_are_ranked_by_the_damage_they_do(small_folder, faces):
     value = numpy_helper.to_array(weight).copy()
     value[:, 0, 0, 0] *= 500  # one huge value per channel leaves nothing for the others
     weight.CopyFrom(numpy_helper.from_array(value, weight.name))
-    ranked = rank_layers(graph, faces.pictures[:4])
+    ranked = rank_layers(graph, faces.images[:4])
     assert sorted(ranked) == sorted(names)
     assert ranked[0] == names[3]
 
@@ -33,14 +33,16 @@ class Judged:
 def test_layers_return_to_float_until_the_budget_holds(monkeypatch):
     tried = []
 
-    def build(in_float):
-        tried.append(list(in_float))
-        return len(in_float), Judged(0.98 - 0.01 / (1 + len(in_float)) ** 2)
+    def build(float_layers):
+        tried.append(list(float_layers))
+        return len(float_layers), Judged(0.98 - 0.01 / (1 + len(float_layers)) ** 2)
 
-    monkeypatch.setattr("visavis.export.gates.sensitivity.judge", lambda embedder, _: {"accuracy": embedder.accuracy})
-    arguments = {"before": {"accuracy": 0.98}, "pairs": object(), "say": lambda _: None}
-    artifact, kept, _ = hold_budget(build, lambda: list("abcdefgh"), max_drop=0.1, **arguments)
+    monkeypatch.setattr(
+        "visavis.export.gates.sensitivity.evaluate_pairs", lambda embedder, _: {"accuracy": embedder.accuracy}
+    )
+    arguments = {"reference_accuracy": {"accuracy": 0.98}, "pairs": object(), "progress": lambda _: None}
+    artifact, kept, _ = satisfy_accuracy_budget(build, lambda: list("abcdefgh"), max_drop=0.1, **arguments)
     assert tried == [[], ["a"], ["a", "b"], ["a", "b", "c", "d"]]
     assert (artifact, kept) == (4, ["a", "b", "c", "d"])
     with pytest.raises(ModelFormatError, match="whatever stays in float"):
-        hold_budget(build, lambda: list("ab"), max_drop=0.001, **arguments)
+        satisfy_accuracy_budget(build, lambda: list("ab"), max_drop=0.001, **arguments)

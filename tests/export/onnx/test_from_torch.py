@@ -5,7 +5,7 @@ import logging
 import onnx
 import pytest
 import torch
-from networks import pictures, spec_of, trained
+from networks import images, spec_of, trained
 from torch import nn
 
 from visavis.errors import ModelFormatError
@@ -63,7 +63,7 @@ def test_every_family_agrees_at_any_batch(name, tmp_path):
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
     embedder = OnnxEmbedder(path, batch_size=3)
-    crops = pictures(4, size)  # a batch of three, then one of one
+    crops = images(4, size)  # a batch of three, then one of one
     parity = compare(TorchEmbedder(network, spec), embedder, unnamed(crops), tolerance=1e-5)
     assert parity.holds, parity.maximum
     assert (embedder.dim, embedder.spec) == (24, spec)
@@ -77,7 +77,7 @@ def test_the_dynamo_exporter_agrees_too(name, tmp_path):
     path = tmp_path / "m.onnx"
     onnx.save(make_onnx(network, ModelCard("m", name, 24, spec), exporter="dynamo"), path)
     parity = compare(
-        TorchEmbedder(network, spec), OnnxEmbedder(path, batch_size=3), unnamed(pictures(4, size)), tolerance=1e-5
+        TorchEmbedder(network, spec), OnnxEmbedder(path, batch_size=3), unnamed(images(4, size)), tolerance=1e-5
     )
     assert parity.holds, parity.maximum
 
@@ -89,7 +89,7 @@ def test_deep_backbones_agree(name, tmp_path):
     network, spec = trained(name, size, 32), spec_of(size)
     path = tmp_path / "m.onnx"
     onnx.save(make_onnx(network, ModelCard("m", name, 32, spec)), path)
-    parity = compare(TorchEmbedder(network, spec), OnnxEmbedder(path), unnamed(pictures(3, size)), tolerance=1e-5)
+    parity = compare(TorchEmbedder(network, spec), OnnxEmbedder(path), unnamed(images(3, size)), tolerance=1e-5)
     assert parity.holds, parity.maximum
 
 

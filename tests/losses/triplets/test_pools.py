@@ -45,25 +45,25 @@ def test_blocks_find_what_one_matrix_finds(name: str, monkeypatch: pytest.Monkey
 def test_chunks_hold_every_triplet_once_and_every_picture_once() -> None:
     x, y = pool()
     mined = pools.mine_pool(x, y, build_miner("batch_all"), margin=0.3)
-    chunks = pools.cut(mined, pictures=32, rng=np.random.default_rng(0))
+    chunks = pools.make_batches(mined, images=32, rng=np.random.default_rng(0))
     assert len(chunks) == -(-len(mined) // 10)
     seen: list[tuple[int, int, int]] = []
     for chunk in chunks:
-        assert len(np.unique(chunk.pictures)) == len(chunk.pictures) <= 32
+        assert len(np.unique(chunk.images)) == len(chunk.images) <= 32
         back = Triplets(
-            *(chunk.pictures[i] for i in (chunk.triplets.anchor, chunk.triplets.positive, chunk.triplets.negative))
+            *(chunk.images[i] for i in (chunk.triplets.anchor, chunk.triplets.positive, chunk.triplets.negative))
         )
         seen += list(as_set(back))
     assert sorted(seen) == sorted(as_set(mined))
-    longer = pools.cut(mined, pictures=32, rng=np.random.default_rng(0), at_least=len(chunks) + 3)
+    longer = pools.make_batches(mined, images=32, rng=np.random.default_rng(0), at_least=len(chunks) + 3)
     assert len(longer) == len(chunks) + 3
 
 
 def test_an_empty_pool_has_no_chunks_and_tiny_batches_are_refused() -> None:
     nothing = pools.mine_pool(torch.empty(0, 4), torch.empty(0, dtype=torch.long), build_miner("batch_all"), margin=1)
-    assert pools.cut(nothing, pictures=30, rng=np.random.default_rng(0), at_least=4) == []
+    assert pools.make_batches(nothing, images=30, rng=np.random.default_rng(0), at_least=4) == []
     with pytest.raises(RecipeError, match="at least the 3 pictures of a triplet"):
-        pools.cut(nothing, pictures=2, rng=np.random.default_rng(0))
+        pools.make_batches(nothing, images=2, rng=np.random.default_rng(0))
 
 
 def _case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

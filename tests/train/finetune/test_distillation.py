@@ -109,10 +109,10 @@ def test_equal_pictures_in_a_batch_have_finite_gradients():
 
 def test_the_teacher_gets_the_pictures_its_card_asks_for(blob_folder, teacher):
     source = open_source(blob_folder / "images")
-    pictures = np.stack([source.image(i) for i in range(4)])
+    images = np.stack([source.image(i) for i in range(4)])
     opened = open_teacher(DistillRecipe(teacher=str(teacher)), (112, 112), torch.device("cpu"))
     network, card = load_model(teacher)
-    crops = fit_crops(pictures, card.preprocess)
+    crops = fit_crops(images, card.preprocess)
     x = torch.from_numpy(crops[..., ::-1].copy()).permute(0, 3, 1, 2).float()
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (card.preprocess.mean, card.preprocess.std))
     with torch.no_grad():
@@ -133,15 +133,15 @@ def test_an_untouched_batch_reaches_the_teacher_as_its_own_crops(blob_folder, te
     from visavis.train.loader import Loader
 
     recipe = student(blob_folder, distill={"teacher": str(teacher)}, augment={"flip": 0.0, "shift": 0.0})
-    pictures, _ = open_dataset(recipe.data, recipe.preprocess.spec())
-    sampler = build_sampler(recipe, pictures.labels)
+    images, _ = open_dataset(recipe.data, recipe.preprocess.spec())
+    sampler = build_sampler(recipe, images.labels)
     spec = load_model(teacher)[1].preprocess
     loader = Loader(
-        pictures, sampler, Augmentation(flip=0.0), recipe.preprocess.spec(), seed=0, workers=0, teacher_spec=spec
+        images, sampler, Augmentation(flip=0.0), recipe.preprocess.spec(), seed=0, workers=0, teacher_spec=spec
     )
     batch = loader.batch(0)
     assert batch.pixels.shape == (8, 32, 32, 3)
-    expected = fit_crops(pictures.take(sampler.batch(0)), spec).astype(int)
+    expected = fit_crops(images.take(sampler.batch(0)), spec).astype(int)
     assert batch.teacher.shape == (8, 56, 48, 3)
     assert np.abs(batch.teacher.numpy().astype(int) - expected).mean() < 1.0  # one resampling against another
 
@@ -149,9 +149,9 @@ def test_an_untouched_batch_reaches_the_teacher_as_its_own_crops(blob_folder, te
 def test_the_same_changes_reach_student_and_teacher():
     from visavis.data.augment.augmentation import Augmentation
 
-    pictures = np.random.default_rng(0).integers(0, 256, (6, 112, 112, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (6, 112, 112, 3), np.uint8)
     augmentation = Augmentation(flip=0.5, rotate=20, brightness=0.5)
-    small, large = (augmentation(pictures, np.random.default_rng(1), size=(s, s)) for s in (28, 112))
+    small, large = (augmentation(images, np.random.default_rng(1), size=(s, s)) for s in (28, 112))
     import cv2
 
     shrunk = np.stack([cv2.resize(p, (28, 28), interpolation=cv2.INTER_AREA) for p in large])

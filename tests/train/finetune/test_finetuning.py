@@ -199,14 +199,14 @@ def test_imprinted_centers_are_the_class_means_at_their_own_length(sub_centers):
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     labels = np.array([2, 0, 1, 0, 2, 2, 1, 0])
-    pictures = InMemory(rng.integers(0, 256, (8, 32, 32, 3), np.uint8), labels)
+    images = InMemory(rng.integers(0, 256, (8, 32, 32, 3), np.uint8), labels)
     spec = PreprocessSpec(size=(32, 32), flip="concat")
     network = build_backbone("mobilefacenet", size=(32, 32), dim=8)
     head = MarginSoftmax(build_head("arcface"), num_classes=3, dim=8, sub_centers=sub_centers)
     norms = head.weight.detach().norm(dim=1).clone()
-    imprint(head, network, spec, pictures, device=torch.device("cpu"))
+    imprint(head, network, spec, images, device=torch.device("cpu"))
     single = PreprocessSpec(size=(32, 32))
-    vectors = torch.from_numpy(TorchEmbedder(network, single).embed(pictures.array))
+    vectors = torch.from_numpy(TorchEmbedder(network, single).embed(images.array))
     for c in range(3):
         mean = vectors[torch.from_numpy(labels) == c].mean(0)
         torch.testing.assert_close(

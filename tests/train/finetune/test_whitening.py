@@ -29,8 +29,8 @@ def people(classes=6, each=5, size=32):
     rng = np.random.default_rng(0)
     base = rng.integers(0, 256, (classes, 1, size, size, 3))
     noise = rng.integers(-30, 30, (classes, each, size, size, 3))
-    pictures = np.clip(base + noise, 0, 255).astype(np.uint8).reshape(-1, size, size, 3)
-    return InMemory(pictures, np.repeat(np.arange(classes), each))
+    images = np.clip(base + noise, 0, 255).astype(np.uint8).reshape(-1, size, size, 3)
+    return InMemory(images, np.repeat(np.arange(classes), each))
 
 
 def test_the_matrix_is_the_inverse_root_of_the_covariance_within_people():
@@ -50,8 +50,8 @@ def test_the_matrix_is_the_inverse_root_of_the_covariance_within_people():
 def test_it_is_folded_into_the_last_layer_exactly(name, args):
     torch.manual_seed(0)
     network = build_backbone(name, size=(32, 32), dim=16, **args)
-    pictures = people()
-    values = torch.from_numpy(pictures.array).permute(0, 3, 1, 2).float().sub(127.5).div(127.5)
+    images = people()
+    values = torch.from_numpy(images.array).permute(0, 3, 1, 2).float().sub(127.5).div(127.5)
     for module in network.modules():  # statistics and shifts as after a training
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = None
@@ -60,9 +60,9 @@ def test_it_is_folded_into_the_last_layer_exactly(name, args):
     network.eval()
     x = values[::9] + 0.1
     before = network(x)
-    white = whiten(network, SPEC, pictures, Augmentation(flip=0), ridge=0.5, seed=0, device=CPU)
+    white = whiten(network, SPEC, images, Augmentation(flip=0), ridge=0.5, seed=0, device=CPU)
     np.testing.assert_array_equal(network(x).detach(), before.detach())  # the network itself is left alone
-    matrix, mean = within_class_whitening(network(values).detach().numpy(), pictures.labels, ridge=0.5)
+    matrix, mean = within_class_whitening(network(values).detach().numpy(), images.labels, ridge=0.5)
     expected = (before.detach().numpy() - mean) @ matrix.T
     np.testing.assert_allclose(white(x).detach().numpy(), expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
 

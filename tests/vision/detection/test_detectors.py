@@ -47,8 +47,8 @@ def planted(path, kind: str):
             value = outputs[name, s] if kind == "scrfd" else outputs[name, s][None]
             nodes.append(helper.make_node("Constant", [], [f"{name}{s}"], value=numpy_helper.from_array(value)))
             infos.append(helper.make_tensor_value_info(f"{name}{s}", TensorProto.FLOAT, value.shape))
-    picture = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, *SIZE])
-    graph = helper.make_graph(nodes, "planted", [picture], infos)
+    image = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, *SIZE])
+    graph = helper.make_graph(nodes, "planted", [image], infos)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
 

@@ -24,8 +24,8 @@ def network(path, outputs, size=(HEIGHT, WIDTH)):
         kept.append(numpy_helper.from_array(value, f"{name}_value"))
         nodes.append(helper.make_node("Add", [f"{name}_value", "nothing"], [name]))
         infos.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
-    picture = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, *size])
-    graph = helper.make_graph(nodes, "answers", [picture], infos, kept)
+    image = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, *size])
+    graph = helper.make_graph(nodes, "answers", [image], infos, kept)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
     return path
 
@@ -53,11 +53,11 @@ def test_yunet_is_decoded_as_opencv_does(tmp_path, seed, shuffled):
     if shuffled:
         np.random.default_rng(seed).shuffle(order)
     path = network(tmp_path / "yunet.onnx", [(f"{k}_{s}", answers[k, int(s)]) for k, s in order])
-    picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    theirs = cv2.FaceDetectorYN.create(str(path), "", (WIDTH, HEIGHT), 0.6, 0.3, 5000).detect(picture[..., ::-1])[1]
+    image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    theirs = cv2.FaceDetectorYN.create(str(path), "", (WIDTH, HEIGHT), 0.6, 0.3, 5000).detect(image[..., ::-1])[1]
     detector = load_detector("yunet", path, min_face=1)
     detector.asked = False  # one pass, as the published code makes
-    ours = detector.detect(picture)
+    ours = detector.detect(image)
     assert len(ours) == len(theirs) >= 8
     theirs = theirs[np.argsort(-theirs[:, 14], kind="stable")]
     assert np.allclose(ours.scores, theirs[:, 14], atol=1e-6)
@@ -116,17 +116,17 @@ def test_scrfd_without_landmarks_is_refused_with_the_reason(tmp_path):
 
 def test_channels_and_range_of_the_inputs(tmp_path):
     """SCRFD sees RGB in [−1, 1], YuNet BGR in 0 … 255, as published."""
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    picture[..., 0] = 255
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[..., 0] = 255
     answers = yunet_answers(np.random.default_rng(0))
     yunet = network(tmp_path / "y.onnx", [(f"{k}_{s}", answers[k, s]) for k, _ in YUNET for s in (8, 16, 32)])
-    seen = YuNet(yunet)._prepare(picture)
+    seen = YuNet(yunet)._prepare(image)
     assert seen.shape == (1, 3, HEIGHT, WIDTH)
     assert seen[0, :, 0, 0].tolist() == [0, 0, 255]
     cells = [HEIGHT * WIDTH // s**2 * 2 for s in (8, 16, 32)]
     outputs = [(f"{n}{c}", np.zeros((c, n), np.float32)) for n in (1, 4, 10) for c in cells]
     scrfd = Scrfd(network(tmp_path / "s.onnx", outputs))
-    assert scrfd._prepare(picture)[0, :, 0, 0].tolist() == [127.5 / 128, -127.5 / 128, -127.5 / 128]
+    assert scrfd._prepare(image)[0, :, 0, 0].tolist() == [127.5 / 128, -127.5 / 128, -127.5 / 128]
 
 
 def test_a_detector_without_its_file_says_what_to_type():

@@ -20,14 +20,14 @@ needs_wheel = pytest.mark.skipif(YUNET.find() is None, reason="the extra pretrai
 @pytest.mark.parametrize("size", [(320, 256), (480, 640), (250, 250), (130, 300)])
 def test_the_packaged_yunet_answers_as_opencv_does(size):
     """Every size is one pass, padded to whole cells; OpenCV turns the blocks of weights into numbers by itself."""
-    picture = scene(3, 1, range(4), size=size).image
+    image = scene(3, 1, range(4), size=size).image
     path = str(YUNET.find())
     published = cv2.FaceDetectorYN.create(path, "", size[::-1], 0.05, 0.3, 5000)
-    theirs = published.detect(np.ascontiguousarray(picture[..., ::-1]))[1]
+    theirs = published.detect(np.ascontiguousarray(image[..., ::-1]))[1]
     theirs = theirs[np.argsort(-theirs[:, 14], kind="stable")]
     detector = YuNet(threshold=0.05, min_face=1)
     detector.asked = False  # one pass, as the published code makes
-    ours = detector.detect(picture)
+    ours = detector.detect(image)
     assert len(ours) == len(theirs) >= 1
     assert np.allclose(ours.scores, theirs[:, 14], atol=1e-4)
     assert np.allclose(ours.boxes[:, :2], theirs[:, :2], atol=1e-2)

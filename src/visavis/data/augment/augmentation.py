@@ -96,18 +96,18 @@ class Augmentation:
         for place, crop in enumerate(crops):
             i, shading = first + place, None
             if bends is None:
-                picture = _resample(crop, matrices[i], size)
+                image = _resample(crop, matrices[i], size)
             else:
-                picture, shading = self._bend(crop, matrices[i], size, bends[i])
+                image, shading = self._bend(crop, matrices[i], size, bends[i])
             if lows[i] < 1:
-                picture = _lower_resolution(picture, lows[i])
+                image = _lower_resolution(image, lows[i])
             if blurs[i] > 0:
-                picture = cv2.GaussianBlur(picture, (0, 0), float(blurs[i]))
+                image = cv2.GaussianBlur(image, (0, 0), float(blurs[i]))
             if colors is not None:
-                picture = _recolor(picture, colors[i])
+                image = _recolor(image, colors[i])
             if shading is not None:
-                picture = cv2.multiply(picture, cv2.merge([shading] * 3), dtype=cv2.CV_8U)
-            out[place] = picture
+                image = cv2.multiply(image, cv2.merge([shading] * 3), dtype=cv2.CV_8U)
+            out[place] = image
             top, left, height, width = boxes[i]
             if height:
                 out[place, top : top + height, left : left + width] = rng.integers(0, 256, 3)
@@ -163,8 +163,8 @@ class Augmentation:
         if self.warp:
             move = [cv2.resize(m, (size[1], size[0]), interpolation=cv2.INTER_CUBIC) * head.unit for m in bend.moves]
             x, y = x + move[0], y + move[1]
-        picture = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return picture, head.shading(x, y, side=bend.side, above=bend.above) if self.relight else None
+        image = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return image, head.shading(x, y, side=bend.side, above=bend.above) if self.relight else None
 
     def _color(self, rng: np.random.Generator, n: int) -> np.ndarray | None:
         """One (3, 4) matrix a picture: saturation about its luma, contrast about mid-gray, brightness."""
@@ -203,11 +203,11 @@ def _grid(size: tuple[int, int]) -> FloatArray:
     return np.stack([columns, rows, np.ones_like(rows)], -1)
 
 
-def _lower_resolution(picture: np.ndarray, share: float) -> np.ndarray:
-    height, width = picture.shape[:2]
-    small = cv2.resize(picture, (max(4, int(width * share)), max(4, int(height * share))), interpolation=cv2.INTER_AREA)
+def _lower_resolution(image: np.ndarray, share: float) -> np.ndarray:
+    height, width = image.shape[:2]
+    small = cv2.resize(image, (max(4, int(width * share)), max(4, int(height * share))), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _recolor(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    return cv2.transform(picture, matrix)  # saturates to 0..255
+def _recolor(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return cv2.transform(image, matrix)  # saturates to 0..255

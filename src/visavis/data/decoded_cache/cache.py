@@ -174,12 +174,12 @@ def fitted(source: Source, index: int, shape: tuple[int, int], *, resized: bool 
     Raises:
         DataError: the picture cannot be read, or does not fit.
     """
-    picture = source.image(index)
-    height, width = picture.shape[:2]
+    image = source.image(index)
+    height, width = image.shape[:2]
     if (height, width) == shape:
-        return picture
+        return image
     if resized and height * shape[1] == width * shape[0]:
-        return images.resize(picture, shape)
+        return images.resize(image, shape)
     raise DataError(
         f"{source.path}: {source.names[index]} is {height}×{width}, the others are {shape[0]}×{shape[1]}; "
         "align them first: visavis prepare SRC DST"

@@ -60,7 +60,7 @@ def even_folds(genuine: np.ndarray, folds: int) -> IntArray:
     return fold
 
 
-def find_pictures(pairs: Pairs, source: Source) -> IntArray:
+def find_images(pairs: Pairs, source: Source) -> IntArray:
     """Where each picture of a list is in a source: indices (len(pairs.images),) into it, −1 where it is missing."""
     places = (source.position(name) for name in pairs.images)
     return np.array([-1 if place is None else place for place in places], np.int64)
@@ -72,7 +72,7 @@ def check_pairs(pairs: Pairs, source: Source) -> IntArray:
     Raises:
         DataError: pictures are missing; says how many, and the line of the first pair that names one.
     """
-    found = find_pictures(pairs, source)
+    found = find_images(pairs, source)
     missing = found < 0
     if missing.any():
         bad = np.flatnonzero(missing[pairs.reference] | missing[pairs.probe])

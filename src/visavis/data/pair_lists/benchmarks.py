@@ -45,7 +45,7 @@ def bin_pairs(source: BinSource, *, folds: int = 10) -> ListedPairs:
 
 
 def read_two_lines(path: str | os.PathLike[str]) -> ListedPairs:
-    """Read CALFW's and CPLFW's lists: two lines a pair, `picture fold`, where 0 instead of a fold means impostor.
+    """Read CALFW's and CPLFW's lists: two lines a pair, `image fold`, where 0 instead of a fold means impostor.
 
     A picture without folder is named by its person's: `Name_0001.jpg` becomes `Name/Name_0001.jpg`.
     Where every genuine pair says 1 (CPLFW), or impostor pairs do not follow in equal numbers, the pairs are cut into
@@ -53,7 +53,7 @@ def read_two_lines(path: str | os.PathLike[str]) -> ListedPairs:
     ones are.
 
     Raises:
-        DataError: a line is no `picture number`, the two lines of a pair disagree, or one is missing.
+        DataError: a line is no `image number`, the two lines of a pair disagree, or one is missing.
     """
     name = os.fspath(path)
     halves: list[tuple[int, str, int]] = []
@@ -61,9 +61,9 @@ def read_two_lines(path: str | os.PathLike[str]) -> ListedPairs:
         fields = line.strip().rsplit(None, 1)
         if len(fields) != 2 or not is_image_path(fields[0]) or not re.fullmatch("[0-9]{1,4}", fields[1]):
             raise bad_line(path, number, "`picture fold` (0: impostor)", line)
-        picture = relative(name, number, fields[0].strip())
-        person = picture.rpartition("_")[0]
-        halves.append((number, f"{person}/{picture}" if person and "/" not in picture else picture, int(fields[1])))
+        image = relative(name, number, fields[0].strip())
+        person = image.rpartition("_")[0]
+        halves.append((number, f"{person}/{image}" if person and "/" not in image else image, int(fields[1])))
     if len(halves) % 2:
         raise DataError(f"{name}, line {halves[-1][0]}: expected two lines a pair, the last one stands alone")
     rows: list[Row] = []

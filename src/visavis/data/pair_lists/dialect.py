@@ -81,9 +81,9 @@ class Dialect:
         if len(found) != 1:
             raise bad_line(path, number, _EXPECTED + _hint(line, len(found)), line)
         name1, n1, name2, n2 = found[0]
-        return self._picture(path, number, name1, n1), self._picture(path, number, name2, n2), name1 == name2
+        return self._image(path, number, name1, n1), self._image(path, number, name2, n2), name1 == name2
 
-    def _picture(self, path: str, number: int, name: str, which: str) -> str:
+    def _image(self, path: str, number: int, name: str, which: str) -> str:
         if not name or name in (".", "..") or "/" in name or "\\" in name:
             raise bad_line(path, number, "a name that is a folder's", name)
         return f"{name}/{name}_{int(which):0{self.digits}d}{self.extension}"

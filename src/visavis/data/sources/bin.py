@@ -1,6 +1,6 @@
 """InsightFace's verification sets (lfw.bin, cfp_fp.bin, agedb_30.bin ...): read without running them, and written.
 
-The file is a pickle of `(pictures, same)`: encoded pictures (bytes, or uint8 arrays of them) two by two, and one bool
+The file is a pickle of `(images, same)`: encoded pictures (bytes, or uint8 arrays of them) two by two, and one bool
 a pair, in folds that follow one another (reference-systems row A6).
 """
 
@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from visavis._moved import former_arguments
 from visavis.data.sources.base import Source
 from visavis.data.sources.plain_pickle import Array, Blob, loads, materialize
 from visavis.errors import DataError
@@ -32,8 +33,8 @@ class BinSource(Source):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._map = _mapped(path)
-        self.pictures, self.genuine = _parse(self._map, str(path))
-        owner = _components(len(self.pictures), self.genuine, self.pictures)
+        self.images, self.genuine = _parse(self._map, str(path))
+        owner = _components(len(self.images), self.genuine, self.images)
         self.labels = np.unique(owner, return_inverse=True)[1].astype(np.int64)
         self.identities = tuple(f"{k:05d}" for k in range(int(self.labels.max()) + 1))
         self.names = tuple(f"{self.identities[k]}/{i:06d}.jpg" for i, k in enumerate(self.labels.tolist()))
@@ -43,7 +44,7 @@ class BinSource(Source):
 
     def read(self, index: int) -> bytes:
         """The picture's bytes; one that is stored decoded, (H, W, 3), comes as PNG."""
-        stored = self.pictures[index]
+        stored = self.images[index]
         if isinstance(stored, Blob):
             return self._map[stored.offset : stored.offset + stored.length]
         if isinstance(stored, bytes):
@@ -67,7 +68,8 @@ def open_bin(path: Path) -> BinSource:
     return BinSource(path)
 
 
-def write_bin(pictures: Iterable[bytes], genuine: Iterable[bool], path: Path) -> Iterator[int]:
+@former_arguments(pictures="images")
+def write_bin(images: Iterable[bytes], genuine: Iterable[bool], path: Path) -> Iterator[int]:
     """Write a .bin from encoded pictures, two a pair, and one bool a pair; yields the pictures done, after each.
 
     The pickle (protocol 3, as InsightFace's own) is written as it comes: memory does not grow with the set.
@@ -78,8 +80,8 @@ def write_bin(pictures: Iterable[bytes], genuine: Iterable[bool], path: Path) ->
     with atomic_file(path) as file:
         file.write(b"\x80\x03](")
         count = 0
-        for count, picture in enumerate(pictures, 1):
-            _write_bytes(file, picture)
+        for count, image in enumerate(images, 1):
+            _write_bytes(file, image)
             yield count
         flags = b"".join(b"\x88" if same else b"\x89" for same in genuine)
         if count != 2 * len(flags) or not count:
@@ -111,20 +113,20 @@ def _parse(data: mmap.mmap, name: str) -> tuple[list[Stored], BoolArray]:
     value = loads(data, name=name)
     if not isinstance(value, (list, tuple)) or len(value) != 2 or not isinstance(value[0], (list, tuple)):
         raise DataError(f"{name}: expected a pickle of (pictures, same), got {type(value).__name__}")
-    pictures, same = list(value[0]), value[1]
+    images, same = list(value[0]), value[1]
     if isinstance(same, Array):
         same = materialize(same, data, name=name).tolist()
     if not isinstance(same, (list, tuple)) or not all(type(v) in (bool, int) and v in (0, 1) for v in same):
         raise DataError(f"{name}: expected one bool a pair")
-    for i, picture in enumerate(pictures):
-        if not isinstance(picture, (Blob, bytes, Array)):
-            raise DataError(f"{name}, picture {i}: expected bytes, got {type(picture).__name__}")
-    if len(pictures) != 2 * len(same) or not same:
-        raise DataError(f"{name}: {len(same)} pairs want {2 * len(same)} pictures (at least 2), got {len(pictures)}")
-    return pictures, np.array(same, bool)
+    for i, image in enumerate(images):
+        if not isinstance(image, (Blob, bytes, Array)):
+            raise DataError(f"{name}, picture {i}: expected bytes, got {type(image).__name__}")
+    if len(images) != 2 * len(same) or not same:
+        raise DataError(f"{name}: {len(same)} pairs want {2 * len(same)} pictures (at least 2), got {len(images)}")
+    return images, np.array(same, bool)
 
 
-def _components(count: int, genuine: BoolArray, pictures: list[Stored]) -> IntArray:
+def _components(count: int, genuine: BoolArray, images: list[Stored]) -> IntArray:
     """One number per set of pictures joined by genuine pairs or stored once (a pickle shares equal objects)."""
     parent = np.arange(count)
 
@@ -135,8 +137,8 @@ def _components(count: int, genuine: BoolArray, pictures: list[Stored]) -> IntAr
         return i
 
     seen: dict[object, int] = {}
-    for i, picture in enumerate(pictures):
-        key = (picture.offset, picture.length) if isinstance(picture, Blob) else id(picture)
+    for i, image in enumerate(images):
+        key = (image.offset, image.length) if isinstance(image, Blob) else id(image)
         parent[root(i)] = root(seen.setdefault(key, i))
     for k in np.flatnonzero(genuine).tolist():
         a, b = sorted((root(2 * k), root(2 * k + 1)))

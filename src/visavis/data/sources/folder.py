@@ -54,7 +54,7 @@ def open_folder(path: Path) -> Source:
     """
     if not path.is_dir():
         raise DataError(f"{path}: expected a folder with one folder of pictures per identity, got no folder")
-    root = path / "images" if (path / "images").is_dir() and not _has_pictures(path / "images") else path
+    root = path / "images" if (path / "images").is_dir() and not _has_images(path / "images") else path
     names: list[str] = []
     skipped: list[tuple[str, str]] = []
     for entry in _listing(root):
@@ -109,13 +109,13 @@ def open_flat(path: Path) -> Source:
     return FileSource(path, names, skipped=skipped)
 
 
-def holds_only_pictures(folder: Path) -> bool:
+def holds_only_images(folder: Path) -> bool:
     """Whether pictures lie side by side in a folder, and no folder beside them."""
     entries = [entry for entry in _listing(folder) if not left_by_a_system(entry.name)]
     return any(is_image_path(entry.name) for entry in entries) and not any(entry.is_dir() for entry in entries)
 
 
-def _has_pictures(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     """Whether pictures lie directly in a folder: then one called `images` is itself an identity's."""
     with os.scandir(folder) as entries:
         return any(

@@ -143,10 +143,10 @@ def _drop_index_records(file: RecordFile, keys: Offsets, offsets: Offsets) -> tu
         return keys, offsets, np.zeros(0, np.int64), 0
     first, last = (int(v) for v in np.nan_to_num(unpack(file.read(int(offsets[0]))).labels[:2], posinf=0, neginf=0))
     if last >= _FLOAT_EXACT:  # the header's numbers are rounded: look at the records themselves
-        pictures, ranges = _by_structure(file, offsets)
-        return keys[np.isin(offsets, pictures)], pictures, ranges, 0
-    picture = (keys >= 1) & (keys < first)
-    return keys[picture], offsets[picture], offsets[(keys >= first) & (keys < last)], first - 1
+        images, ranges = _by_structure(file, offsets)
+        return keys[np.isin(offsets, images)], images, ranges, 0
+    image = (keys >= 1) & (keys < first)
+    return keys[image], offsets[image], offsets[(keys >= first) & (keys < last)], first - 1
 
 
 def _by_structure(file: RecordFile, offsets: Offsets) -> tuple[Offsets, Offsets]:

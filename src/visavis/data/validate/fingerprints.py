@@ -51,9 +51,9 @@ def _zigzag() -> npt.NDArray[np.int64]:
 _ORDER = _zigzag()
 
 
-def feature_of(picture: ByteArray) -> npt.NDArray[np.float32]:
+def feature_of(image: ByteArray) -> npt.NDArray[np.float32]:
     """The perceptual feature (128,) of a uint8 (H, W, 3) RGB picture."""
-    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small = np.asarray(cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
     return np.asarray(cv2.dct(small), np.float32).ravel()[_ORDER]
 
@@ -69,10 +69,10 @@ def _one(source: Source, index: int) -> Row:
         return b"\0" * 16, (0, 0), empty, str(error)
     digest = hashlib.blake2b(data, digest_size=16).digest()
     try:
-        picture = source.image(index)
+        image = source.image(index)
     except DataError as error:
         return digest, (0, 0), empty, str(error)
-    return digest, picture.shape[:2], feature_of(picture), ""
+    return digest, image.shape[:2], feature_of(image), ""
 
 
 def _reading(source: Source) -> Callable[[int], Row]:

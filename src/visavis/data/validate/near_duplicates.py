@@ -33,9 +33,9 @@ class Match:
     distance: int = 0
 
 
-def detail_of(picture: ByteArray) -> Detail:
+def detail_of(image: ByteArray) -> Detail:
     """The fine detail of a picture, (64, 64) float32: gray minus its blur, where no two photographs agree by chance."""
-    gray = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
+    gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
     plain = np.asarray(gray, np.float32)
     return plain - np.asarray(cv2.GaussianBlur(plain, (0, 0), 4), np.float32)
 

@@ -61,7 +61,7 @@ def to_html(findings: Findings) -> str:
         body.append("<p class=good>Nothing wrong was found.</p>")
     body.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in facts["notes"]) + "</ul>")
     body.append("<table>" + "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows) + "</table>")
-    body.append(_picture(class_histogram(source), "png"))
+    body.append(_image(class_histogram(source), "png"))
     body += _list("Unreadable", [f"{u['picture']}: {u['reason']}" for u in facts["unreadable"]])
     body += _list("Not pictures of the set", [f"{name}: {reason}" for name, reason in source.skipped])
     body += _pairs("Byte-identical under different identities",
@@ -95,7 +95,7 @@ def _first(source: Source, label: int) -> int:
     return int(np.flatnonzero(source.labels == label)[0])
 
 
-def _picture(data: bytes, kind: str) -> str:
+def _image(data: bytes, kind: str) -> str:
     return f'<p><img alt="" src="data:image/{kind};base64,{base64.b64encode(data).decode()}"></p>'
 
 
@@ -122,12 +122,12 @@ def _load(source: Source, index: int) -> ByteArray | None:
 def _pairs(title: str, pairs: list[tuple[Source, int, Source, int]]) -> list[str]:
     if not pairs:
         return []
-    pictures, captions = [], []
+    images, captions = [], []
     for a, i, b, j in pairs[:_MOST]:
-        pictures += [_load(a, i), _load(b, j)]
+        images += [_load(a, i), _load(b, j)]
         captions += [a.names[i], b.names[j]]
     note = f" (the first {_MOST} are shown)" if len(pairs) > _MOST else ""
-    sheet = _picture(as_jpeg(contact_sheet(pictures, captions, group=2)), "jpeg")
+    sheet = _image(as_jpeg(contact_sheet(images, captions, group=2)), "jpeg")
     return [f"<h2>{escape(title)}: {len(pairs):,}{note}</h2>", sheet]
 
 
@@ -135,16 +135,16 @@ def _label_errors(source: Source, errors: tuple[LabelError, ...]) -> list[str]:
     """Three pictures a suspect: itself, another of its own identity, one of the identity it looks like."""
     if not errors:
         return []
-    pictures, captions = [], []
+    images, captions = [], []
     for error in errors[:_MOST]:
         own = [int(i) for i in np.flatnonzero(source.labels == error.label) if i != error.index]
-        pictures += [_load(source, error.index), _load(source, own[0]), _load(source, _first(source, error.other))]
+        images += [_load(source, error.index), _load(source, own[0]), _load(source, _first(source, error.other))]
         captions += [
             source.names[error.index],
             f"own {error.own_similarity:.2f} {source.identities[error.label]}",
             f"looks {error.other_similarity:.2f} {source.identities[error.other]}",
         ]
-    sheet = _picture(as_jpeg(contact_sheet(pictures, captions, columns=6, group=3)), "jpeg")
+    sheet = _image(as_jpeg(contact_sheet(images, captions, columns=6, group=3)), "jpeg")
     return [
         f"<h2>Probable label errors: {len(errors):,}</h2>",
         "<p>In threes: the picture, another of the identity it is filed under, one of the identity it looks like.</p>",

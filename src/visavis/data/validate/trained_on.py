@@ -162,10 +162,10 @@ def take_training_set(
         stop = min(start + _CHUNK, len(chosen))
         for row in range(start, stop):
             try:
-                picture = image(int(chosen[row]))
+                decoded = image(int(chosen[row]))
             except DataError:
                 continue
-            pixels[row], features[row] = pixel_digest(picture), feature_of(picture)
+            pixels[row], features[row] = pixel_digest(decoded), feature_of(decoded)
         return stop
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -190,9 +190,9 @@ def name_digest(name: str) -> int:
     return _digest(unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape"))
 
 
-def pixel_digest(picture: ByteArray) -> int:
+def pixel_digest(image: ByteArray) -> int:
     """64 bits of BLAKE2b of a picture's size and pixels."""
-    return _digest(repr(picture.shape).encode() + picture.tobytes())
+    return _digest(repr(image.shape).encode() + image.tobytes())
 
 
 def is_blank(features: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:

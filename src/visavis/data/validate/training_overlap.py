@@ -88,22 +88,22 @@ class OverlapSearch:
         self.trained_on = trained_on
         self._seen: dict[str, tuple[int, list[Hashes]]] = {}
 
-    def look(self, name: str, picture: ByteArray) -> None:
+    def look(self, name: str, image: ByteArray) -> None:
         """Note a picture uint8 (H, W, 3) under its name."""
-        feature = feature_of(picture)[None]
+        feature = feature_of(image)[None]
         if not is_blank(feature)[0]:
             hashes = [part.reference.hashes(feature)[0] for part in self.trained_on.sets]
-            self._seen[name] = pixel_digest(picture), hashes
+            self._seen[name] = pixel_digest(image), hashes
 
     def watching(self, images: Mapping[str, ByteArray] | Callable[[str], ByteArray]) -> Callable[[str], ByteArray]:
         """`images`, each noted when it is taken."""
         get = images.__getitem__ if isinstance(images, Mapping) else images
 
         def take(name: str) -> ByteArray:
-            picture = np.asarray(get(name))
-            if name not in self._seen and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
-                self.look(name, picture)
-            return picture
+            image = np.asarray(get(name))
+            if name not in self._seen and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+                self.look(name, image)
+            return image
 
         return take
 
@@ -132,8 +132,8 @@ class OverlapSearch:
 def find_overlap(images: Mapping[str, ByteArray], trained_on: TrainedOn) -> TrainingOverlap:
     """What of pictures by name a model trained on that has seen."""
     search = OverlapSearch(trained_on)
-    for name, picture in images.items():
-        search.look(name, picture)
+    for name, image in images.items():
+        search.look(name, image)
     return search.result(images)
 
 

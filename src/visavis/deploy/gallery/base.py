@@ -40,7 +40,7 @@ class GalleryBase(EnrollMethods, SubjectMethods):
         fmr: float | None = None,
         fmr_interval: tuple[float, float] | None = None,
         top: int = 5,
-        one_picture: bool = False,
+        one_image: bool = False,
     ) -> list[Identification]:
         """Who each probe is, or unknown: the best candidate is a match when its similarity reaches `threshold`.
 
@@ -50,9 +50,9 @@ class GalleryBase(EnrollMethods, SubjectMethods):
             fmr: the false match rate `threshold` was calibrated at; gives the FPIR stated.
             fmr_interval: where that rate truly lies; gives the FPIR's interval.
             top: candidates to return.
-            one_picture: the probes are the faces of one picture, so that nobody is two of them (see `one_to_one`).
+            one_image: the probes are the faces of one picture, so that nobody is two of them (see `one_to_one`).
         """
-        if not one_picture or np.ndim(embeddings) < 2:
+        if not one_image or np.ndim(embeddings) < 2:
             return decide(self.search(embeddings, top=top), self._searched(), threshold, fmr, fmr_interval)
         found = self.search(embeddings, top=max(self._most(top), len(np.asarray(embeddings))))
         answers = one_to_one(decide(found, self._searched(), threshold, fmr, fmr_interval))

@@ -20,19 +20,19 @@ _NONCE = 12
 class Cipher(Protocol):
     """Turns what is stored into bytes for the file and back; `context` must be the same both times."""
 
-    def seal(self, plain: bytes, context: bytes) -> bytes:
+    def encrypt(self, plaintext: bytes, context: bytes) -> bytes:
         """Bytes for the file."""
         ...
 
-    def unseal(self, stored: bytes, context: bytes) -> bytes:
-        """Bytes as they were before `seal`."""
+    def decrypt(self, stored: bytes, context: bytes) -> bytes:
+        """Bytes as they were before `encrypt`."""
         ...
 
-    def digest(self, plain: bytes, context: bytes) -> bytes:
+    def digest(self, plaintext: bytes, context: bytes) -> bytes:
         """Always the same bytes for the same plain ones, to look them up by."""
         ...
 
-    def lookup(self, plain: bytes, context: bytes) -> bytes:
+    def lookup(self, plaintext: bytes, context: bytes) -> bytes:
         """Always the same bytes for the same plain ones, which `plain_lookup` gives back."""
         ...
 
@@ -48,21 +48,21 @@ class Cipher(Protocol):
 class NoCipher:
     """No encryption."""
 
-    def seal(self, plain: bytes, context: bytes) -> bytes:
+    def encrypt(self, plaintext: bytes, context: bytes) -> bytes:
         """The bytes themselves."""
-        return plain
+        return plaintext
 
-    def unseal(self, stored: bytes, context: bytes) -> bytes:
+    def decrypt(self, stored: bytes, context: bytes) -> bytes:
         """The bytes themselves."""
         return stored
 
-    def digest(self, plain: bytes, context: bytes) -> bytes:
+    def digest(self, plaintext: bytes, context: bytes) -> bytes:
         """The bytes themselves."""
-        return plain
+        return plaintext
 
-    def lookup(self, plain: bytes, context: bytes) -> bytes:
+    def lookup(self, plaintext: bytes, context: bytes) -> bytes:
         """The bytes themselves."""
-        return plain
+        return plaintext
 
     def plain_lookup(self, stored: bytes, context: bytes) -> bytes | None:
         """The bytes themselves."""
@@ -91,12 +91,12 @@ class AesGcm:
         self._lookup = AESSIV(hmac.digest(key, b"visavis: lookups", "sha512"))
         self._checksum_key = hmac.digest(key, b"visavis: rows", "sha256")
 
-    def seal(self, plain: bytes, context: bytes) -> bytes:
+    def encrypt(self, plaintext: bytes, context: bytes) -> bytes:
         """Encrypt and authenticate."""
         nonce = os.urandom(_NONCE)
-        return nonce + self._cipher.encrypt(nonce, plain, context)
+        return nonce + self._cipher.encrypt(nonce, plaintext, context)
 
-    def unseal(self, stored: bytes, context: bytes) -> bytes:
+    def decrypt(self, stored: bytes, context: bytes) -> bytes:
         """Decrypt.
 
         Raises:
@@ -109,13 +109,13 @@ class AesGcm:
         except (InvalidTag, ValueError) as error:
             raise DataError(f"cannot decrypt: {KEY_VARIABLE} is not this gallery's key, or the file changed") from error
 
-    def digest(self, plain: bytes, context: bytes) -> bytes:
+    def digest(self, plaintext: bytes, context: bytes) -> bytes:
         """HMAC-SHA-256 under a key derived from the sealing key: without it, names cannot be tried."""
-        return hmac.digest(self._digest_key, context + b"\0" + plain, "sha256")
+        return hmac.digest(self._digest_key, context + b"\0" + plaintext, "sha256")
 
-    def lookup(self, plain: bytes, context: bytes) -> bytes:
+    def lookup(self, plaintext: bytes, context: bytes) -> bytes:
         """AES-SIV (RFC 5297): deterministic, 16 bytes longer than the plain ones."""
-        return self._lookup.encrypt(plain, [context])
+        return self._lookup.encrypt(plaintext, [context])
 
     def plain_lookup(self, stored: bytes, context: bytes) -> bytes | None:
         """Decrypt; None for another key's or a `digest`'s."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from visavis._moved import former_arguments
 from visavis.deploy.gallery.forget_methods import ForgetMethods
 from visavis.deploy.gallery.names import clean_name, clean_note
 from visavis.deploy.gallery.records import Enrollment, SourceFile, Subject
@@ -20,13 +21,14 @@ from visavis.errors import DataError
 class EnrollMethods(ForgetMethods):
     """The part of a gallery that takes samples in."""
 
+    @former_arguments(pictures="images")
     def enroll(
         self,
         name: str,
         embeddings: npt.ArrayLike,
         *,
         weights: npt.ArrayLike | None = None,
-        pictures: Sequence[bytes | None] | None = None,
+        images: Sequence[bytes | None] | None = None,
         crops: Sequence[bytes | None] | None = None,
         sources: Sequence[SourceFile | None] | None = None,
         consent: str = "",
@@ -43,7 +45,7 @@ class EnrollMethods(ForgetMethods):
             name: the subject; Unicode, 1 to 200 characters.
             embeddings: (n, D), or (D,) for one; any length but 0, stored as unit vectors.
             weights: quality of each sample, positive; 1 when None.
-            pictures: digests by which a sample that is already there is recognized and left out.
+            images: digests by which a sample that is already there is recognized and left out.
             crops: encoded pictures to keep; nothing is kept when None.
             sources: the file of each sample.
             consent: why this person may be enrolled; replaces the note of an earlier enrollment when not empty.
@@ -51,18 +53,18 @@ class EnrollMethods(ForgetMethods):
                 a new one gets the gallery's default. Where every sample is there already, nothing at all changes.
             threshold: the model's calibrated similarity; without it the new samples join the first template.
             same: similarity from which two samples count as one picture, however they were encoded and cut out; None
-                tells them apart by `pictures` and `sources` alone.
+                tells them apart by `images` and `sources` alone.
 
         Raises:
             DataError: wrong shape or length, not finite, no valid name; full disk; read-only.
         """
-        marks = None if pictures is None else [self._rows.digest(picture) for picture in pictures]
+        marks = None if images is None else [self._rows.digest(image) for image in images]
         samples = Samples.checked(self.model.dim, embeddings, weights, marks, crops, sources)
         tidy, note, now = clean_name(name), clean_note(consent), time.time()
         expires = self._expires(now, retention_days)
         self.sweep(threshold=threshold)  # or the samples of a subject whose time is over would come back with the name
         with self._store.write() as db:
-            earlier = [self._rows.earlier_digest(picture) for picture in pictures or [None] * len(samples.marks)]
+            earlier = [self._rows.earlier_digest(image) for image in images or [None] * len(samples.marks)]
             new = self._new(db, tidy, samples, earlier, same)
             if not new:
                 return Enrollment(self._find(db, tidy, expired=True), added=0, already=len(samples.marks))

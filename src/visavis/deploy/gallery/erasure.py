@@ -24,7 +24,7 @@ _SEARCH_BUDGET = 16_000_000_000  # bytes compared at most; a large file is searc
 
 
 @dataclass(frozen=True)
-class Traces:
+class SqliteTraces:
     """What an erasure removed: subject ids, counts, and pieces of the bytes by which a remainder would show."""
 
     subjects: tuple[int, ...]
@@ -36,7 +36,7 @@ class Traces:
 
 def delete(
     store: Store, db: Any, subjects: Sequence[int], *, samples: Sequence[int] = (), unknown_faces: Sequence[int] = ()
-) -> Traces:
+) -> SqliteTraces:
     """Delete subjects with everything of theirs, leaving only their numbers behind, and single samples and faces.
 
     Call inside `store.write()`.
@@ -62,7 +62,7 @@ def delete(
     for subject in subjects:
         db.execute("DELETE FROM subjects WHERE id = ?", (subject,))
         db.execute("INSERT INTO forgotten VALUES (?, ?)", (subject, generation))
-    return Traces(tuple(subjects), len(samples), crops, tuple(dict.fromkeys(pieces)), len(unknown_faces))
+    return SqliteTraces(tuple(subjects), len(samples), crops, tuple(dict.fromkeys(pieces)), len(unknown_faces))
 
 
 def _text_pieces(text: str | bytes | None) -> Iterator[bytes]:
@@ -73,14 +73,19 @@ def _text_pieces(text: str | bytes | None) -> Iterator[bytes]:
         yield raw
 
 
-def with_templates(traces: Traces, templates: Iterable[bytes]) -> Traces:
+def with_templates(traces: SqliteTraces, templates: Iterable[bytes]) -> SqliteTraces:
     """Traces that also tell a template which was kept beside the gallery."""
     pieces = [piece for template in templates for piece in _pieces(template, 0)]
     return replace(traces, pieces=tuple(dict.fromkeys([*traces.pieces, *pieces])))
 
 
 def finish(
-    store: Store, traces: Traces, *, index_rows: int, progress: Callable[[str], None] | None = None, note: str = ""
+    store: Store,
+    traces: SqliteTraces,
+    *,
+    index_rows: int,
+    progress: Callable[[str], None] | None = None,
+    note: str = "",
 ) -> Forgotten:
     """Scrub the files and search them; a `note` says what else is to be done, and makes the receipt incomplete."""
     scrubbed, left, undone = False, "", note
@@ -123,7 +128,7 @@ def size_of(paths: Iterable[Path]) -> int:
 
 
 @dataclass(frozen=True)
-class Search:
+class ResidueSearch:
     """What was searched, the pieces found, and why not everything could be, if so."""
 
     files: tuple[str, ...] = ()
@@ -133,7 +138,7 @@ class Search:
     problem: str = ""
 
 
-def search_files(paths: Sequence[Path], pieces: Sequence[bytes]) -> Search:
+def search_files(paths: Sequence[Path], pieces: Sequence[bytes]) -> ResidueSearch:
     """Search files for pieces in a process of its own; see `residue_search`."""
     command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("residue_search.py")), *map(str, paths)]
     try:
@@ -142,8 +147,8 @@ def search_files(paths: Sequence[Path], pieces: Sequence[bytes]) -> Search:
         ).stdout
         answer = json.loads(said)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
-        return Search(problem=f"the files could not be searched ({type(error).__name__}: {error})")
-    return Search(
+        return ResidueSearch(problem=f"the files could not be searched ({type(error).__name__}: {error})")
+    return ResidueSearch(
         tuple(Path(file["path"]).name for file in answer["files"]),
         tuple((file["device"], file["inode"]) for file in answer["files"]),
         sum(file["bytes"] for file in answer["files"]),

@@ -68,7 +68,7 @@ def _plain(rows: Any, table: str, column: str, number: int, stored: Any) -> Any:
         return rows.plain_digest(stored)
     if kind == "text":
         return rows.text(stored, table, column, number)
-    return rows.unseal(stored, table, column, number) if kind in ("bytes", "vector") and stored is not None else stored
+    return rows.decrypt(stored, table, column, number) if kind in ("bytes", "vector") and stored is not None else stored
 
 
 def model_of_export(path: str | os.PathLike[str]) -> tuple[ModelIdentity, float | None]:
@@ -135,7 +135,7 @@ class _Importer:
         with gallery.store.read() as db:
             self._fresh = not db.execute("SELECT 1 FROM subjects UNION ALL SELECT 1 FROM forgotten LIMIT 1").fetchone()
             self._faces = {
-                _short(self._rows.unseal(row[1], "unknown_faces", "vector", row[0]))
+                _short(self._rows.decrypt(row[1], "unknown_faces", "vector", row[0]))
                 for row in db.execute("SELECT id, vector FROM unknown_faces")
             }
         self._had_faces = bool(self._faces)
@@ -166,7 +166,7 @@ class _Importer:
         found = db.execute(query, (twin,)).fetchone() or db.execute(query, (label,)).fetchone()
         if found is None or self._fresh:
             number = values["id"] if self._fresh else rows.next_id(db, "subjects")
-            texts = [rows.seal_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", note))]
+            texts = [rows.encrypt_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", note))]
             label = label if found is None else twin
             rows.insert(db, "subjects", [(number, label, *texts, values["created"], values["expires"], generation)])
             self.counts["subjects"] += 1
@@ -176,7 +176,7 @@ class _Importer:
         if found[-1] != rows.checksum("subjects", found[:-1]):
             raise damaged_subject(number)
         there = {
-            rows.unseal(vector, "samples", "vector", sample)
+            rows.decrypt(vector, "samples", "vector", sample)
             for sample, vector in db.execute("SELECT id, vector FROM samples WHERE subject = ?", (number,))
         }
         new = [row for row in samples if row["vector"].tobytes() not in there]
@@ -185,7 +185,7 @@ class _Importer:
         joined, sooner = joined_notes([before, note]), earliest([end, values["expires"]])
         if not new and (joined, sooner) == (before, end):
             return None
-        consent = stored if joined == before else rows.seal_text(joined, "subjects", "consent", number)
+        consent = stored if joined == before else rows.encrypt_text(joined, "subjects", "consent", number)
         row = (*found[:3], consent, found[4], sooner, generation)
         query = "UPDATE subjects SET consent = ?, expires = ?, changed = ?, checksum = ? WHERE id = ?"
         db.execute(query, (consent, *row[5:], rows.checksum("subjects", row), number))
@@ -234,8 +234,9 @@ class _Importer:
         if not np.isfinite(vector).all() or (weight and abs(float(np.linalg.norm(vector)) - 1) > 1e-3):
             vector = unit_vectors(vector, self._gallery.model.dim)[0]
         return (
-            rows.seal(vector.tobytes(), table, "vector", number), *weight, row["quality"], rows.digest(row["picture"]),
-            rows.digest(row["source"]), rows.seal_text(row["source_name"], table, "source_name", number),
+            rows.encrypt(vector.tobytes(), table, "vector", number), *weight, row["quality"],
+            rows.digest(row["picture"]), rows.digest(row["source"]),
+            rows.encrypt_text(row["source_name"], table, "source_name", number),
             time.time() if row["created"] is None else row["created"],
         )  # fmt: skip
 

@@ -75,7 +75,7 @@ class ForgetMethods(SampleMethods):
         faces: list[int] = []
         cursor = db.execute("SELECT id, vector FROM unknown_faces")
         while rows := cursor.fetchmany(_FACES):
-            plain = b"".join(self._rows.unseal(row[1], "unknown_faces", "vector", row[0]) for row in rows)
+            plain = b"".join(self._rows.decrypt(row[1], "unknown_faces", "vector", row[0]) for row in rows)
             vectors = unit_vectors(np.frombuffer(plain, np.float32).reshape(len(rows), -1), self.model.dim)
             alike = matches((vectors @ theirs.T).max(1), threshold)
             faces += [row[0] for row, same in zip(rows, alike.tolist(), strict=True) if same]

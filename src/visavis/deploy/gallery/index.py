@@ -203,7 +203,7 @@ class TemplateIndex:
         return subject[starts].tolist(), vectors, [rows[i][-1] for i in starts]
 
     def _decode(self, blobs: list[tuple[int, bytes]]) -> Vector:
-        plain = [self._rows.unseal(blob, "samples", "vector", number) for number, blob in blobs]
+        plain = [self._rows.decrypt(blob, "samples", "vector", number) for number, blob in blobs]
         if any(len(one) != 4 * self._dim for one in plain):
             raise StorageError(f"the gallery holds a vector that is not {self._dim} numbers long; the file is damaged")
         return np.frombuffer(b"".join(plain), np.float32).reshape(len(blobs), self._dim)

@@ -64,7 +64,7 @@ def _vectors(db: Any, rows: Rows, dim: int) -> Iterator[str]:
 
 def _wrong(stored: bytes, rows: Rows, table: str, number: int, dim: int) -> str | None:
     try:
-        plain = rows.unseal(stored, table, "vector", number)
+        plain = rows.decrypt(stored, table, "vector", number)
     except DataError:
         return "cannot be decrypted"
     if len(plain) != 4 * dim:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _BATCH = 1000
 
 
-def migrate(store: Store, seal: Cipher) -> None:
+def migrate(store: Store, cipher: Cipher) -> None:
     """Bring a gallery of format 1 or 2 to the present one; the old state stays beside it as GALLERY.format-N.backup.
 
     Everything happens while this process alone may write, in one transaction: killed at any moment, the gallery is of
@@ -39,7 +39,7 @@ def migrate(store: Store, seal: Cipher) -> None:
             return  # another process did it while this one waited
         copy = store.backup_path(version)
         store.backup(copy)
-        _to_format_3(db, version, _Old(seal, rows.context), rows)
+        _to_format_3(db, version, _Old(cipher, rows.context), rows)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     log.warning("%s: brought from format %d to %d; as it was: %s", store.path, version, SCHEMA_VERSION, copy.name)
     store.scrub()
@@ -48,15 +48,15 @@ def migrate(store: Store, seal: Cipher) -> None:
 class _Old:
     """How formats 1 and 2 encrypted: bound to the gallery, not to the row."""
 
-    def __init__(self, seal: Cipher, context: bytes) -> None:
-        self._seal, self._context = seal, context
-        self.encrypted = not isinstance(seal, NoCipher)
+    def __init__(self, cipher: Cipher, context: bytes) -> None:
+        self._cipher, self._context = cipher, context
+        self.encrypted = not isinstance(cipher, NoCipher)
 
-    def plain(self, stored: bytes | None) -> bytes | None:
-        return None if stored is None else self._seal.unseal(stored, self._context)
+    def decrypted(self, stored: bytes | None) -> bytes | None:
+        return None if stored is None else self._cipher.decrypt(stored, self._context)
 
     def text(self, stored: bytes | str) -> str:
-        return self._seal.unseal(stored, self._context).decode() if isinstance(stored, bytes) else stored
+        return self._cipher.decrypt(stored, self._context).decode() if isinstance(stored, bytes) else stored
 
 
 def _to_format_3(db: sqlite3.Connection, version: int, old: _Old, rows: Rows) -> None:
@@ -94,8 +94,8 @@ def _subjects(db: sqlite3.Connection, version: int, old: _Old, rows: Rows) -> No
             log.warning("subject %d bears the name of another but for characters nobody sees; rename one", number)
             label = rows.label(f"{name_key(name)}\0{number}")
         taken.add(label)
-        sealed = [rows.seal_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", note))]
-        rows.insert(db, "subjects", [(number, label, *sealed, created, expires, changed)])
+        encrypted = [rows.encrypt_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", note))]
+        rows.insert(db, "subjects", [(number, label, *encrypted, created, expires, changed)])
 
 
 def _samples(db: sqlite3.Connection, version: int, old: _Old, rows: Rows) -> None:
@@ -103,17 +103,17 @@ def _samples(db: sqlite3.Connection, version: int, old: _Old, rows: Rows) -> Non
     cursor = db.execute(query)
     while batch := cursor.fetchmany(_BATCH):
         fresh = []
-        for number, subject, vector, weight, picture, crop, created in batch:
-            mark = rows.earlier_digest(picture) if version == 1 and rows.encrypted else picture
-            sealed = rows.seal(old.plain(vector), "samples", "vector", number)
-            row = (number, subject, 0, sealed, weight, None, mark, None, None, created)
-            fresh.append(rows.with_crop(row, old.plain(crop), "samples"))
+        for number, subject, vector, weight, image, crop, created in batch:
+            mark = rows.earlier_digest(image) if version == 1 and rows.encrypted else image
+            encrypted = rows.encrypt(old.decrypted(vector), "samples", "vector", number)
+            row = (number, subject, 0, encrypted, weight, None, mark, None, None, created)
+            fresh.append(rows.with_crop(row, old.decrypted(crop), "samples"))
         rows.insert(db, "samples", fresh)
 
 
 def _unknowns(db: sqlite3.Connection, old: _Old, rows: Rows) -> None:
     query = "SELECT id, vector, crop, created FROM old_unknowns ORDER BY id"
     for number, vector, crop, created in db.execute(query):
-        sealed = rows.seal(old.plain(vector), "unknown_faces", "vector", number)
-        row = (number, sealed, None, None, None, None, created)
-        rows.insert(db, "unknown_faces", [rows.with_crop(row, old.plain(crop), "unknown_faces")])
+        encrypted = rows.encrypt(old.decrypted(vector), "unknown_faces", "vector", number)
+        row = (number, encrypted, None, None, None, None, created)
+        rows.insert(db, "unknown_faces", [rows.with_crop(row, old.decrypted(crop), "unknown_faces")])

@@ -44,7 +44,7 @@ class ModelIdentity:
         return cls(card.name, card.embedding_dim, hashlib.sha256(said.encode()).hexdigest())
 
 
-def new_settings(model: ModelIdentity, seal: Cipher, retention_days: float | None) -> dict[str, str]:
+def new_settings(model: ModelIdentity, cipher: Cipher, retention_days: float | None) -> dict[str, str]:
     """What a new gallery says of itself: its model, its own id, whether it is encrypted."""
     uid = str(uuid.uuid4())
     return {
@@ -52,16 +52,16 @@ def new_settings(model: ModelIdentity, seal: Cipher, retention_days: float | Non
         "model_digest": model.digest,
         "dim": str(model.dim),
         "uuid": uid,
-        "sealed": "" if isinstance(seal, NoCipher) else seal.seal(b"visavis", context_of(uid)).hex(),
+        "sealed": "" if isinstance(cipher, NoCipher) else cipher.encrypt(b"visavis", context_of(uid)).hex(),
         "retention_days": "" if retention_days is None else repr(checked_days(retention_days)),
         "generation": "0",
     }
 
 
-def creator(model: ModelIdentity, seal: Cipher, retention_days: float | None) -> Create:
+def creator(model: ModelIdentity, cipher: Cipher, retention_days: float | None) -> Create:
     """Writes the settings of a new gallery, inside the transaction that makes its tables."""
-    settings = new_settings(model, seal, retention_days)
-    rows = Rows(seal, context_of(settings["uuid"]))
+    settings = new_settings(model, cipher, retention_days)
+    rows = Rows(cipher, context_of(settings["uuid"]))
 
     def create(db: sqlite3.Connection) -> None:
         for key, value in settings.items():
@@ -70,11 +70,11 @@ def creator(model: ModelIdentity, seal: Cipher, retention_days: float | None) ->
     return create
 
 
-def open_binding(store: Store, model: ModelIdentity | None, seal: Cipher) -> tuple[ModelIdentity, Rows]:
+def open_binding(store: Store, model: ModelIdentity | None, cipher: Cipher) -> tuple[ModelIdentity, Rows]:
     """The model a gallery belongs to, and how its rows are encrypted and summed.
 
     Raises:
-        DataError: another model than `model`, or another key than `seal`'s.
+        DataError: another model than `model`, or another key than `encrypt`'s.
     """
     settings = store.settings()
     name, digest, dim = (settings.get(key) for key in ("model_name", "model_digest", "dim"))
@@ -87,13 +87,13 @@ def open_binding(store: Store, model: ModelIdentity | None, seal: Cipher) -> tup
         )
     context = context_of(settings.get("uuid", ""))
     sealed = settings.get("sealed")
-    if bool(sealed) == isinstance(seal, NoCipher):
+    if bool(sealed) == isinstance(cipher, NoCipher):
         state = "encrypted" if sealed else "not encrypted"
         do = f"set {KEY_VARIABLE}" if sealed else f"unset {KEY_VARIABLE}, or enroll in a new gallery"
         raise DataError(f"{store.path}: this gallery is {state}; {do}")
-    if sealed and seal.unseal(_from_hex(sealed, store), context) != b"visavis":
+    if sealed and cipher.decrypt(_from_hex(sealed, store), context) != b"visavis":
         raise DataError(f"{store.path}: {KEY_VARIABLE} is not this gallery's key")
-    return ModelIdentity(name, int(dim), digest), Rows(seal, context)
+    return ModelIdentity(name, int(dim), digest), Rows(cipher, context)
 
 
 def _from_hex(text: str, store: Store) -> bytes:

@@ -156,10 +156,10 @@ class PgGallery(GalleryBase):
 
     def _delete(
         self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]
-    ) -> postgres_erasure.Traces:
+    ) -> postgres_erasure.PostgresTraces:
         return postgres_erasure.delete(self._store, db, subjects, samples=samples, unknown_faces=faces)
 
-    def _finish(self, traces: postgres_erasure.Traces, progress: Progress | None, note: str = "") -> Forgotten:
+    def _finish(self, traces: postgres_erasure.PostgresTraces, progress: Progress | None, note: str = "") -> Forgotten:
         with self._lock.exclusive():
             self._index.remove(traces.subjects)
         return postgres_erasure.finish(self._store.pool, traces, wait=self._store.wait, progress=progress, note=note)

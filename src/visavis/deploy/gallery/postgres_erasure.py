@@ -22,7 +22,7 @@ _HELD = (
 
 
 @dataclass(frozen=True)
-class Traces:
+class PostgresTraces:
     """What an erasure removed: subject ids, counts, and the transaction after which nobody sees them."""
 
     subjects: tuple[int, ...]
@@ -39,7 +39,7 @@ def delete(
     *,
     samples: Sequence[int] = (),
     unknown_faces: Sequence[int] = (),
-) -> Traces:
+) -> PostgresTraces:
     """Delete subjects with everything of theirs, and single samples and faces; call inside `store.write()`.
 
     Raises:
@@ -61,11 +61,11 @@ def delete(
     db.execute("DELETE FROM subjects WHERE id = ANY(?)", (gone,))
     transaction = db.execute("SELECT pg_current_xact_id()::xid::text").fetchone()[0]
     (samples_gone, crops), (faces, face_crops) = counts
-    return Traces(tuple(gone), samples_gone, crops + face_crops, transaction, faces)
+    return PostgresTraces(tuple(gone), samples_gone, crops + face_crops, transaction, faces)
 
 
 def finish(
-    pool: PostgresPool, traces: Traces, *, wait: float, progress: Progress | None = None, note: str = ""
+    pool: PostgresPool, traces: PostgresTraces, *, wait: float, progress: Progress | None = None, note: str = ""
 ) -> Forgotten:
     """Rewrite the tables without the deleted rows, and look at what is left.
 

@@ -107,8 +107,8 @@ def _samples(db: Connection, rows: PostgresRows) -> None:
             return
         last = batch[-1][0]
         fresh = []
-        for number, subject, text, weight, picture, crop, created in batch:
+        for number, subject, text, weight, image, crop, created in batch:
             vector = np.array(text[1:-1].split(","), np.float32).tobytes()
-            row = (number, subject, 0, vector, weight, None, picture, None, None, created)
+            row = (number, subject, 0, vector, weight, None, image, None, None, created)
             fresh.append(rows.with_crop(row, crop, "samples"))
         rows.insert(db, "samples", fresh)

@@ -72,7 +72,7 @@ class UnknownFace:
 
     id: int
     quality: float | None
-    picture: bytes | None
+    image: bytes | None
     source: SourceFile | None
     created: float
     crop: bytes | None

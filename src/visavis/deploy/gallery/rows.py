@@ -24,60 +24,60 @@ class Rows:
     encrypted or not, can be exchanged without it.
     """
 
-    def __init__(self, seal: Cipher, context: bytes) -> None:
-        self._seal = seal
+    def __init__(self, cipher: Cipher, context: bytes) -> None:
+        self._cipher = cipher
         self.context = context
-        self.encrypted = not isinstance(seal, NoCipher)
+        self.encrypted = not isinstance(cipher, NoCipher)
 
-    def seal(self, plain: bytes | None, table: str, column: str, row: int) -> bytes | None:
+    def encrypt(self, plaintext: bytes | None, table: str, column: str, row: int) -> bytes | None:
         """Bytes as the file holds them in that place."""
-        if plain is None or not self.encrypted:
-            return plain
-        return self._seal.seal(plain, self._place(table, column, row))
+        if plaintext is None or not self.encrypted:
+            return plaintext
+        return self._cipher.encrypt(plaintext, self._place(table, column, row))
 
-    def unseal(self, stored: bytes, table: str, column: str, row: int) -> bytes:
+    def decrypt(self, stored: bytes, table: str, column: str, row: int) -> bytes:
         """Bytes of that place as they were before encryption.
 
         Raises:
             DataError: another key, another place, or changed.
         """
-        return self._seal.unseal(stored, self._place(table, column, row)) if self.encrypted else bytes(stored)
+        return self._cipher.decrypt(stored, self._place(table, column, row)) if self.encrypted else bytes(stored)
 
-    def seal_text(self, plain: str | None, table: str, column: str, row: int) -> bytes | str | None:
+    def encrypt_text(self, plaintext: str | None, table: str, column: str, row: int) -> bytes | str | None:
         """A text as the file holds it; the empty one is never encrypted."""
-        return self.seal(plain.encode(), table, column, row) if plain and self.encrypted else plain
+        return self.encrypt(plaintext.encode(), table, column, row) if plaintext and self.encrypted else plaintext
 
     def text(self, stored: bytes | str | None, table: str, column: str, row: int) -> str | None:
         """The text of that place before encryption."""
-        return self.unseal(stored, table, column, row).decode() if isinstance(stored, bytes) else stored
+        return self.decrypt(stored, table, column, row).decode() if isinstance(stored, bytes) else stored
 
-    def digest(self, plain: bytes | None) -> bytes | None:
+    def digest(self, plaintext: bytes | None) -> bytes | None:
         """What stands for a digest in the file, always the same for the same, and opened by `plain_digest`."""
-        return None if not plain else self._seal.lookup(plain, self.context)
+        return None if not plaintext else self._cipher.lookup(plaintext, self.context)
 
-    def earlier_digest(self, plain: bytes | None) -> bytes | None:
+    def earlier_digest(self, plaintext: bytes | None) -> bytes | None:
         """What stands for a digest in an encrypted gallery that was of format 1 or 2; nothing opens it."""
-        return None if plain is None or not self.encrypted else self._seal.digest(plain, self.context)
+        return None if plaintext is None or not self.encrypted else self._cipher.digest(plaintext, self.context)
 
     def plain_digest(self, stored: bytes | None) -> bytes | None:
         """A digest as it was given; None where there is none or none can be had (`earlier_digest`)."""
-        return None if stored is None else self._seal.plain_lookup(stored, self.context)
+        return None if stored is None else self._cipher.plain_lookup(stored, self.context)
 
     def label(self, key: str) -> str:
         """What the column `subjects.key` holds for a name's comparison form."""
-        return self._seal.digest(key.encode(), self.context).hex() if self.encrypted else key
+        return self._cipher.digest(key.encode(), self.context).hex() if self.encrypted else key
 
     def checksum(self, table: str, values: Row) -> int:
         """The checksum of a row's columns, in the order of `schema.COLUMNS`."""
-        return self._seal.checksum(_plain_bytes(table, values), self.context)
+        return self._cipher.checksum(_plain_bytes(table, values), self.context)
 
     def crop_checksum(self, crop: bytes | None) -> int | None:
         """The checksum of a crop as stored."""
-        return None if crop is None else self._seal.checksum(crop, self.context)
+        return None if crop is None else self._cipher.checksum(crop, self.context)
 
     def with_crop(self, row: Row, crop: bytes | None, table: str) -> tuple[Any, ...]:
         """A row of a table with crops, made whole: `row` without `crop_checksum`, and the plain crop."""
-        stored = self.seal(crop, table, "crop", row[0])
+        stored = self.encrypt(crop, table, "crop", row[0])
         return (*row, self.crop_checksum(stored), stored)
 
     def insert(self, db: Any, table: str, rows: Iterable[Row]) -> None:
@@ -135,7 +135,7 @@ class Rows:
     def _shown(self, column: str, row: int, stored: bytes) -> str:
         """A text for a query, which an error would end: such a row's checksum does not fit either."""
         try:
-            return self.unseal(stored, "subjects", column, row).decode() if stored else ""
+            return self.decrypt(stored, "subjects", column, row).decode() if stored else ""
         except (DataError, UnicodeDecodeError):
             return "(cannot be decrypted)"
 

@@ -44,7 +44,7 @@ class SampleMethods(TableAccess):
     def _vectors(self, db: Any, subject: int) -> tuple[list[int], Vector, npt.NDArray[np.float64]]:
         query = "SELECT id, vector, weight FROM samples WHERE subject = ? ORDER BY id"
         rows = db.execute(query, (subject,)).fetchall()
-        plain = b"".join(self._rows.unseal(row[1], "samples", "vector", row[0]) for row in rows)
+        plain = b"".join(self._rows.decrypt(row[1], "samples", "vector", row[0]) for row in rows)
         vectors = np.frombuffer(plain, np.float32).reshape(len(rows), self.model.dim)
         return [row[0] for row in rows], vectors, np.array([row[2] for row in rows], float)
 

@@ -14,7 +14,7 @@ from visavis.errors import DataError
 
 # From which similarity two samples are of one picture: another CPU or runtime moves a crop by fractions of a pixel,
 # which moves the embedding by less.
-SAME_PICTURE = 0.9999
+SAME_IMAGE = 0.9999
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Samples:
         dim: int,
         embeddings: npt.ArrayLike,
         weights: npt.ArrayLike | None,
-        pictures: Sequence[bytes | None] | None,
+        images: Sequence[bytes | None] | None,
         crops: Sequence[bytes | None] | None,
         sources: Sequence[SourceFile | None] | None = None,
     ) -> Samples:
@@ -45,7 +45,7 @@ class Samples:
         vectors = unit_vectors(embeddings, dim)
         n = len(vectors)
         quality = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-        marks, kept, files = pictures or [None] * n, crops or [None] * n, sources or [None] * n
+        marks, kept, files = images or [None] * n, crops or [None] * n, sources or [None] * n
         fits = quality.shape == (n,) and len(marks) == len(kept) == len(files) == n
         if n == 0 or not fits or not (np.isfinite(quality) & (quality > 0)).all():
             raise DataError(

@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+from visavis._moved import former_arguments
 from visavis.deploy.gallery import erasure
 from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.encryption import Cipher, cipher_from_environment
@@ -47,12 +48,13 @@ class Gallery(GalleryBase):
             candidates and rescore them with the stored float32 vectors.
         approximate: search large galleries by "cells" or by a "graph" (needs faiss): faster, and may miss a subject.
         retention_days: how long new subjects are kept by default; stored when the gallery is made.
-        seal: encryption at rest; taken from the environment when None.
+        cipher: encryption at rest; taken from the environment when None.
 
     Raises:
-        DataError: no such gallery, damaged, another model's, or sealed with another key.
+        DataError: no such gallery, damaged, another model's, or encrypted with another key.
     """
 
+    @former_arguments(seal="cipher")
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -63,7 +65,7 @@ class Gallery(GalleryBase):
         precision: Precision = "float32",
         approximate: Approximation | None = None,
         retention_days: float | None = None,
-        seal: Cipher | None = None,
+        cipher: Cipher | None = None,
     ) -> None:
         self.path = Path(path)
         if retention_days is not None:
@@ -71,13 +73,13 @@ class Gallery(GalleryBase):
         exists = self.path.exists() and self.path.stat().st_size > 0
         if create and not exists and model is None:
             raise DataError(f"{self.path}: a new gallery wants the model it is for; add --model MODEL")
-        self._seal = cipher_from_environment() if seal is None else seal
-        new = creator(model, self._seal, retention_days) if create and model is not None else None
+        self._cipher = cipher_from_environment() if cipher is None else cipher
+        new = creator(model, self._cipher, retention_days) if create and model is not None else None
         self._store = Store(self.path, create=new, read_only=read_only)
         try:
-            self.model, self._rows = open_binding(self._store, model, self._seal)
+            self.model, self._rows = open_binding(self._store, model, self._cipher)
             self._store.use(self._rows)
-            migrate(self._store, self._seal)
+            migrate(self._store, self._cipher)
             self._store.know()
         except BaseException:
             self._store.close()
@@ -135,10 +137,12 @@ class Gallery(GalleryBase):
     def _searched(self) -> int:
         return len(self._index)
 
-    def _delete(self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]) -> erasure.Traces:
+    def _delete(
+        self, db: Any, subjects: Sequence[int], samples: Sequence[int], faces: Sequence[int]
+    ) -> erasure.SqliteTraces:
         return erasure.delete(self._store, db, subjects, samples=samples, unknown_faces=faces)
 
-    def _finish(self, traces: erasure.Traces, progress: Progress | None, note: str = "") -> Forgotten:
+    def _finish(self, traces: erasure.SqliteTraces, progress: Progress | None, note: str = "") -> Forgotten:
         with self._lock.exclusive():
             rows = self._index.remove(traces.subjects)
         if traces.samples and not traces.subjects:

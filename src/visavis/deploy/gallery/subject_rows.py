@@ -28,13 +28,13 @@ def touch_subject(
     row = db.execute(f"SELECT {columns('subjects')} FROM subjects WHERE key = ?", (label,)).fetchone()
     if row is None:
         number = rows.next_id(db, "subjects")
-        texts = [rows.seal_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", consent))]
+        texts = [rows.encrypt_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", consent))]
         rows.insert(db, "subjects", [(number, label, *texts, now, expires, generation)])
         return number
     number, _, stored, note, created, end, _, checksum = row
     if checksum != rows.checksum("subjects", row[:-1]):
         raise damaged_subject(number)
-    note = rows.seal_text(consent, "subjects", "consent", number) if consent else note
+    note = rows.encrypt_text(consent, "subjects", "consent", number) if consent else note
     values = (number, label, stored, note, created, expires if renew else end, generation)
     db.execute(
         "UPDATE subjects SET consent = ?, expires = ?, changed = ?, checksum = ? WHERE id = ?",
@@ -61,7 +61,7 @@ def touch_subjects(
         if label in there:
             continue
         number = there[label] = number + 1 if number else rows.next_id(db, "subjects")
-        texts = [rows.seal_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", consent))]
+        texts = [rows.encrypt_text(t, "subjects", c, number) for c, t in (("name", name), ("consent", consent))]
         fresh.append((number, label, *texts, now, expires, generation))
     if fresh:
         rows.insert(db, "subjects", fresh)
@@ -81,12 +81,12 @@ def add_samples(
             number,
             subjects[i],
             0,
-            rows.seal(samples.vectors[i].tobytes(), "samples", "vector", number),
+            rows.encrypt(samples.vectors[i].tobytes(), "samples", "vector", number),
             weight,
             weight if samples.rated else None,
             samples.marks[i],
             None if source is None else rows.digest(source.digest),
-            None if source is None else rows.seal_text(source.name, "samples", "source_name", number),
+            None if source is None else rows.encrypt_text(source.name, "samples", "source_name", number),
             now,
         )
         fresh.append(rows.with_crop(row, samples.crops[i], "samples"))
@@ -130,7 +130,7 @@ def set_source(db: Any, rows: Rows, sample: int, source: SourceFile) -> None:
         StorageError: it is damaged.
     """
     check_samples(db, rows, [sample])
-    name = rows.seal_text(source.name, "samples", "source_name", sample)
+    name = rows.encrypt_text(source.name, "samples", "source_name", sample)
     db.execute(
         "UPDATE samples SET source = ?, source_name = ? WHERE id = ?", (rows.digest(source.digest), name, sample)
     )

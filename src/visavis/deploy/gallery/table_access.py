@@ -75,7 +75,7 @@ class TableAccess(ABC):
         values: dict[str, Any] = {} if name is None else {"key": self._label(name)}
         for column, text in (("name", name), ("consent", consent)):
             if text is not None:
-                values[column] = self._rows.seal_text(text, "subjects", column, subject)
+                values[column] = self._rows.encrypt_text(text, "subjects", column, subject)
         return values
 
     def _whole(self, db: Any, subjects: Sequence[int]) -> None:
@@ -88,7 +88,7 @@ class TableAccess(ABC):
 
     def _unsealed(self, db: Any, crop: bytes, sample: int) -> bytes:
         check_samples(db, self._rows, [sample])
-        return self._rows.unseal(crop, "samples", "crop", sample)
+        return self._rows.decrypt(crop, "samples", "crop", sample)
 
     def _reading(self) -> AbstractContextManager[Any]:
         return self._store.read()

@@ -14,7 +14,7 @@ from visavis.deploy.gallery.clustering import cluster
 from visavis.deploy.gallery.index import Vector, unit_vectors
 from visavis.deploy.gallery.records import Cluster, Enrollment, Forgotten, SourceFile, UnknownFace
 from visavis.deploy.gallery.retention import DAY, checked_days
-from visavis.deploy.gallery.samples import SAME_PICTURE, Samples
+from visavis.deploy.gallery.samples import SAME_IMAGE, Samples
 from visavis.deploy.gallery.table_access import Progress
 from visavis.errors import DataError
 
@@ -27,17 +27,17 @@ def keep_unknowns(
     embeddings: Sequence[npt.ArrayLike],
     *,
     qualities: Sequence[float] | None = None,
-    pictures: Sequence[bytes | None] | None = None,
+    images: Sequence[bytes | None] | None = None,
     crops: Sequence[bytes | None] | None = None,
     sources: Sequence[SourceFile | None] | None = None,
 ) -> list[int]:
-    """Store unknown faces for `cluster_unknowns`; one that is kept already (`SAME_PICTURE`) is not stored again.
+    """Store unknown faces for `cluster_unknowns`; one that is kept already (`SAME_IMAGE`) is not stored again.
 
     Args:
         gallery: keeps them.
         embeddings: (D,) each.
         qualities: of each, positive; adopting weighs by them.
-        pictures: digest of each crop.
+        images: digest of each crop.
         crops: encoded crops to keep.
         sources: the file of each.
 
@@ -50,7 +50,7 @@ def keep_unknowns(
     if not len(embeddings):
         return []
     faces = Samples.checked(
-        gallery.model.dim, np.stack([np.asarray(e) for e in embeddings]), qualities, pictures, crops, sources
+        gallery.model.dim, np.stack([np.asarray(e) for e in embeddings]), qualities, images, crops, sources
     )
     rows, codec = [], gallery.rows
     with gallery.store.write() as db:
@@ -58,9 +58,9 @@ def keep_unknowns(
         following = codec.next_id(db, _TABLE)
         for i, vector in enumerate(faces.vectors):
             before = faces.vectors[:i] @ vector
-            if i and before.max() >= max(SAME_PICTURE, best[i]):
+            if i and before.max() >= max(SAME_IMAGE, best[i]):
                 numbers[i] = numbers[int(before.argmax())]
-            elif best[i] < SAME_PICTURE:
+            elif best[i] < SAME_IMAGE:
                 numbers[i] = following + len(rows)
                 rows.append(_row(gallery, faces, i, numbers[i]))
         codec.insert(db, _TABLE, rows)
@@ -95,11 +95,11 @@ def _row(gallery: GalleryBase, faces: Samples, i: int, number: int) -> tuple[Any
     codec, source = gallery.rows, faces.sources[i]
     row = (
         number,
-        codec.seal(faces.vectors[i].tobytes(), _TABLE, "vector", number),
+        codec.encrypt(faces.vectors[i].tobytes(), _TABLE, "vector", number),
         float(faces.weights[i]) if faces.rated else None,
         codec.digest(faces.marks[i]),
         None if source is None else codec.digest(source.digest),
-        None if source is None else codec.seal_text(source.name, _TABLE, "source_name", number),
+        None if source is None else codec.encrypt_text(source.name, _TABLE, "source_name", number),
         time.time(),
     )
     return codec.with_crop(row, faces.crops[i], _TABLE)
@@ -109,7 +109,7 @@ def _read(gallery: GalleryBase, db: Any) -> Iterable[tuple[list[int], Vector]]:
     """Numbers and unit embeddings of the faces kept, in batches."""
     cursor = db.execute(f"SELECT id, vector FROM {_TABLE} ORDER BY id")
     while rows := cursor.fetchmany(_BATCH):
-        plain = b"".join(gallery.rows.unseal(row[1], _TABLE, "vector", row[0]) for row in rows)
+        plain = b"".join(gallery.rows.decrypt(row[1], _TABLE, "vector", row[0]) for row in rows)
         yield (
             [row[0] for row in rows],
             unit_vectors(np.frombuffer(plain, np.float32).reshape(len(rows), -1), gallery.model.dim),
@@ -137,13 +137,13 @@ def unknown_faces(gallery: GalleryBase, numbers: Sequence[int]) -> list[UnknownF
             row = db.execute(query, (int(number),)).fetchone()
             if row is None:
                 raise DataError(f"{gallery.path}: there is no unknown face {number}; see: visavis gallery ... unknowns")
-            quality, picture, source, name, created, crop = row
-            plain = None if crop is None else codec.unseal(crop, _TABLE, "crop", number)
+            quality, image, source, name, created, crop = row
+            plain = None if crop is None else codec.decrypt(crop, _TABLE, "crop", number)
             digest = codec.plain_digest(source)
             known = (
                 None if digest is None else SourceFile(digest, codec.text(name, _TABLE, "source_name", number) or "")
             )
-            faces[number] = UnknownFace(number, quality, codec.plain_digest(picture), known, created, plain)
+            faces[number] = UnknownFace(number, quality, codec.plain_digest(image), known, created, plain)
     return [faces[number] for number in numbers]
 
 
@@ -190,13 +190,13 @@ def adopt(
         name,
         vectors[[where[unknown] for unknown in chosen]],
         weights=qualities if len(qualities) == len(faces) else None,
-        pictures=[face.picture for face in faces],
+        images=[face.image for face in faces],
         crops=[face.crop for face in faces],
         sources=[face.source for face in faces],
         consent=consent,
         retention_days=retention_days,
         threshold=threshold,
-        same=SAME_PICTURE,
+        same=SAME_IMAGE,
     )
     forget_unknowns(gallery, chosen)
     return enrollment

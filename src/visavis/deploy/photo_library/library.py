@@ -21,7 +21,7 @@ class LibraryRun:
 
     scan: Scan
     grouping: Grouping
-    pictures: int
+    images: int
     faces: int
     corrected: int
     missing: tuple[str, ...]

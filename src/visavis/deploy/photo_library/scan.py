@@ -89,17 +89,17 @@ class _Waiting:
     """What was found and is not kept yet."""
 
     def __init__(self, store: LibraryStore) -> None:
-        self.store, self.pictures, self.kept_at = store, list[LookedAt](), time.monotonic()
+        self.store, self.images, self.kept_at = store, list[LookedAt](), time.monotonic()
 
-    def add(self, picture: LookedAt) -> None:
-        self.pictures.append(picture)
-        if len(self.pictures) >= _BATCH or time.monotonic() - self.kept_at > _SECONDS:
+    def add(self, image: LookedAt) -> None:
+        self.images.append(image)
+        if len(self.images) >= _BATCH or time.monotonic() - self.kept_at > _SECONDS:
             self.keep()
 
     def keep(self) -> None:
-        if self.pictures:
-            self.store.keep(self.pictures)
-            self.pictures.clear()
+        if self.images:
+            self.store.keep(self.images)
+            self.images.clear()
         self.kept_at = time.monotonic()
 
 

@@ -193,29 +193,29 @@ class LibraryStore:
         """Whether a picture was looked at, under whatever name."""
         return self.db.execute("SELECT 1 FROM pictures WHERE digest = ?", (digest,)).fetchone() is not None
 
-    def keep(self, pictures: Iterable[LookedAt]) -> None:
+    def keep(self, images: Iterable[LookedAt]) -> None:
         """Keep what was found; a picture known already only gets another name."""
         with self.transaction() as db:
-            for picture in pictures:
-                if not self.knows(picture.digest):
-                    db.execute("INSERT INTO pictures VALUES (?, ?)", (picture.digest, len(picture.faces)))
+            for image in images:
+                if not self.knows(image.digest):
+                    db.execute("INSERT INTO pictures VALUES (?, ?)", (image.digest, len(image.faces)))
                     db.executemany(
                         "INSERT INTO faces (digest, box, quality, reasons, embedding, crop) VALUES (?, ?, ?, ?, ?, ?)",
                         [
-                            (picture.digest, " ".join(f"{v:.1f}" for v in face.box), face.quality,
+                            (image.digest, " ".join(f"{v:.1f}" for v in face.box), face.quality,
                              "; ".join(face.reasons), face.embedding, face.crop)
-                            for face in picture.faces
+                            for face in image.faces
                         ],
                     )  # fmt: skip
                 db.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
-                    (picture.path, picture.digest, picture.size, picture.changed),
+                    (image.path, image.digest, image.size, image.changed),
                 )
 
     def counts(self) -> tuple[int, int]:
         """How many pictures and faces are kept."""
-        pictures = self.db.execute("SELECT count(*) FROM pictures").fetchone()[0]
-        return pictures, self.db.execute("SELECT count(*) FROM faces").fetchone()[0]
+        images = self.db.execute("SELECT count(*) FROM pictures").fetchone()[0]
+        return images, self.db.execute("SELECT count(*) FROM faces").fetchone()[0]
 
     def vectors(self) -> GroupedFaces:
         """The faces to be grouped, by number: neither left out nor poor, and whatever somebody said is a person's."""

@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from visavis.deploy.enrollment import enroll_pictures
+from visavis.deploy.enrollment import enroll_images
 from visavis.deploy.face import Face
 from visavis.deploy.gallery.base import GalleryBase
 from visavis.deploy.gallery.model_identity import ModelIdentity
@@ -25,7 +25,8 @@ from visavis.deploy.server.settings import ServiceSettings
 from visavis.errors import DataError, VisavisError
 from visavis.models.caution import caution
 from visavis.types import ByteArray
-from visavis.vision import images
+from visavis.vision.images import ReducedImage, decode_reduced, encode
+from visavis.vision.images import count_pixels as pixels_of
 
 Named = tuple[str, bytes]
 
@@ -63,21 +64,21 @@ class RequestHandlers:
         own = threshold if threshold is not None else self.settings.threshold if fmr is None else None
         return self.recognizer.point(fmr=self.settings.fmr if fmr is None else fmr, threshold=own)
 
-    def image(self, upload: Named) -> images.ReducedImage:
+    def image(self, upload: Named) -> ReducedImage:
         """Decode a picture within the limits."""
         most = self.settings.max_pixels
-        return images.decode_reduced(
+        return decode_reduced(
             upload[1], name=upload[0], max_pixels=most, max_whole=most // 2, large=self.recognizer.large
         )
 
-    def within_time(self) -> Callable[[Named], images.ReducedImage]:
+    def within_time(self) -> Callable[[Named], ReducedImage]:
         """`image` for the pictures of one request, in one thread, until they have taken the time they may.
 
         A picture's own cost is bounded; this bounds that of many.
         """
         begun = time.thread_time()
 
-        def image(upload: Named) -> images.ReducedImage:
+        def image(upload: Named) -> ReducedImage:
             used = time.thread_time() - begun
             if used > self.settings.max_seconds:
                 raise DataError(
@@ -87,12 +88,12 @@ class RequestHandlers:
 
         return image
 
-    def count_pixels(self, pictures: Sequence[Named]) -> int:
+    def count_pixels(self, images: Sequence[Named]) -> int:
         """Pixels of pictures by their headers; 0 of one that cannot be read, which decoding says in its turn."""
         total = 0
-        for name, data in pictures:
+        for name, data in images:
             with suppress(DataError):
-                total += images.count_pixels(data, name=name)
+                total += pixels_of(data, name=name)
         return total
 
     def forget(self, *who: int | str) -> Forgotten:
@@ -128,12 +129,12 @@ class RequestHandlers:
         return answer
 
     def identify(
-        self, picture: Named, *, fmr: float | None, threshold: float | None, top: int, aligned: bool, crops: bool
+        self, image: Named, *, fmr: float | None, threshold: float | None, top: int, aligned: bool, crops: bool
     ) -> dict[str, Any]:
         """1:N for every face of a picture."""
         point = self.point(fmr, threshold)
         faces = self.recognizer.get(
-            self.image(picture), max_faces=self.settings.max_faces, aligned=aligned, name=picture[0]
+            self.image(image), max_faces=self.settings.max_faces, aligned=aligned, name=image[0]
         )
         answers = []
         if faces:
@@ -143,7 +144,7 @@ class RequestHandlers:
                 fmr=None if point is None else point.fmr,
                 fmr_interval=None if point is None else point.fmr_interval,
                 top=top,
-                one_picture=True,
+                one_image=True,
             )
             for face, one in zip(faces, found, strict=True):
                 answer = identification_json(face, one)
@@ -153,7 +154,7 @@ class RequestHandlers:
         notes = [] if point is not None else [f"no decision: this model has no calibrated threshold; {HOW_TO}"]
         if said := caution(self.recognizer.card):
             notes.append(said)
-        more = (faces[0].of if faces else 0) - len(faces)
+        more = (faces[0].faces_in_image if faces else 0) - len(faces)
         if more > 0:
             notes.append(f"{more} smaller faces were not looked at; at most {self.settings.max_faces} are")
         return {"faces": answers, "notes": notes}
@@ -161,7 +162,7 @@ class RequestHandlers:
     def enroll(
         self,
         name: str,
-        pictures: Sequence[Named],
+        images: Sequence[Named],
         *,
         consent: str,
         retention_days: float | None,
@@ -170,13 +171,13 @@ class RequestHandlers:
     ) -> dict[str, Any]:
         """Add pictures of a subject."""
         point, image = self.point(None, None), self.within_time()
-        done = enroll_pictures(
+        done = enroll_images(
             self.recognizer,
             self.gallery,
             name,
-            [partial(image, upload) for upload in pictures],
-            names=[upload[0] for upload in pictures],
-            sources=[SourceFile(hashlib.sha256(upload[1]).digest(), "") for upload in pictures],
+            [partial(image, upload) for upload in images],
+            names=[upload[0] for upload in images],
+            sources=[SourceFile(hashlib.sha256(upload[1]).digest(), "") for upload in images],
             aligned=aligned,
             strict=strict,
             keep_crops=self.settings.keep_crops,
@@ -194,16 +195,16 @@ class RequestHandlers:
             "looks": list(done.looks),
         }
 
-    def embed(self, pictures: Sequence[Named], *, aligned: bool) -> dict[str, Any]:
+    def embed(self, images: Sequence[Named], *, aligned: bool) -> dict[str, Any]:
         """Embeddings of the faces of every picture, the largest first where there are many."""
-        image, most = self.within_time(), max(1, self.settings.max_faces // len(pictures))
+        image, most = self.within_time(), max(1, self.settings.max_faces // len(images))
         faces = self.recognizer.get_many(
-            [partial(image, upload) for upload in pictures],
+            [partial(image, upload) for upload in images],
             max_faces=most,
             aligned=aligned,
-            names=[upload[0] for upload in pictures],
+            names=[upload[0] for upload in images],
         )
-        more = sum(found[0].of - len(found) for found in faces if found)
+        more = sum(found[0].faces_in_image - len(found) for found in faces if found)
         return {
             "dim": self.recognizer.embedder.dim,
             "pictures": [[_embedding_json(f) for f in found] for found in faces],
@@ -242,4 +243,4 @@ def _embedding_json(face: Face) -> dict[str, Any]:
 
 
 def _data_url(crop: ByteArray) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(images.encode(crop, ".jpg", quality=90)).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(encode(crop, ".jpg", quality=90)).decode()

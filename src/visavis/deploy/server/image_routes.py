@@ -72,10 +72,10 @@ class ImageRoutes:
         """Whether two pictures show one person."""
         form = await read_upload(request, self._settings, VERIFY)
         pair = form.one("reference"), form.one("probe")
-        answer = await self._service.look(
+        answer = await self._service.analyze(
             self._handlers.verify,
             *pair,
-            pictures=pair,
+            images=pair,
             **_decision(request, form),
             aligned=form.flag("aligned"),
             crops=form.flag("crops"),
@@ -86,11 +86,11 @@ class ImageRoutes:
     async def identify(self, request: Request) -> dict[str, Any]:
         """Who the people on a picture are."""
         form = await read_upload(request, self._settings, IDENTIFY)
-        picture = form.one("picture")
-        answer = await self._service.look(
+        image = form.one("picture")
+        answer = await self._service.analyze(
             self._handlers.identify,
-            picture,
-            pictures=[picture],
+            image,
+            images=[image],
             **_decision(request, form),
             top=form.whole("top", 5, 1, 50),
             aligned=form.flag("aligned"),
@@ -106,12 +106,12 @@ class ImageRoutes:
         days = form.number("retention_days")
         if days is not None and not 0 < days <= MAX_DAYS:
             raise HTTPException(400, f"retention_days must be above 0 and at most {MAX_DAYS:g}")
-        pictures = form.many("pictures")
-        answer = await self._service.look(
+        images = form.many("pictures")
+        answer = await self._service.analyze(
             self._handlers.enroll,
             form.text("name"),
-            pictures,
-            pictures=pictures,
+            images,
+            images=images,
             consent=form.text("consent", most=4000),
             retention_days=days,
             aligned=form.flag("aligned"),
@@ -126,9 +126,7 @@ class ImageRoutes:
     async def embed(self, request: Request) -> dict[str, Any]:
         """Embeddings of every face of every picture, of length 1."""
         form = await read_upload(request, self._settings, EMBED)
-        pictures = form.many("pictures")
-        answer = await self._service.look(
-            self._handlers.embed, pictures, pictures=pictures, aligned=form.flag("aligned")
-        )
+        images = form.many("pictures")
+        answer = await self._service.analyze(self._handlers.embed, images, images=images, aligned=form.flag("aligned"))
         self._service.metrics.embedded(answer)
         return answer

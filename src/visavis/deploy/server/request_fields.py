@@ -23,12 +23,12 @@ class Form:
     """The fields of a multipart request.
 
     Args:
-        pictures: field -> whether it takes several; all are required.
+        images: field -> whether it takes several; all are required.
         texts: field -> what it says.
         required: text fields that must be there.
     """
 
-    pictures: dict[str, bool]
+    images: dict[str, bool]
     texts: dict[str, str]
     required: tuple[str, ...] = ()
 
@@ -37,16 +37,16 @@ class Form:
         """OpenAPI's description."""
         one = {"type": "string", "format": "binary"}
         fields: dict[str, Any] = {
-            name: {"type": "array", "items": one} if several else one for name, several in self.pictures.items()
+            name: {"type": "array", "items": one} if several else one for name, several in self.images.items()
         }
         fields |= {name: {"type": "string", "description": text} for name, text in self.texts.items()}
-        schema = {"type": "object", "properties": fields, "required": [*self.pictures, *self.required]}
+        schema = {"type": "object", "properties": fields, "required": [*self.images, *self.required]}
         return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
     @property
     def example(self) -> str:
         """How pictures are sent."""
-        parts = " ".join(f"-F {name}=@photo.jpg" for name in self.pictures)
+        parts = " ".join(f"-F {name}=@photo.jpg" for name in self.images)
         return f"send pictures as files of multipart/form-data, e.g. curl {parts} URL"
 
     def check(self, name: str, *, is_file: bool, seen: Iterable[str]) -> None:
@@ -55,13 +55,13 @@ class Form:
         Raises:
             HTTPException: 400 for a field this request has not, one of the other kind, or a text given twice.
         """
-        if name not in self.pictures and name not in self.texts:
-            raise HTTPException(400, unknown_name("field", name[:_SHOWN], [*self.pictures, *self.texts]))
-        if name in self.pictures and not is_file:
+        if name not in self.images and name not in self.texts:
+            raise HTTPException(400, unknown_name("field", name[:_SHOWN], [*self.images, *self.texts]))
+        if name in self.images and not is_file:
             raise HTTPException(400, f"the field {name!r} holds text (base64 or a data URL?); {self.example}")
         if name in self.texts and is_file:
             raise HTTPException(400, f"the field {name!r} is text, got a file")
-        if name in seen and not self.pictures.get(name, False):
+        if name in seen and not self.images.get(name, False):
             raise HTTPException(400, f"the field {name!r} is there twice")
 
 

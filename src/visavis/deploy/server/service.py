@@ -84,16 +84,16 @@ class Service:
         finally:
             self._pending -= 1
 
-    async def look(self, function: Callable[..., T], *args: Any, pictures: Sequence[Named], **options: Any) -> T:
+    async def analyze(self, function: Callable[..., T], *args: Any, images: Sequence[Named], **options: Any) -> T:
         """`work` on pictures, once the pixels all requests hold together leave room for theirs.
 
         Raises:
             HTTPException: 413 more pixels than a request may have, 503.
         """
-        small = sum(len(data) for _, data in pictures) <= _SMALL
+        small = sum(len(data) for _, data in images) <= _SMALL
         count = self.handlers.count_pixels
-        pixels = count(pictures) if small else await self.work(count, pictures)
-        if len(pictures) > 1 and pixels > self.settings.max_pixels:
+        pixels = count(images) if small else await self.work(count, images)
+        if len(images) > 1 and pixels > self.settings.max_pixels:
             raise HTTPException(
                 413,
                 f"the pictures of a request may have {self.settings.max_pixels:,} pixels together, these have "

@@ -24,7 +24,7 @@ class ServiceSettings:
         max_pixels: of all pictures of one request, and half of that of one that is no JPEG, by their headers.
         max_pixels_in_flight: of all requests that are worked on; more wait.
         max_connections: open at a time; beyond, one that has asked for nothing is closed for a new one.
-        max_pictures: in one request.
+        max_images: in one request.
         max_faces: embedded of one request, the largest of each picture first.
         max_seconds: of a processor that the pictures of one request may take; none is begun after that.
         rate: requests per minute and client; 0 for no limit.
@@ -46,7 +46,7 @@ class ServiceSettings:
     max_pixels: int = 40_000_000
     max_pixels_in_flight: int = 80_000_000
     max_connections: int = 256
-    max_pictures: int = 20
+    max_images: int = 20
     max_faces: int = 64
     max_seconds: float = 2.0
     rate: float = 600.0

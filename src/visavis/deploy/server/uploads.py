@@ -27,19 +27,19 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 class Upload:
     """The parts of a request: pictures by field as (label, bytes), and text fields."""
 
-    pictures: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
+    images: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
 
     def one(self, name: str) -> tuple[str, bytes]:
         """The only picture of a field."""
-        found = self.pictures.get(name, [])
+        found = self.images.get(name, [])
         if len(found) != 1:
             raise HTTPException(400, f"expected one picture in the field {name!r}, got {len(found)}")
         return found[0]
 
     def many(self, name: str) -> list[tuple[str, bytes]]:
         """The pictures of a field, at least one."""
-        found = self.pictures.get(name, [])
+        found = self.images.get(name, [])
         if not found:
             raise HTTPException(400, f"expected pictures in the field {name!r}, got none")
         return found
@@ -93,14 +93,16 @@ async def read_upload(request: Request, settings: ServiceSettings, form: Form) -
     if kind != "multipart/form-data":
         raise HTTPException(415, f"expected multipart/form-data, got {kind[:40]}; {form.example}")
 
-    class InMemory(MultiPartParser):
+    class InMemoryParser(MultiPartParser):
         spool_max_size = settings.max_upload + 1  # or Starlette would put larger parts on the disk
 
     async def stream() -> AsyncGenerator[bytes, None]:
         async for part in request.stream():
             yield part
 
-    parser = InMemory(request.headers, stream(), max_files=settings.max_pictures, max_fields=32, max_part_size=65_536)
+    parser = InMemoryParser(
+        request.headers, stream(), max_files=settings.max_images, max_fields=32, max_part_size=65_536
+    )
     try:
         parts = await parser.parse()
     except MultiPartException as error:
@@ -114,10 +116,10 @@ async def read_upload(request: Request, settings: ServiceSettings, form: Form) -
     upload = Upload()
     try:
         for name, value in parts.multi_items():
-            form.check(name, is_file=isinstance(value, UploadFile), seen={*upload.pictures, *upload.texts})
+            form.check(name, is_file=isinstance(value, UploadFile), seen={*upload.images, *upload.texts})
             if isinstance(value, UploadFile):
-                label = _LABELS.get(name, f"picture {len(upload.pictures.get(name, [])) + 1}")
-                upload.pictures.setdefault(name, []).append((label, await value.read()))
+                label = _LABELS.get(name, f"picture {len(upload.images.get(name, [])) + 1}")
+                upload.images.setdefault(name, []).append((label, await value.read()))
             else:
                 upload.texts[name] = value
     finally:

@@ -77,7 +77,7 @@ def compare(
         tables=tables,
         plots=_overlays(evaluations),
         warnings=tuple(f"{e.label}: {warning}" for e in evaluations for warning in e.warnings),
-        pictures=() if images is None else hardest_pairs(evaluations, images),
+        images=() if images is None else hardest_pairs(evaluations, images),
         context={"settings": {"bootstrap": replicates, "seed": seed}, "environment": environment()},
     )
 

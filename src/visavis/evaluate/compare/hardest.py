@@ -9,13 +9,13 @@ import numpy as np
 from visavis.evaluate.compare.saved import SavedEvaluation
 from visavis.evaluate.embedding import Images
 from visavis.evaluate.protocols.base import ErrorExample
-from visavis.evaluate.report.figures import PicturePair
-from visavis.evaluate.runner import picture_pairs
+from visavis.evaluate.report.figures import ImagePair
+from visavis.evaluate.runner import image_pairs
 
 _SHOWN = 8
 
 
-def hardest_pairs(evaluations: Sequence[SavedEvaluation], images: Images) -> tuple[PicturePair, ...]:
+def hardest_pairs(evaluations: Sequence[SavedEvaluation], images: Images) -> tuple[ImagePair, ...]:
     """Wrong for every model, by the mean margin; then those that only the first, only the second gets right.
 
     A model's margin is how far its similarity lies on the wrong side of its own threshold, in its own standard
@@ -39,7 +39,7 @@ def hardest_pairs(evaluations: Sequence[SavedEvaluation], images: Images) -> tup
             kind = "same person" if first.found.genuine[i] else "two people"
             reference, probe = int(first.scores["reference"][i]), int(first.scores["probe"][i])
             chosen.append(ErrorExample(reference, probe, f"{kind}; {said}", title))
-    return picture_pairs(tuple(chosen), tuple(map(str, first.scores["names"])), images)
+    return image_pairs(tuple(chosen), tuple(map(str, first.scores["names"])), images)
 
 
 def _margin(evaluation: SavedEvaluation) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from visavis._moved import renamed_method
 from visavis.evaluate.embedding import Embeddings
 from visavis.evaluate.report.figures import Plot
 from visavis.evaluate.report.tables import Table
@@ -51,11 +52,18 @@ class ProtocolResult:
 
 
 class EvaluationProtocol(ABC):
-    """A protocol never sees the model: it gets embeddings, makes scores (saved at once), and judges those scores."""
+    """A protocol never sees the model: it gets embeddings, makes scores (saved at once), then figures from those."""
 
     name: str
     images: tuple[str, ...]
     use_norms: bool = False
+
+    def __init_subclass__(cls) -> None:
+        """Take a subclass's `judge`, as `compute_metrics` was called in the release before."""
+        if "judge" in vars(cls) and "compute_metrics" not in vars(cls):
+            renamed_method(f"{cls.__name__}.judge", "compute_metrics")
+            cls.compute_metrics = cls.judge  # pyright: ignore[reportAttributeAccessIssue]
+
     is_of_trained_people: bool = False  # by its nature: only training pictures themselves inflate its figures
 
     def by_preset(self, name: str) -> EvaluationProtocol:
@@ -68,10 +76,10 @@ class EvaluationProtocol(ABC):
 
     @abstractmethod
     def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
-        """Arrays from which `judge` computes everything; a NaN similarity was not acquired."""
+        """Arrays from which `compute_metrics` computes everything; a NaN similarity was not acquired."""
 
     @abstractmethod
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """The figures of the scores."""
 
     def describe(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class ClosedSet(EvaluationProtocol):
         sums[~sums.any(axis=1)] = np.nan
         return unit_rows(sums).astype(np.float32)
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """Top-1, top-5 and top-10 with intervals over probes and over people, the mean over people, and the CMC."""
         rank, label = scores["rank"], scores["label"]
         right = rank == 1
@@ -226,7 +226,7 @@ def _halves(request: ProtocolArgs) -> LoadedProtocol:
         log.info("%s: %d of %d people have one picture and are left out", request.data, left, len(counts))
     kept = source.only([source.identities[i] for i in several])
     own = [np.flatnonzero(kept.labels == label) for label in range(len(several))]
-    enrolled = np.concatenate([pictures[: -(-len(pictures) // 2)] for pictures in own])
+    enrolled = np.concatenate([images[: -(-len(images) // 2)] for images in own])
     probes = np.setdiff1d(np.arange(len(kept)), enrolled)
     protocol = ClosedSet(kept.names, kept.labels, enrolled, probes, kept.identities)
     return LoadedProtocol(protocol, SourceImages(kept))

@@ -49,7 +49,7 @@ class FolderProtocol(PairProtocol):
         genuine_subject = found["reference_subject"][self.pairs.genuine]
         return {**{key: values for key, values in found.items() if key != "fold"}, "genuine_subject": genuine_subject}
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """The exact figures but accuracy, with intervals over subjects.
 
         Raises:

@@ -14,7 +14,7 @@ from visavis.data.pair_lists.reader import PLAIN, read_pairs
 from visavis.data.sources import open_source
 from visavis.errors import DataError, ProtocolError
 from visavis.evaluate.protocols.base import Embeddings, EvaluationSettings, ProtocolResult, Scores
-from visavis.evaluate.protocols.loading import LoadedProtocol, ManySources, ProtocolArgs, SourceImages, require_pictures
+from visavis.evaluate.protocols.loading import LoadedProtocol, ManySources, ProtocolArgs, SourceImages, require_images
 from visavis.evaluate.protocols.pairs import PairProtocol
 from visavis.evaluate.report.metric_tables import group_table
 from visavis.evaluate.report.tables import Table, percent, percent_range
@@ -39,9 +39,9 @@ class GroupPairProtocol(PairProtocol):
             scores[f"group_reference:{column}"], scores[f"group_probe:{column}"] = reference, probe
         return scores
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """All pairs, then by group: rates at the common threshold, worst first, and each group's own accuracy."""
-        outcome = super().judge(scores, settings)
+        outcome = super().compute_metrics(scores, settings)
         groups, tables = {}, []
         for column, (_, _, names) in self.groupings.items():
             numbers = (scores[f"group_reference:{column}"], scores[f"group_probe:{column}"])
@@ -98,7 +98,7 @@ def load_rfw(request: ProtocolArgs) -> LoadedProtocol:
         name = path.parent.name
         sources[name] = open_source(home / name)
         pairs = read_pairs(path, request.options.get("dialect") or PLAIN)
-        require_pictures(pairs, sources[name], request)
+        require_images(pairs, sources[name], request)
         listed = [f"{name}/{image}" for image in pairs.images]
         ends = zip(pairs.reference.tolist(), pairs.probe.tolist(), pairs.genuine.tolist(), strict=True)
         rows += [(listed[a], listed[b], same) for a, b, same in ends]
@@ -138,7 +138,7 @@ def load_csv(request: ProtocolArgs) -> LoadedProtocol:
     fold = _folds(path, table) if "fold" in columns else cut_folds(genuine)
     pairs = build_pairs(rows, fold, path=str(path), lines=range(2, len(rows) + 2))
     source = open_source(request.data)
-    require_pictures(pairs, source, request)
+    require_images(pairs, source, request)
     groupings = _groupings(path, table, [c for c in columns if c not in ("reference", "probe", "genuine", "fold")])
     protocol = GroupPairProtocol(pairs, PairProtocol.of(pairs).subjects, "groups", groupings)
     return LoadedProtocol(protocol, SourceImages(source), (path,))

@@ -64,7 +64,7 @@ class GalleryProbeProtocol(EvaluationProtocol):
             "probe_subject": self.subject[self.probe],
         }
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """CMC, and TPIR@FPIR where some probes are not enrolled; the worst-ranked probes as pictures."""
         found = Search(scores["own"], scores["rank"], scores["other"], scores["mated"])
         figures = IdentificationMetrics(found, scores["probe_subject"], settings.bootstrap, settings.seed)
@@ -105,7 +105,7 @@ def load_identification(request: ProtocolArgs, *, name: str = "identification") 
     """
     sources = {key: open_source(_part(request, key)) for key in ("gallery", "probe")}
     if (request.data / "distractors").is_dir():
-        sources["distractors"] = _any_pictures(request, "distractors")
+        sources["distractors"] = _any_images(request, "distractors")
     numbers: dict[str, int] = {}
     names, subject, role = [], [], []
     for key, source in sources.items():
@@ -182,7 +182,7 @@ class DistractorProtocol(EvaluationProtocol):
             "subject": owner[first],
         }
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """Rank-1 and rank-10 rates by number of distractors."""
         own = np.where(np.isnan(scores["similarity"]), -np.inf, scores["similarity"])
         rows, figures = [], {}
@@ -213,7 +213,7 @@ def load_megaface(request: ProtocolArgs) -> LoadedProtocol:
     """`SRC/probe`, a folder per identity, and `SRC/distractors`."""
     sources: dict[str, Source] = {
         "probe": open_source(_part(request, "probe")),
-        "distractors": _any_pictures(request, "distractors"),
+        "distractors": _any_images(request, "distractors"),
     }
     names = [f"{key}/{name}" for key, source in sources.items() for name in source.names]
     count = len(sources["probe"])
@@ -242,7 +242,7 @@ def _part(request: ProtocolArgs, key: str) -> Any:
     return path
 
 
-def _any_pictures(request: ProtocolArgs, key: str) -> Source:
+def _any_images(request: ProtocolArgs, key: str) -> Source:
     """A folder per identity, or pictures side by side."""
     path = _part(request, key)
     inside = any(entry.is_dir() for entry in path.iterdir())

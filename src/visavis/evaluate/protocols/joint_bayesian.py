@@ -41,9 +41,9 @@ class JointPairs(PairProtocol):
         found = super().score(embedded, settings)
         return {**found, "similarity": self.scorer.score(vectors[pairs.reference], vectors[pairs.probe])}
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """As PairProtocol's; the axis of the scores says what they are."""
-        outcome = super().judge(scores, settings)
+        outcome = super().compute_metrics(scores, settings)
         plots = (replace(p, x_label="log likelihood ratio") if p.name == "histogram" else p for p in outcome.plots)
         return replace(outcome, plots=tuple(plots))
 
@@ -68,7 +68,7 @@ def learn_scorer(
         shown = ", ".join(both[:_NAMED]) + (f" and {len(both) - _NAMED} more" if len(both) > _NAMED else "")
         raise ProtocolError(
             f"{source.path}: Joint Bayesian must be learned from people who are not compared, but {shown} "
-            "are in both; name the people to learn from with --joint-people FILE"
+            "are in both; name the people to learn from with --jb-identities FILE"
         )
     embedded = embed_images(embedder, source.names, SourceImages(source), batch_size=batch_size, progress=progress)
     if not np.isfinite(embedded.vectors).all():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from visavis.data.pair_lists.base import check_pairs, find_pictures
+from visavis.data.pair_lists.base import check_pairs, find_images
 from visavis.data.sources.base import Source
 from visavis.errors import DataError
 from visavis.evaluate.protocols.base import EvaluationProtocol
@@ -63,13 +63,13 @@ class ManySources:
         return self.sources[key](rest)
 
 
-def require_pictures(pairs: Pairs, source: Source, request: ProtocolArgs) -> None:
+def require_images(pairs: Pairs, source: Source, request: ProtocolArgs) -> None:
     """Refuse a list that names missing pictures, unless `allow_missing` makes them failures to acquire.
 
     Raises:
         DataError: pictures are missing and that is not allowed; or all of them are.
     """
-    if request.options.get("allow_missing") and np.any(find_pictures(pairs, source) >= 0):
+    if request.options.get("allow_missing") and np.any(find_images(pairs, source) >= 0):
         return
     try:
         check_pairs(pairs, source)

@@ -12,9 +12,9 @@ from visavis.data.pair_lists.reader import PLAIN, read_pairs
 from visavis.data.sources import open_source
 from visavis.data.sources.base import Source
 from visavis.data.sources.bin import BinSource
-from visavis.data.sources.folder import holds_only_pictures
+from visavis.data.sources.folder import holds_only_images
 from visavis.errors import DataError, ProtocolError
-from visavis.evaluate.protocols.loading import LoadedProtocol, ProtocolArgs, SourceImages, require_pictures
+from visavis.evaluate.protocols.loading import LoadedProtocol, ProtocolArgs, SourceImages, require_images
 from visavis.evaluate.protocols.pairs import PairProtocol
 from visavis.evaluate.protocols.template_verification import video_protocol
 
@@ -39,8 +39,8 @@ def load_pairs(request: ProtocolArgs, *, name: str = "pairs") -> LoadedProtocol:
     if not listed.exists():
         raise ProtocolError(f"{listed}: expected a pair list, there is no such file; name one with --pairs FILE")
     pairs = read_pairs(listed, request.options.get("dialect") or PLAIN)
-    source = _pictures(request.data)
-    require_pictures(pairs, source, request)
+    source = _images(request.data)
+    require_images(pairs, source, request)
     return LoadedProtocol(
         PairProtocol.of(pairs, name=name), SourceImages(source), (listed,) if listed.is_file() else ()
     )
@@ -60,10 +60,10 @@ def _find_list(data: Path) -> Path:
     return found[0] if found else data / "pairs.txt"
 
 
-def _pictures(data: Path) -> Source:
+def _images(data: Path) -> Source:
     """The pictures of a set: a folder a person, or all side by side, as CALFW and CPLFW come."""
     for folder in (data, data / "images", data / "aligned images"):
-        if folder.is_dir() and holds_only_pictures(folder):
+        if folder.is_dir() and holds_only_images(folder):
             return open_source(folder, kind="flat")
     return open_source(data)
 
@@ -75,7 +75,7 @@ def load_cfp(request: ProtocolArgs, *, name: str) -> LoadedProtocol:
         return load_pairs(request, name=name)
     pairs = read_cfp(protocol, kind=_CFP_PAIRS[name])
     source = open_source(request.data / "Data" / "Images")
-    require_pictures(pairs, source, request)
+    require_images(pairs, source, request)
     return LoadedProtocol(PairProtocol.of(pairs, name=name), SourceImages(source), (protocol / "Pair_list_F.txt",))
 
 

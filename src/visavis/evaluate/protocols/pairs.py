@@ -80,7 +80,7 @@ class PairProtocol(EvaluationProtocol):
             "names": np.array(self.pairs.images),
         }
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """Every exact figure, Wilson intervals over pairs and bootstrap intervals over subjects.
 
         With a preset its figures stand under `preset`, the published rule's accuracy among them; the others keep their

@@ -10,7 +10,7 @@ import numpy as np
 
 from visavis.evaluate.embedding import Embeddings
 from visavis.evaluate.protocols.base import EvaluationProtocol, EvaluationSettings, ProtocolResult, Scores
-from visavis.evaluate.protocols.template_verification import picture_weights
+from visavis.evaluate.protocols.template_verification import image_weights
 from visavis.evaluate.report.figures import Plot, Series
 from visavis.evaluate.report.tables import Table, percent, percent_range
 from visavis.metrics.fusion import Pooling, pool_templates
@@ -41,7 +41,7 @@ class TemplateSearchProtocol(EvaluationProtocol):
 
     def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
         """Search every gallery."""
-        weights = picture_weights(embedded, self.weights, use_norms=self.use_norms)
+        weights = image_weights(embedded, self.weights, use_norms=self.use_norms)
         vectors = pool_templates(embedded.vectors, self.pooling, weights=weights, templates=self.templates)
         scores: dict[str, Any] = {"probe_subject": self.probe[1]}
         for name, (rows, subjects) in self.galleries.items():
@@ -49,7 +49,7 @@ class TemplateSearchProtocol(EvaluationProtocol):
             scores |= {f"{name}_{key}": getattr(found, key) for key in _FIELDS}
         return scores
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """Figures by gallery and their mean."""
         drawn = (scores["probe_subject"], settings.bootstrap, settings.seed)
         found = {

@@ -56,7 +56,7 @@ class TemplateProtocol(EvaluationProtocol):
 
     def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
         """Pool the pictures and compare the templates."""
-        weights = picture_weights(embedded, self.weights, use_norms=self.use_norms)
+        weights = image_weights(embedded, self.weights, use_norms=self.use_norms)
         vectors = pool_templates(embedded.vectors, self.pooling, weights=weights, templates=self.templates)
         return {
             "similarity": compare_templates(vectors, self.reference, self.probe),
@@ -64,7 +64,7 @@ class TemplateProtocol(EvaluationProtocol):
             "genuine_subject": self.subjects[self.reference[self.genuine]],
         }
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """TMR at each supported FMR with intervals over comparisons and over subjects, AUC, EER, d′."""
         genuine = scores["genuine"]
         curve = error_curve(scores["similarity"], genuine)
@@ -84,7 +84,7 @@ class TemplateProtocol(EvaluationProtocol):
         return ProtocolResult(results, tables, plots)
 
 
-def picture_weights(embedded: Embeddings, weights: FloatArray | None, *, use_norms: bool) -> FloatArray | None:
+def image_weights(embedded: Embeddings, weights: FloatArray | None, *, use_norms: bool) -> FloatArray | None:
     """Detector scores, feature norms, their product, or nothing."""
     if not use_norms:
         return weights
@@ -207,13 +207,13 @@ class VideoPairProtocol(PairProtocol):
     def score(self, embedded: Embeddings, settings: EvaluationSettings) -> Scores:
         """Pool each video's frames, then score as pairs."""
         assert self.pooling is not None
-        weights = picture_weights(embedded, None, use_norms=self.use_norms)
+        weights = image_weights(embedded, None, use_norms=self.use_norms)
         vectors = pool_templates(embedded.vectors, self.pooling, weights=weights, templates=len(self.pairs.images))
         return super().score(Embeddings(self.pairs.images, vectors), settings)
 
-    def judge(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
+    def compute_metrics(self, scores: Scores, settings: EvaluationSettings) -> ProtocolResult:
         """As for pairs, without pictures of mistakes (a video is not one picture)."""
-        outcome = super().judge(scores, settings)
+        outcome = super().compute_metrics(scores, settings)
         return ProtocolResult(outcome.results, outcome.tables, outcome.plots)
 
 

@@ -36,7 +36,7 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class PicturePair:
+class ImagePair:
     """Two crops (JPEG bytes) and what the model made of them."""
 
     reference: bytes

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from itertools import groupby
 
-from visavis.evaluate.report.figures import PicturePair, Plot
+from visavis.evaluate.report.figures import ImagePair, Plot
 from visavis.evaluate.report.plots import to_svg
 from visavis.evaluate.report.tables import Table
 from visavis.runtimes import import_runtime
@@ -22,9 +22,9 @@ def render(
     key: Sequence[tuple[str, str]] = (),
     tables: Sequence[Table] = (),
     plots: Sequence[Plot] = (),
-    pictures: Sequence[PicturePair] = (),
+    images: Sequence[ImagePair] = (),
     facts: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (),
-    pictures_title: str = "Most confident mistakes",
+    images_title: str = "Most confident mistakes",
 ) -> str:
     """Fill the template; every text is escaped, only the SVG of our own plots is not."""
     jinja2, markup = import_runtime("jinja2"), import_runtime("markupsafe").Markup
@@ -43,7 +43,7 @@ def render(
             group,
             [{"reference": _data_uri(p.reference), "probe": _data_uri(p.probe), "caption": p.caption} for p in pairs],
         )
-        for group, pairs in groupby(pictures, key=lambda p: p.group)
+        for group, pairs in groupby(images, key=lambda p: p.group)
     ]
     return environment.get_template("report.html.j2").render(
         title=title,
@@ -52,8 +52,8 @@ def render(
         key=key,
         tables=tables,
         plots=[(heading, figures) for heading, figures in sections if figures],
-        pictures=grouped,
-        pictures_title=pictures_title,
+        images=grouped,
+        images_title=images_title,
         facts=[(heading, entries) for heading, entries in facts if entries],
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visavis.evaluate.report.figures import PicturePair, Plot
+from visavis.evaluate.report.figures import ImagePair, Plot
 from visavis.evaluate.report.tables import Table, percent, to_tex
 
 
@@ -29,7 +29,7 @@ class Report:
     results: Mapping[str, Any]
     tables: tuple[Table, ...] = ()
     plots: tuple[Plot, ...] = ()
-    pictures: tuple[PicturePair, ...] = ()
+    images: tuple[ImagePair, ...] = ()
     context: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
     compares: bool = False
@@ -59,9 +59,9 @@ class Report:
             key=key_figures(self.results),
             tables=self.tables,
             plots=self.plots,
-            pictures=self.pictures,
+            images=self.images,
             facts=_facts(self),
-            pictures_title="The hardest pairs" if self.compares else "Most confident mistakes",
+            images_title="The hardest pairs" if self.compares else "Most confident mistakes",
         )
 
     def to_markdown(self) -> str:

@@ -25,42 +25,42 @@ def decode(path):
         from PIL import Image
 
         return np.asarray(Image.open(path).convert("RGB"))
-    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
+    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
         raise SystemExit(f"{path}: not a picture")
-    return picture[..., ::-1]
+    return image[..., ::-1]
 
 
-def fit(picture, model):
+def fit(image, model):
     """The crop at the model's size: as it is, or the template's columns of a square ArcFace crop, shrunk."""
     height, width = model["preprocess"]["size"]
-    if picture.shape[:2] == (height, width):
-        return picture
+    if image.shape[:2] == (height, width):
+        return image
     frame = model["frame"]["size"]
-    if picture.shape[0] == picture.shape[1] and model["frame"]["column"] is not None:
-        columns = round(picture.shape[1] * frame[1] / 112)
-        left = round(picture.shape[1] * model["frame"]["column"] / 112)
-        picture = np.ascontiguousarray(picture[:, left : left + columns])
-    elif picture.shape[0] * frame[1] != picture.shape[1] * frame[0]:
-        raise SystemExit(f"the model wants {height}x{width} crops, got {picture.shape[0]}x{picture.shape[1]}")
-    if picture.shape[:2] == (height, width):
-        return picture
+    if image.shape[0] == image.shape[1] and model["frame"]["column"] is not None:
+        columns = round(image.shape[1] * frame[1] / 112)
+        left = round(image.shape[1] * model["frame"]["column"] / 112)
+        image = np.ascontiguousarray(image[:, left : left + columns])
+    elif image.shape[0] * frame[1] != image.shape[1] * frame[0]:
+        raise SystemExit(f"the model wants {height}x{width} crops, got {image.shape[0]}x{image.shape[1]}")
+    if image.shape[:2] == (height, width):
+        return image
     try:
         import cv2
     except ImportError:
         raise SystemExit("crops of another size are scaled by OpenCV: pip install opencv-python-headless") from None
-    shrinks = height < picture.shape[0] and width < picture.shape[1]
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    shrinks = height < image.shape[0] and width < image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def layout(picture, model):
+def layout(image, model):
     """One picture as the graph takes it."""
     spec = model["preprocess"]
     if model["input"] == "uint8 pixels":
-        return np.ascontiguousarray(picture)
+        return np.ascontiguousarray(image)
     if model["input"] == "float pixels":
-        return np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)
-    ordered = picture[..., ::-1] if spec["channels"] == "BGR" else picture
+        return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+    ordered = image[..., ::-1] if spec["channels"] == "BGR" else image
     x = (ordered.astype(np.float32) - np.float32(spec["mean"])) / np.float32(spec["std"])
     return np.ascontiguousarray(x.transpose(2, 0, 1))
 
@@ -82,13 +82,13 @@ def names_of_pairs(path):
 def main():
     """Write the tensors."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--labels", type=Path)
     args = parser.parse_args()
     model = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
-    root = args.pictures / "images" if (args.pictures / "images").is_dir() else args.pictures
+    root = args.images / "images" if (args.images / "images").is_dir() else args.images
     if args.labels:
         lines = args.labels.read_text(encoding="utf-8").splitlines()
         names = [line.rsplit("\t", 1)[0] for line in lines if line.strip()]

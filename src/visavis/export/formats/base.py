@@ -31,7 +31,7 @@ class Options:
         calibration: crops int8 ranges are taken from.
         pairs: a pair set to judge reference and export on.
         max_drop: points of accuracy int8 and fp16 may lose on `pairs`.
-        ranges: how int8 activation ranges are found: minmax, moving, entropy or percentile.
+        calibration_method: how int8 activation ranges are found: minmax, moving, entropy or percentile.
     """
 
     precision: Precision = "fp32"
@@ -42,7 +42,7 @@ class Options:
     calibration: Crops | None = None
     pairs: PairSet | None = None
     max_drop: float | None = None
-    ranges: str = "moving"
+    calibration_method: str = "moving"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ExportInfo:
 
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    judged: dict[str, Any] | None = None
+    accuracy: dict[str, Any] | None = None
 
 
 Writer = Callable[[ExportModel, Path, Options, "dict[str, Any] | None", ProgressCallback], ExportInfo]

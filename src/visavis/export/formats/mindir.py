@@ -97,7 +97,9 @@ def build_cell(model: onnx.ModelProto) -> Any:
     return OnnxCell().set_train(False)
 
 
-def write_mindir(model: ExportModel, path: Path, options: Options, before: Any, say: ProgressCallback) -> ExportInfo:
+def write_mindir(
+    model: ExportModel, path: Path, options: Options, reference_accuracy: Any, progress: ProgressCallback
+) -> ExportInfo:
     """Rebuild, write, and print what Huawei's converters want to be told."""
     from visavis.export.formats.float_graph import float_onnx
 
@@ -108,7 +110,7 @@ def write_mindir(model: ExportModel, path: Path, options: Options, before: Any, 
     height, width = model.card.preprocess.size
     shape = (batch, height, width, 3) if options.pixels == "uint8" else (batch, 3, height, width)
     kind = np.uint8 if options.pixels == "uint8" else np.float32
-    say("MindSpore compiles the graph")
+    progress("MindSpore compiles the graph")
     example = mindspore.Tensor(np.zeros(shape, kind))
     mindspore.export(cell, example, file_name=os.fspath(path.with_suffix("")), file_format="MINDIR")
     write_side_card(path, model.card, options)

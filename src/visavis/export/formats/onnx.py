@@ -16,13 +16,17 @@ from visavis.runtimes import import_runtime
 
 
 def write_onnx_format(
-    model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
+    model: ExportModel,
+    path: Path,
+    options: Options,
+    reference_accuracy: dict[str, Any] | None,
+    progress: ProgressCallback,
 ) -> ExportInfo:
     """The float32 graph, with fp16 weights if asked, or quantized."""
     if options.precision == "int8":
         from visavis.export.formats.onnx_int8 import write_int8_onnx
 
-        return write_int8_onnx(model, path, options, before, say)
+        return write_int8_onnx(model, path, options, reference_accuracy, progress)
     graph = rewrite_prelu(float_onnx(model, options))
     if options.precision == "fp16":
         from visavis.export.onnx.half import to_half

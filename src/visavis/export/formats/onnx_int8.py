@@ -13,7 +13,7 @@ from visavis.errors import ModelFormatError, unknown_name
 from visavis.export.formats.base import ExportInfo, Options, ProgressCallback
 from visavis.export.formats.float_graph import float_onnx
 from visavis.export.gates.parity import Crops, crops_of
-from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
+from visavis.export.gates.sensitivity import describe, rank_layers, satisfy_accuracy_budget
 from visavis.export.model import ExportModel
 from visavis.export.onnx.compact import compact
 from visavis.export.onnx.files import Input, set_metadata, write_onnx
@@ -27,7 +27,7 @@ from visavis.types import ByteArray
 _quantization = import_runtime("onnxruntime.quantization")
 _Method = _quantization.CalibrationMethod
 _calibration = import_runtime("onnxruntime.quantization.calibrate")
-RANGES = {
+CALIBRATION_METHODS = {
     "minmax": (_Method.MinMax, {}),
     "moving": (_Method.MinMax, {"moving_average": True}),
     "entropy": (_Method.Entropy, {"num_bins": 512, "num_quantized_bins": 256}),  # 128 of 128 leave no choice
@@ -51,26 +51,26 @@ class _Reader(_quantization.CalibrationDataReader):
         return next(self.feeds, None)
 
 
-def calibrate(model: onnx.ModelProto, batches: list[Array], ranges: str) -> Any:
+def calibrate(model: onnx.ModelProto, batches: list[Array], method: str) -> Any:
     """The range of every activation over calibration batches.
 
     Args:
         model: the float32 graph.
         batches: crops in its own layout.
-        ranges: minmax (extremes), moving (mean of the batches' extremes), entropy (Kullback–Leibler of histograms)
-            or percentile (99.99).
+        method: minmax (extremes), moving (mean of the batches' extremes), entropy (Kullback–Leibler divergence of
+            histograms) or percentile (99.99).
 
     Raises:
-        ModelFormatError: unknown `ranges`.
+        ModelFormatError: unknown `method`.
     """
-    if ranges not in RANGES:
-        raise ModelFormatError(unknown_name("--ranges", ranges, RANGES))
-    method, extra = RANGES[ranges]
+    if method not in CALIBRATION_METHODS:
+        raise ModelFormatError(unknown_name("--calibration-method", method, CALIBRATION_METHODS))
+    kind, extra = CALIBRATION_METHODS[method]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float.onnx"
         onnx.save(model, source)
         calibrator = _calibration.create_calibrator(
-            source, list(QUANTIZED), str(Path(folder) / "augmented.onnx"), calibrate_method=method, extra_options=extra
+            source, list(QUANTIZED), str(Path(folder) / "augmented.onnx"), calibrate_method=kind, extra_options=extra
         )
         if calibrator is None:
             raise ModelFormatError("ONNX Runtime offers no calibrator")
@@ -85,7 +85,7 @@ def calibrate(model: onnx.ModelProto, batches: list[Array], ranges: str) -> Any:
             return calibrator.compute_data()
 
 
-def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, ranges: Any, *, float_layers: list[str]) -> onnx.ModelProto:
     """QDQ: uint8 activations, int8 weights by channel, the named layers left in float32."""
     talkers = [import_runtime(f"onnxruntime.quantization.{name}_quantizer") for name in ("qdq", "onnx", "base")]
     with replaced(*talkers, logging=root_logger):
@@ -97,7 +97,7 @@ def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onn
             _quantization.QuantType.QUInt8,
             ranges,
             [],
-            in_float,
+            float_layers,
             list(QUANTIZED),
             {"ActivationSymmetric": False, "WeightSymmetric": True},
         )
@@ -109,7 +109,11 @@ def quantize(model: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> onn
 
 
 def write_int8_onnx(
-    model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
+    model: ExportModel,
+    path: Path,
+    options: Options,
+    reference_accuracy: dict[str, Any] | None,
+    progress: ProgressCallback,
 ) -> ExportInfo:
     """Calibrate, quantize, and keep sensitive layers in float until the accuracy budget holds."""
     from visavis.export.onnx.prelu import rewrite_prelu
@@ -119,33 +123,33 @@ def write_int8_onnx(
     layers = {node.name for node in graph.graph.node}
     if "" in layers:
         raise ModelFormatError("int8 needs a graph whose nodes have names; this one has nameless ones")
-    count = len(crops.pictures)
+    count = len(crops.images)
     size = next(n for n in range(10, 0, -1) if count % n == 0)  # the histograms want batches of one size
-    batches = [layout(model, crops.pictures[i : i + size], options.pixels) for i in range(0, count, size)]
-    say(f"calibrating on {len(crops.pictures)} crops of {crops.origin}")
-    ranges = calibrate(graph, batches, options.ranges)
+    batches = [layout(model, crops.images[i : i + size], options.pixels) for i in range(0, count, size)]
+    progress(f"calibrating on {len(crops.images)} crops of {crops.origin}")
+    ranges = calibrate(graph, batches, options.calibration_method)
 
     # Ranges cut off the highest logits, where the decision is: they would all be equal.
     classifier = makers_of(graph, LOGITS) if model.identities else []
 
-    def build(in_float: list[str]) -> tuple[onnx.ModelProto, OnnxEmbedder]:
-        made = compact(quantize(graph, ranges, in_float=[*classifier, *in_float]))
+    def build(float_layers: list[str]) -> tuple[onnx.ModelProto, OnnxEmbedder]:
+        made = compact(quantize(graph, ranges, float_layers=[*classifier, *float_layers]))
         set_metadata(made, model.card, pixels=options.pixels, identities=model.identities)
         write_onnx(path, made)
         return made, OnnxEmbedder(path)
 
-    _, kept, judged = hold_budget(
+    _, float_layers, accuracy = satisfy_accuracy_budget(
         build,
         lambda: rank_layers(graph, np.concatenate(batches)[:16]),
-        before=before,
+        reference_accuracy=reference_accuracy,
         pairs=options.pairs,
         max_drop=options.max_drop,
-        say=say,
+        progress=progress,
     )
     facts = {
         "opset": graph.opset_import[0].version,
-        "calibration": {"crops": len(crops.pictures), "from": crops.origin, "ranges": options.ranges},
-        "in_float": kept,
+        "calibration": {"crops": len(crops.images), "from": crops.origin, "ranges": options.calibration_method},
+        "in_float": float_layers,
     }
-    notes = [f"calibrated on {len(crops.pictures)} crops of {crops.origin}", f"left in float: {describe(kept)}"]
-    return ExportInfo(facts, notes, judged)
+    notes = [f"calibrated on {len(crops.images)} crops of {crops.origin}", f"left in float: {describe(float_layers)}"]
+    return ExportInfo(facts, notes, accuracy)

@@ -16,13 +16,17 @@ from visavis.types import Embedder
 
 
 def write_openvino(
-    model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
+    model: ExportModel,
+    path: Path,
+    options: Options,
+    reference_accuracy: dict[str, Any] | None,
+    progress: ProgressCallback,
 ) -> ExportInfo:
     """The graph converted, with fp16 weights if asked, or quantized."""
     if options.precision == "int8":
         from visavis.export.formats.openvino_int8 import write_int8_openvino
 
-        return write_int8_openvino(model, path, options, before, say)
+        return write_int8_openvino(model, path, options, reference_accuracy, progress)
     converted = convert(float_onnx(model, options))
     set_card(converted, model.card, pixels=options.pixels, identities=model.identities)
     save(converted, path, half=options.precision == "fp16")

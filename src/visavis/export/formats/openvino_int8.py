@@ -11,7 +11,7 @@ from visavis.export.formats.base import ExportInfo, Options, ProgressCallback
 from visavis.export.formats.float_graph import float_onnx
 from visavis.export.formats.onnx_int8 import layout
 from visavis.export.gates.parity import Crops, crops_of
-from visavis.export.gates.sensitivity import describe, hold_budget, rank_layers
+from visavis.export.gates.sensitivity import describe, rank_layers, satisfy_accuracy_budget
 from visavis.export.model import ExportModel
 from visavis.export.onnx.graph import makers_of
 from visavis.export.onnx.to_openvino import convert, save, set_card
@@ -28,19 +28,23 @@ def _hidden(bar: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def write_int8_openvino(
-    model: ExportModel, path: Path, options: Options, before: dict[str, Any] | None, say: ProgressCallback
+    model: ExportModel,
+    path: Path,
+    options: Options,
+    reference_accuracy: dict[str, Any] | None,
+    progress: ProgressCallback,
 ) -> ExportInfo:
     """Quantize with NNCF and keep sensitive layers in float until the accuracy budget holds."""
     nncf, bars = import_runtime("nncf"), import_runtime("nncf.common.logging.track_progress")
     crops: Crops = options.calibration or crops_of(None, model.card.preprocess, count=300, seed=1)
     graph = float_onnx(model, options)
-    batch = layout(model, crops.pictures, options.pixels)
+    batch = layout(model, crops.images, options.pixels)
     classifier = makers_of(graph, LOGITS) if model.identities else []  # as in onnx_int8.py
     rows = [batch[i : i + 1] for i in range(len(batch))]
 
-    def build(in_float: list[str]) -> tuple[Path, Embedder]:
+    def build(float_layers: list[str]) -> tuple[Path, Embedder]:
         # OpenVINO calls the convolution of ONNX's `name` either so or `name/WithoutBiases`.
-        patterns = [f"{re.escape(name)}(/.*)?" for name in (*classifier, *in_float)]
+        patterns = [f"{re.escape(name)}(/.*)?" for name in (*classifier, *float_layers)]
         ignored = nncf.IgnoredScope(patterns=patterns, validate=False) if patterns else None
         with replaced(bars, Progress=_hidden(bars.Progress), WeightedProgress=_hidden(bars.WeightedProgress)):
             made = nncf.quantize(
@@ -54,18 +58,18 @@ def write_int8_openvino(
         save(made, path)
         return path, OpenVinoEmbedder(path, batch_size=32)
 
-    say(f"quantizing, calibrated on {len(rows)} crops of {crops.origin}")
-    _, kept, judged = hold_budget(
+    progress(f"quantizing, calibrated on {len(rows)} crops of {crops.origin}")
+    _, float_layers, accuracy = satisfy_accuracy_budget(
         build,
         lambda: rank_layers(graph, batch[:16]),
-        before=before,
+        reference_accuracy=reference_accuracy,
         pairs=options.pairs,
         max_drop=options.max_drop,
-        say=say,
+        progress=progress,
     )
     facts = {
         "calibration": {"crops": len(rows), "from": crops.origin, "ranges": "nncf mixed"},
-        "in_float": kept,
+        "in_float": float_layers,
     }
-    notes = [f"calibrated on {len(rows)} crops of {crops.origin}", f"left in float: {describe(kept)}"]
-    return ExportInfo(facts, notes, judged)
+    notes = [f"calibrated on {len(rows)} crops of {crops.origin}", f"left in float: {describe(float_layers)}"]
+    return ExportInfo(facts, notes, accuracy)

@@ -19,7 +19,9 @@ from visavis.models.card import ModelCard
 from visavis.models.graph import CARD_KEY, IDENTITIES_KEY, INPUT_KEY, GraphEmbedder, identities_of
 
 
-def write_program(model: ExportModel, path: Path, options: Options, before: Any, say: ProgressCallback) -> ExportInfo:
+def write_program(
+    model: ExportModel, path: Path, options: Options, reference_accuracy: Any, progress: ProgressCallback
+) -> ExportInfo:
     """Trace the network with a symbolic batch and save the program with the card beside its code.
 
     Raises:
@@ -36,7 +38,7 @@ def write_program(model: ExportModel, path: Path, options: Options, before: Any,
         model.network, model.card.preprocess, pixels=options.pixels, classifier=model.classifier
     ).eval()
     dynamic = None if options.batch else ({0: torch.export.Dim("batch", min=1, max=65_536)},)
-    say("torch.export traces the network")
+    progress("torch.export traces the network")
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

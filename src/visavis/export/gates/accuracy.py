@@ -37,7 +37,7 @@ def open_pairs(
     return PairSet(task.protocol, task.images, os.path.basename(os.fspath(pairs or data)))
 
 
-def judge(
+def evaluate_pairs(
     embedder: Embedder, pairs: PairSet, *, progress: Progress | None = None, trained_on: TrainedOn | None = None
 ) -> dict[str, Any]:
     """Accuracy over folds, AUC, EER and TMR at FMR, as `visavis evaluate` reports them.

@@ -31,7 +31,7 @@ def compare_logits(
         return {}
     if tuple(candidate.identities) != reference.identities:
         raise ModelFormatError(f"{what}: the export has not the identities of the classifier; no file was written")
-    a, b = reference.embed(crops.pictures), unit_rows(candidate.logits(crops.pictures))
+    a, b = reference.embed(crops.images), unit_rows(candidate.logits(crops.images))
     worst = float((np.sqrt(np.mean((a - b) ** 2, axis=1)) / np.maximum(a.std(axis=1), 1e-12)).max())
     if not worst <= TOLERANCES[precision]:
         raise ModelFormatError(

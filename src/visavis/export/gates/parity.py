@@ -28,7 +28,7 @@ SCORE_NOISE = 0.5
 class Crops:
     """Aligned crops a parity check runs on: uint8 (N, H, W, 3) of the network's size, their names and where from."""
 
-    pictures: ByteArray
+    images: ByteArray
     names: tuple[str, ...]
     origin: str
 
@@ -85,8 +85,8 @@ def compare(reference: Embedder, candidate: Embedder, crops: Crops, *, tolerance
     Raises:
         ModelFormatError: the candidate gives embeddings of another length.
     """
-    a = np.asarray(reference.embed(crops.pictures), np.float64)
-    b = np.asarray(candidate.embed(crops.pictures), np.float64)
+    a = np.asarray(reference.embed(crops.images), np.float64)
+    b = np.asarray(candidate.embed(crops.images), np.float64)
     if a.shape != b.shape:
         raise ModelFormatError(f"the export gives embeddings {b.shape}, its reference {a.shape}")
     distances = 0.5 * ((a - b) ** 2).sum(1)
@@ -115,7 +115,7 @@ def require_steady_scores(parity: Parity, *, what: str) -> None:
         )
 
 
-def require(parity: Parity, *, what: str, picture: str | os.PathLike[str]) -> None:
+def require(parity: Parity, *, what: str, image: str | os.PathLike[str]) -> None:
     """Save the worst picture and refuse the export when its parity does not hold.
 
     Raises:
@@ -123,8 +123,8 @@ def require(parity: Parity, *, what: str, picture: str | os.PathLike[str]) -> No
     """
     if parity.holds:
         return
-    path = Path(picture)
-    write(path, parity.crops.pictures[parity.worst])
+    path = Path(image)
+    write(path, parity.crops.images[parity.worst])
     raise ModelFormatError(
         f"{what}: does not embed as its reference: max 1 − cos {parity.maximum:.2e} over {len(parity.distances)} crops "
         f"(allowed {parity.tolerance:g}); the worst is {parity.crops.names[parity.worst]}, saved as {path}; "
@@ -150,16 +150,16 @@ def crops_of(data: str | os.PathLike[str] | None, spec: PreprocessSpec, *, count
 
     source = open_source(data)
     indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)) if len(source) else []
-    pictures, names, failed = [], [], []
+    images, names, failed = [], [], []
     for i in indices:
         try:
-            pictures.append(fit_crop(source.image(int(i)), spec))
+            images.append(fit_crop(source.image(int(i)), spec))
             names.append(source.names[int(i)])
         except DataError as error:
             failed.append(str(error))
-    if not pictures:
+    if not images:
         raise DataError(failed[0] if failed else f"{data}: holds no picture to check the export on")
-    return Crops(np.stack(pictures), tuple(names), f"{os.path.basename(os.path.normpath(os.fspath(data)))}")
+    return Crops(np.stack(images), tuple(names), f"{os.path.basename(os.path.normpath(os.fspath(data)))}")
 
 
 def _generated(spec: PreprocessSpec, count: int, seed: int) -> Crops:
@@ -170,6 +170,6 @@ def _generated(spec: PreprocessSpec, count: int, seed: int) -> Crops:
     return Crops(np.stack([fit_crop(f, spec) for f in faces]), names, f"generated faces, seed {seed}")
 
 
-def unnamed(pictures: ByteArray, names: Sequence[str] = ()) -> Crops:
+def unnamed(images: ByteArray, names: Sequence[str] = ()) -> Crops:
     """Crops without a source, for callers who have their own."""
-    return Crops(pictures, tuple(names) or tuple(f"crop {i}" for i in range(len(pictures))), "crops given")
+    return Crops(images, tuple(names) or tuple(f"crop {i}" for i in range(len(images))), "crops given")

@@ -10,7 +10,7 @@ import onnx
 from onnx import NodeProto, helper
 
 from visavis.errors import ModelFormatError
-from visavis.export.gates.accuracy import PairSet, judge
+from visavis.export.gates.accuracy import PairSet, evaluate_pairs
 from visavis.export.onnx.graph import Array, Graph
 from visavis.metrics.similarity import unit_rows
 from visavis.runtimes import onnx_session
@@ -83,24 +83,24 @@ def _with_int8(model: onnx.ModelProto, name: str, span: tuple[float, float]) -> 
     return graph.finish()
 
 
-def hold_budget(
+def satisfy_accuracy_budget(
     build: Callable[[list[str]], tuple[T, Embedder]],
     ranked: Callable[[], list[str]],
     *,
-    before: dict[str, Any] | None,
+    reference_accuracy: dict[str, Any] | None,
     pairs: PairSet | None,
     max_drop: float | None,
-    say: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> tuple[T, list[str], dict[str, Any] | None]:
     """Quantize with 0, 1, 2, 4, 8 ... of the most sensitive layers left in float until the accuracy budget holds.
 
     Args:
         build: quantizes with the named layers left in float; gives the artifact and an embedder of it.
         ranked: layer names, most sensitive first; called only when the budget does not hold at once.
-        before: what the weights reach on `pairs`.
+        reference_accuracy: what the weights reach on `pairs`.
         pairs: the pair set; without one the first artifact is taken as it is.
         max_drop: points of accuracy that may be lost; None = any.
-        say: told of each try.
+        progress: told of each try.
 
     Returns:
         The artifact, the layers left in float, and its judgment on the pairs.
@@ -108,21 +108,23 @@ def hold_budget(
     Raises:
         ModelFormatError: even with every layer but a few in float the budget does not hold.
     """
-    kept: list[str] = []
+    float_layers: list[str] = []
     order: list[str] = []
     while True:
-        artifact, embedder = build(kept)
-        if pairs is None or before is None:
-            return artifact, kept, None
-        found = judge(embedder, pairs)
-        lost = 100 * (before["accuracy"] - found["accuracy"])
-        say(f"int8 with {len(kept)} layers in float: {100 * found['accuracy']:.2f} %, {lost:+.2f} points lost")
+        artifact, embedder = build(float_layers)
+        if pairs is None or reference_accuracy is None:
+            return artifact, float_layers, None
+        found = evaluate_pairs(embedder, pairs)
+        lost = 100 * (reference_accuracy["accuracy"] - found["accuracy"])
+        progress(
+            f"int8 with {len(float_layers)} layers in float: {100 * found['accuracy']:.2f} %, {lost:+.2f} points lost"
+        )
         if max_drop is None or lost <= max_drop + 1e-9:
-            return artifact, kept, found
+            return artifact, float_layers, found
         order = order or ranked()
-        if len(kept) >= len(order):
+        if len(float_layers) >= len(order):
             raise ModelFormatError(f"int8 loses {lost:.2f} points whatever stays in float; allowed are {max_drop:g}")
-        kept = order[: max(1, 2 * len(kept))]
+        float_layers = order[: max(1, 2 * len(float_layers))]
 
 
 def describe(names: Sequence[str]) -> str:

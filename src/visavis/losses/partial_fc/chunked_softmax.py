@@ -65,41 +65,41 @@ class ChunkedLogits(torch.autograd.Function):
         target: Tensor,
         threshold: Tensor,
         labels: Tensor,
-        plan: ChunkConfig,
+        config: ChunkConfig,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Walk the chunks once, keeping a running maximum and a running sum per sample."""
-        chunks = _chunks(labels, len(weight) // plan.sub_centers, plan)
-        keep = len(unit) * len(weight) * target.element_size() <= plan.keep
+        chunks = _chunks(labels, len(weight) // config.sub_centers, config)
+        keep = len(unit) * len(weight) * target.element_size() <= config.keep
         held: list[tuple[Tensor, Tensor | None]] = []
         low = torch.finfo(target.dtype).min
         peak, top = torch.full_like(target, low), torch.full_like(target, low)
         mass, total = torch.zeros_like(target), torch.zeros_like(target)
-        scratch = target.new_empty(len(unit), min(plan.chunk, len(weight) // plan.sub_centers))
+        scratch = target.new_empty(len(unit), min(config.chunk, len(weight) // config.sub_centers))
         for part, rows, columns in chunks:
-            raw, inverse = raw_cosines(unit, weight[part], None if bias is None else bias[part], plan.normalized)
+            raw, inverse = raw_cosines(unit, weight[part], None if bias is None else bias[part], config.normalized)
             held.append((raw if keep else target, inverse))
-            cosine = raw if plan.sub_centers == 1 else raw.unflatten(1, (-1, plan.sub_centers)).amax(2)
-            mapped = cosine if plan.negatives is None else plan.negatives(cosine, threshold[:, None])
+            cosine = raw if config.sub_centers == 1 else raw.unflatten(1, (-1, config.sub_centers)).amax(2)
+            mapped = cosine if config.negatives is None else config.negatives(cosine, threshold[:, None])
             z = torch.mul(mapped, scale[:, None], out=scratch[:, : mapped.shape[1]])
-            if plan.reduction == "sigmoid":
+            if config.reduction == "sigmoid":
                 z += offset[:, None]
-            if plan.total:
+            if config.total:
                 z[rows, columns] = 0.0
                 total += z.sum(1)
             z[rows, columns] = -torch.inf
             highest = torch.maximum(peak, z.amax(1))
-            if plan.reduction == "sigmoid":
+            if config.reduction == "sigmoid":
                 mass += softplus(z, threshold=50.0).sum(1)
             else:
                 mass = mass * (peak - highest).exp() + z.sub_(highest[:, None]).exp_().sum(1)
-            if plan.negatives is not None:
+            if config.negatives is not None:
                 top = torch.maximum(top, cosine.index_put((rows, columns), top.new_tensor(low)).amax(1))
             peak = highest
-        if plan.negatives is None:
-            top = (peak - offset) / scale if plan.reduction == "sigmoid" else peak / scale
-        reduced = mass if plan.reduction == "sigmoid" else peak + mass.log()
+        if config.negatives is None:
+            top = (peak - offset) / scale if config.reduction == "sigmoid" else peak / scale
+        reduced = mass if config.reduction == "sigmoid" else peak + mass.log()
         ctx.save_for_backward(unit, weight, bias, scale, offset, threshold, reduced)
-        ctx.plan, ctx.chunks, ctx.held, ctx.keep = plan, chunks, held, keep
+        ctx.config, ctx.chunks, ctx.held, ctx.keep = config, chunks, held, keep
         ctx.mark_non_differentiable(top)
         return target.clone(), reduced, total, top
 
@@ -110,7 +110,7 @@ class ChunkedLogits(torch.autograd.Function):
     ) -> tuple[Any, ...]:
         """Walk the chunks again: probabilities, then two products per chunk."""
         unit, weight, bias, scale, offset, threshold, reduced = ctx.saved_tensors
-        plan: ChunkConfig = ctx.plan
+        config: ChunkConfig = ctx.config
         need_weight, need_scale = ctx.needs_input_grad[1], ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
         reduced = reduced.clamp_min(torch.finfo(reduced.dtype).min)  # no negatives here: −∞ would give ∞ − ∞
         low = unit.to(weight.dtype)
@@ -118,36 +118,38 @@ class ChunkedLogits(torch.autograd.Function):
         g_weight = torch.empty_like(weight) if need_weight else None
         g_bias = None if bias is None else torch.empty_like(bias)
         g_scale, g_offset = torch.zeros_like(scale), torch.zeros_like(offset)
-        shift = offset[:, None] if plan.reduction == "sigmoid" else -reduced[:, None]
-        scratch = reduced.new_empty(2, len(unit), min(plan.chunk, len(weight) // plan.sub_centers) * plan.sub_centers)
+        shift = offset[:, None] if config.reduction == "sigmoid" else -reduced[:, None]
+        scratch = reduced.new_empty(
+            2, len(unit), min(config.chunk, len(weight) // config.sub_centers) * config.sub_centers
+        )
         for (part, rows, columns), (raw, inverse) in zip(ctx.chunks, ctx.held, strict=True):
             if not ctx.keep:
                 raw = (low @ weight[part].t()).to(reduced.dtype)
                 raw = raw if inverse is None else raw.mul_(inverse)
                 raw = raw if bias is None else raw.add_(bias[part])
             cosine, best = raw, None
-            if plan.sub_centers > 1:
-                cosine, best = raw.unflatten(1, (-1, plan.sub_centers)).max(2, keepdim=True)
+            if config.sub_centers > 1:
+                cosine, best = raw.unflatten(1, (-1, config.sub_centers)).max(2, keepdim=True)
                 cosine = cosine.squeeze(2)
-            leaf, mapped = _map(cosine, threshold, plan)
+            leaf, mapped = _map(cosine, threshold, config)
             g = torch.addcmul(shift, mapped.detach(), scale[:, None], out=scratch[0, :, : mapped.shape[1]])
-            g = g.sigmoid_() if plan.reduction == "sigmoid" else g.exp_()
+            g = g.sigmoid_() if config.reduction == "sigmoid" else g.exp_()
             if need_scale:
                 g *= g_reduced[:, None]
-                g = g.add_(g_total[:, None]) if plan.total else g
+                g = g.add_(g_total[:, None]) if config.total else g
                 g[rows, columns] = 0.0
                 g_offset += g.sum(1)
                 g_scale += (g * mapped.detach()).sum(1)
                 g *= scale[:, None]
             else:
                 g *= (g_reduced * scale)[:, None]
-                g = g.add_((g_total * scale)[:, None]) if plan.total else g
+                g = g.add_((g_total * scale)[:, None]) if config.total else g
             if leaf is not None:
                 g[rows, columns] = 0.0
                 (g,) = torch.autograd.grad(mapped, leaf, g)
             g[rows, columns] = g_target[rows]
             if best is not None:
-                spread = torch.zeros_like(raw).unflatten(1, (-1, plan.sub_centers))
+                spread = torch.zeros_like(raw).unflatten(1, (-1, config.sub_centers))
                 g = spread.scatter_(2, best, g[:, :, None]).flatten(1)
             if g_bias is not None:
                 g_bias[part] = g.sum(0)
@@ -163,19 +165,19 @@ class ChunkedLogits(torch.autograd.Function):
                 g_unit.addmm_(g, weight[part])
             else:
                 g_unit += g @ weight[part]
-        if plan.reduce is not None:
+        if config.reduce is not None:
             for gradient in (g_unit, g_scale, g_offset):
-                plan.reduce(gradient)
+                config.reduce(gradient)
         return g_unit.to(unit.dtype), g_weight, g_bias, g_scale, g_offset, None, None, None, None
 
 
-def _map(cosine: Tensor, threshold: Tensor, plan: ChunkConfig) -> tuple[Tensor | None, Tensor]:
+def _map(cosine: Tensor, threshold: Tensor, config: ChunkConfig) -> tuple[Tensor | None, Tensor]:
     """η of a chunk, with the leaf to take its slope at; no leaf where η is the identity."""
-    if plan.negatives is None:
+    if config.negatives is None:
         return None, cosine
     with torch.enable_grad():
         leaf = cosine.detach().requires_grad_()
-        return leaf, plan.negatives(leaf, threshold[:, None])
+        return leaf, config.negatives(leaf, threshold[:, None])
 
 
 def _weight_gradient(g: Tensor, along: Tensor | None, centers: Tensor, unit: Tensor, out: Tensor) -> None:
@@ -187,16 +189,16 @@ def _weight_gradient(g: Tensor, along: Tensor | None, centers: Tensor, unit: Ten
         out.addmm_(g.t(), unit)
 
 
-def _chunks(labels: Tensor, classes: int, plan: ChunkConfig) -> list[tuple[slice, Tensor, Tensor]]:
+def _chunks(labels: Tensor, classes: int, config: ChunkConfig) -> list[tuple[slice, Tensor, Tensor]]:
     """Rows of the weight of each chunk, with the samples whose class is in it and where in the chunk it is."""
     order = labels.argsort()
-    bounds = torch.arange(0, classes + plan.chunk, plan.chunk, device=labels.device)
+    bounds = torch.arange(0, classes + config.chunk, config.chunk, device=labels.device)
     cuts = torch.searchsorted(labels[order], bounds).tolist()
     found = []
-    for index, start in enumerate(range(0, classes, plan.chunk)):
+    for index, start in enumerate(range(0, classes, config.chunk)):
         rows = order[cuts[index] : cuts[index + 1]]
-        stop = min(start + plan.chunk, classes)
-        if stop < start + plan.chunk:
+        stop = min(start + config.chunk, classes)
+        if stop < start + config.chunk:
             rows = rows[labels[rows] < classes]
-        found.append((slice(start * plan.sub_centers, stop * plan.sub_centers), rows, labels[rows] - start))
+        found.append((slice(start * config.sub_centers, stop * config.sub_centers), rows, labels[rows] - start))
     return found

@@ -16,7 +16,7 @@ from visavis.losses.partial_fc.margin_softmax import MarginSoftmax, present_name
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowShard:
     """The rows `start`, `start` + 1, ... of a tensor of `total` rows: what one rank has of it."""
 
     tensor: Tensor
@@ -41,12 +41,12 @@ class Stored(Protocol):
         ...
 
 
-Value = Tensor | Rows
+Value = Tensor | RowShard
 Entries = Mapping[str, Mapping[str, Any]]
 
 
 def module_state(module: nn.Module) -> dict[str, Value]:
-    """A module's state dict; class rows and weights split over ranks (FSDP2) are this rank's `Rows`.
+    """A module's state dict; class rows and weights split over ranks (FSDP2) are this rank's `RowShard`.
 
     Nothing is sent: every rank has its own part, and those of all ranks together are the state one process would have.
     """
@@ -111,7 +111,7 @@ def load_optimizer_state(
 def join_rows(parts: Sequence[Any]) -> Any:
     """One state from those of all ranks, in any order: rows are put together, the rest is the first rank's."""
     first = parts[0]
-    if isinstance(first, Rows):
+    if isinstance(first, RowShard):
         whole = first.tensor.new_empty((first.total, *first.tensor.shape[1:]))
         for part in parts:
             whole[part.start : part.start + len(part.tensor)] = part.tensor
@@ -156,12 +156,12 @@ def _named(optimizer: torch.optim.Optimizer, module: nn.Module) -> list[tuple[st
 def _value(value: Any, split: tuple[int, int] | None, like: Tensor | None = None) -> Any:
     """A value as a checkpoint takes it; an optimizer's is split where it is `like` its split parameter."""
     if isinstance(value, DTensor):
-        return Rows(value.to_local().detach(), *_bounds(value))
+        return RowShard(value.to_local().detach(), *_bounds(value))
     if not isinstance(value, Tensor):
         return value
     if split is None or (like is not None and value.shape != like.shape):
         return value.detach()
-    return Rows(value.detach(), *split)
+    return RowShard(value.detach(), *split)
 
 
 def _part(name: str, value: Tensor | Stored, mine: Tensor, split: tuple[int, int] | None) -> Tensor:

@@ -15,10 +15,10 @@ def gather_rows(weight: Tensor, rows: Tensor) -> Tensor:
 
     Unlike torch.nn.functional.embedding's, it is known to be coalesced: nothing is sorted or added up again.
     """
-    return _TakeRows.apply(weight, rows)  # pyright: ignore[reportReturnType]
+    return _GatherRows.apply(weight, rows)  # pyright: ignore[reportReturnType]
 
 
-class _TakeRows(torch.autograd.Function):
+class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.save_for_backward(rows)

@@ -98,6 +98,6 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
 
 
-def as_triplets(view: MaskedDistances, slot: tuple[IntArray, IntArray], negative: IntArray) -> Triplets:
+def as_triplets(masked: MaskedDistances, slot: tuple[IntArray, IntArray], negative: IntArray) -> Triplets:
     """Anchors and positives of the genuine slots (q, k), with a negative each."""
-    return Triplets(slot[0], view.positive[slot], negative)
+    return Triplets(slot[0], masked.positive[slot], negative)

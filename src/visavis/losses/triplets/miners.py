@@ -21,14 +21,14 @@ from visavis.losses.triplets.masked_distances import mask_by_identity
 from visavis.losses.triplets.pair_miners import distance_weighted, semi_hard
 from visavis.types import Triplets
 
-_COMMON = frozenset({"view", "margin", "rng"})
+_COMMON = frozenset({"masked", "margin", "rng"})
 
 
 @dataclass(frozen=True)
 class Miner:
     """A way to pick triplets from distances, with its options set.
 
-    find: (view, margin, rng, **options) -> Triplets; see `MaskedDistances`. `rng` makes a NumPy generator.
+    find: (masked, margin, rng, **options) -> Triplets; see `MaskedDistances`. `rng` makes a NumPy generator.
     """
 
     find: Callable[..., Triplets]
@@ -57,11 +57,11 @@ class Miner:
             **options: of the miner, for this call.
         """
         options = {**self.options, **options}
-        view = mask_by_identity(distances, labels, reference_labels, own, later_only=bool(options.get("legacy")))
-        if view.ap.size == 0:
+        masked = mask_by_identity(distances, labels, reference_labels, own, later_only=bool(options.get("legacy")))
+        if masked.ap.size == 0:
             nothing = np.empty(0, np.int64)
             return Triplets(nothing, nothing, nothing)
-        return self.find(view, margin=margin, rng=lambda: _numpy_generator(generator), **options)
+        return self.find(masked, margin=margin, rng=lambda: _numpy_generator(generator), **options)
 
     @property
     def known_options(self) -> list[str]:

@@ -25,7 +25,7 @@ _MOST = 1 << 25
 class TripletBatch:
     """One training batch of a pool: the pictures it needs, each once, and the triplets as indices into them."""
 
-    pictures: IntArray
+    images: IntArray
     triplets: Triplets
 
 
@@ -59,8 +59,8 @@ def mine_pool(
     )
 
 
-def cut(triplets: Triplets, *, pictures: int, rng: np.random.Generator, at_least: int = 0) -> list[TripletBatch]:
-    """Shuffle triplets and cut them into chunks of ⌊pictures / 3⌋, each of at most `pictures` different pictures.
+def make_batches(triplets: Triplets, *, images: int, rng: np.random.Generator, at_least: int = 0) -> list[TripletBatch]:
+    """Shuffle triplets and cut them into chunks of ⌊pictures / 3⌋, each of at most `images` different pictures.
 
     `at_least` repeats chunks from the start until there are as many: all ranks must take the same number of steps.
     A picture that several triplets of a chunk share is embedded once.
@@ -68,10 +68,10 @@ def cut(triplets: Triplets, *, pictures: int, rng: np.random.Generator, at_least
     Raises:
         RecipeError: fewer than 3 pictures per chunk.
     """
-    if pictures < 3:
-        raise RecipeError(f"a batch must hold at least the 3 pictures of a triplet, got loop.batch_size {pictures}")
+    if images < 3:
+        raise RecipeError(f"a batch must hold at least the 3 pictures of a triplet, got loop.batch_size {images}")
     order = rng.permutation(len(triplets))
-    size = pictures // 3
+    size = images // 3
     chunks: list[TripletBatch] = []
     for begin in range(0, len(order), size):
         part = order[begin : begin + size]

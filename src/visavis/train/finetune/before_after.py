@@ -132,16 +132,16 @@ def open_old_validation_set(
 def before_and_after(
     before: Embedder,
     after: Embedder,
-    judges: Sequence[tuple[str, ValidationSet]],
+    validation_sets: Sequence[tuple[str, ValidationSet]],
     *,
     trained_on: TrainedOn | None = None,
 ) -> list[Comparison]:
     """Both models on each set of pairs, with a warning where `after` was trained on what they show."""
     found = []
-    for name, judge in judges:
-        was, now = (judge(model) for model in (before, after))
-        warning = find_overlap(judge.images, trained_on).sentence() if trained_on is not None else ""
-        found.append(replace(compare(name, was, now, judge.pairs), warning=warning))
+    for name, validation_set in validation_sets:
+        was, now = (validation_set(model) for model in (before, after))
+        warning = find_overlap(validation_set.images, trained_on).sentence() if trained_on is not None else ""
+        found.append(replace(compare(name, was, now, validation_set.pairs), warning=warning))
     return found
 
 

@@ -72,7 +72,7 @@ class FineTuning:
         for norm in self.norms:
             norm.eval()
 
-    def plain(self) -> nn.Module:
+    def merged_network(self) -> nn.Module:
         """The network as it is saved: adapters merged, split weights gathered (all ranks must call), blended."""
         if self._blank is None:
             return self._blended(merged(self.network))
@@ -162,7 +162,7 @@ def imprint(
     head: MarginSoftmax | None,
     network: nn.Module,
     spec: PreprocessSpec,
-    pictures: ImageDataset,
+    dataset: ImageDataset,
     *,
     device: torch.device,
     images: int = 20,
@@ -181,13 +181,13 @@ def imprint(
     """
     if head is None:
         raise RecipeError("finetune.imprint sets class centers, but the recipe has head.name none")
-    chosen = _spread(pictures.labels, head.start, head.stop, images)
+    chosen = _spread(dataset.labels, head.start, head.stop, images)
     embedder = TorchEmbedder(network, replace(spec, flip="none"), device=device, batch_size=128)
     sums = torch.zeros(head.stop - head.start, head.dim, dtype=torch.float64)
     for start in range(0, len(chosen), 1024):
         part = chosen[start : start + 1024]
-        vectors = torch.from_numpy(embedder.embed(fit_crops(pictures.take(part), spec))).double()
-        sums.index_add_(0, torch.from_numpy(pictures.labels[part].astype(np.int64) - head.start), vectors)
+        vectors = torch.from_numpy(embedder.embed(fit_crops(dataset.take(part), spec))).double()
+        sums.index_add_(0, torch.from_numpy(dataset.labels[part].astype(np.int64) - head.start), vectors)
         if advance:
             advance(start + len(part), len(chosen))
     means = normalize(sums, dim=1).to(head.weight.device, head.weight.dtype)

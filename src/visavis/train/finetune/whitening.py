@@ -29,7 +29,7 @@ _TOLERANCE = 1e-6  # of the embedding's length
 def whiten(
     network: nn.Module,
     spec: PreprocessSpec,
-    pictures: ImageDataset,
+    images: ImageDataset,
     augmentation: Augmentation,
     *,
     ridge: float,
@@ -50,7 +50,7 @@ def whiten(
     Args:
         network: in evaluation mode or not; it is left as it is.
         spec: its input.
-        pictures: those it was trained on.
+        images: those it was trained on.
         augmentation: as in training.
         ridge: r, positive.
         seed: of the augmentation and of the choice among many pictures.
@@ -64,11 +64,11 @@ def whiten(
     Interspeech 2006, section 3; the ridge is ours.
     """
     network = copy.deepcopy(network).eval()
-    people = len(np.unique(pictures.labels))
+    people = len(np.unique(images.labels))
     if people < FEWEST_PEOPLE:
         log.warning("not whitened: %d people are too few to tell what all share (%d are wanted)", people, FEWEST_PEOPLE)
         return network
-    features, labels = _features(network, spec, pictures, augmentation, seed=seed, device=device, advance=advance)
+    features, labels = _features(network, spec, images, augmentation, seed=seed, device=device, advance=advance)
     matrix, mean = (torch.from_numpy(x) for x in within_class_whitening(features, labels, ridge=ridge))
     network = _folded(network, spec, matrix, mean)
     log.info("whitened by %d embeddings of %d people, ridge %g", len(labels), len(np.unique(labels)), ridge)
@@ -101,7 +101,7 @@ def within_class_whitening(features: FloatArray, labels: np.ndarray, *, ridge: f
 def _features(
     network: nn.Module,
     spec: PreprocessSpec,
-    pictures: ImageDataset,
+    images: ImageDataset,
     augmentation: Augmentation,
     *,
     seed: int,
@@ -109,16 +109,16 @@ def _features(
     advance: Advance | None,
 ) -> tuple[FloatArray, np.ndarray]:
     rng = seeding.generator(seed, "whitening")
-    chosen = np.sort(rng.permutation(len(pictures))[: _MOST // _COPIES])
+    chosen = np.sort(rng.permutation(len(images))[: _MOST // _COPIES])
     embedder = TorchEmbedder(network, replace(spec, flip="none"), device=device, batch_size=128)
     parts = []
     log.info("whitening: %d augmented copies of each of %d pictures are embedded", _COPIES, len(chosen))
     for start in range(0, len(chosen), 256):
-        crops = cut_frame(pictures.take(chosen[start : start + 256]), spec)
+        crops = cut_frame(images.take(chosen[start : start + 256]), spec)
         parts += [embedder.features(augmentation(crops, rng, size=spec.size)) for _ in range(_COPIES)]
         if advance:
             advance(_COPIES * (start + len(crops)), _COPIES * len(chosen))
-    labels = [np.tile(pictures.labels[chosen[s : s + 256]], _COPIES) for s in range(0, len(chosen), 256)]
+    labels = [np.tile(images.labels[chosen[s : s + 256]], _COPIES) for s in range(0, len(chosen), 256)]
     return np.concatenate(parts), np.concatenate(labels)
 
 

@@ -66,9 +66,9 @@ class Mtcnn:
             return no_faces()
         return self._finish(image, boxes)
 
-    def _run(self, stage: int, pictures: Array) -> dict[int, Array]:
+    def _run(self, stage: int, images: Array) -> dict[int, Array]:
         """Run a network on (N, H, W, 3) in [−1, 1]; its weights were trained on transposed pictures."""
-        outputs = self._nets[stage].run(None, {self._inputs[stage]: pictures.transpose(0, 2, 1, 3)})
+        outputs = self._nets[stage].run(None, {self._inputs[stage]: images.transpose(0, 2, 1, 3)})
         return {value.shape[-1]: value for value in outputs}
 
     def _run_crops(self, stage: int, image: ByteArray, squares: Array, size: int) -> dict[int, Array]:
@@ -85,7 +85,7 @@ class Mtcnn:
         most = self._most(image, *_MAX_CANDIDATES)
         found: dict[tuple[int, int], list[Array]] = {}
         for tile in tiles(image, sizes):
-            rows = self._look(tile, width / tile.size[0], height / tile.size[1])
+            rows = self._propose_in_tile(tile, width / tile.size[0], height / tile.size[1])
             if len(rows):
                 found.setdefault(tile.size, []).append(rows)
         kept = []
@@ -105,7 +105,7 @@ class Mtcnn:
         sizes = levels(image.shape, smallest_face(image.shape, self.min_face), self.factor)
         return max(least, int(share * sum(width * height for width, height in sizes)))
 
-    def _look(self, tile: Tile, across: float, down: float) -> Array:
+    def _propose_in_tile(self, tile: Tile, across: float, down: float) -> Array:
         """P-Net on a tile: rows of box, score and shift (N, 9) in pixels of the picture."""
         out = self._run(0, (np.asarray(tile.pixels, np.float32)[None] - 127.5) / 128)
         probability, shift = out[2][0, :, :, 1], out[4][0]  # (columns, rows), transposed back by indexing

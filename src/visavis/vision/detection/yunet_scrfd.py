@@ -69,7 +69,7 @@ class AnchorDetector(ABC):
         )
 
     @abstractmethod
-    def _prepare(self, picture: ByteArray) -> Array:
+    def _prepare(self, image: ByteArray) -> Array:
         """The network's input (1, 3, H, W) from an RGB picture of its size."""
 
     @abstractmethod
@@ -159,8 +159,8 @@ class Scrfd(AnchorDetector):
     layouts: ClassVar[Layouts] = {9: ((8, 16, 32), 2), 15: ((8, 16, 32, 64, 128), 1)}
     published: ClassVar[tuple[float, float]] = (0.5, 0.4)
 
-    def _prepare(self, picture: ByteArray) -> Array:
-        return ((picture.astype(np.float32) - 127.5) / 128).transpose(2, 0, 1)[None].copy()
+    def _prepare(self, image: ByteArray) -> Array:
+        return ((image.astype(np.float32) - 127.5) / 128).transpose(2, 0, 1)[None].copy()
 
     def _decode(self, outputs: list[Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
         boxes, scores, landmarks = [], [], []
@@ -192,8 +192,8 @@ class YuNet(AnchorDetector):
         wanted = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in self.strides]
         return wanted if {o.name for o in self._net.get_outputs()} == set(wanted) else None
 
-    def _prepare(self, picture: ByteArray) -> Array:
-        return picture[..., ::-1].astype(np.float32).transpose(2, 0, 1)[None].copy()
+    def _prepare(self, image: ByteArray) -> Array:
+        return image[..., ::-1].astype(np.float32).transpose(2, 0, 1)[None].copy()
 
     def _decode(self, outputs: list[Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
         boxes, scores, landmarks = [], [], []
