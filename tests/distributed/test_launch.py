@@ -158,3 +158,8 @@ class Store(dict):
 def test_who_is_gone_is_said_as_far_as_the_meeting_point_tells(store, said):
     world = distributed.World(0, 3, 0, torch.device("cpu"))
     assert distributed._find_missing_ranks(world, store, 0.2) == said
+
+
+def test_alone_nobody_is_waited_for_or_asked():
+    distributed.barrier(distributed.ALONE)
+    assert distributed.from_first({"a": 1}, distributed.ALONE) == {"a": 1}

@@ -129,3 +129,10 @@ def test_turning_lighting_and_warping_repeat_with_the_seed_and_keep_the_frame(cr
     assert (first != other).mean() > 0.3
     flipped = Augmentation(flip=1, yaw=1e-9)(crops, np.random.default_rng(0), size=(112, 112)).astype(int)
     assert np.abs(flipped - crops[:, :, ::-1]).max() <= 1  # the path by maps gives what the path by matrices gives
+
+
+def test_light_tilts_and_heads_turn_by_the_deviations_stated():
+    bends = Augmentation(yaw=25, pitch=12, relight=0.3)._bends(np.random.default_rng(0), 4000)
+    for values, deviation in (([b.side for b in bends], 0.2), ([b.above for b in bends], 0.2)):
+        assert abs(np.mean(values)) < 0.02
+        assert np.std(values) == pytest.approx(deviation, rel=0.05)

@@ -298,9 +298,11 @@ def test_open_set_identification_counts_who_is_not_enrolled(layouts):
 
 def test_groups_share_one_threshold(layouts):
     task = load_protocol("groups", layouts(groups))
-    body = evaluate(
-        Colors(), task.protocol, task.images, settings=EvaluationSettings(bootstrap=0, group_fmr=0.05)
-    ).to_dict()
+    report = evaluate(Colors(), task.protocol, task.images, settings=EvaluationSettings(bootstrap=0, group_fmr=0.05))
+    body, text = report.to_dict(), str(report)
+    for column in ("age", "light"):
+        assert f"By {column}, at one threshold" in text
+        assert f"By {column}, each at its own threshold" in text
     assert set(body["groups"]) == {"age", "light"}
     age = body["groups"]["age"]
     assert [g["group"] for g in age["groups"]] in (["old", "young"], ["young", "old"])

@@ -173,6 +173,7 @@ def test_learning_rates_fall_towards_the_input_and_leave_the_head_alone():
     [
         ({"freeze": ["blcks"]}, "did you mean 'blocks'"),
         ({"freeze": ["all but last 9 children"]}, "the network has 6 children"),
+        ({"freeze": ["all but last 6 children"]}, "so nothing would be frozen"),
         ({"lora": LoraRecipe(rank=2, targets=["conv1"])}, "conv1"),
         ({"lora": LoraRecipe(rank=2, alpha=0.0)}, "positive alpha"),
         ({"freeze": ["all"], "lora": LoraRecipe(rank=2)}, "no linear or 1×1"),
