@@ -24,7 +24,7 @@ QUICK = {"README.md", "deploy.md"}  # in the default tests; the other pages are 
 MOST_MARKED = 24
 # Names in a page's commands that stand for what a reader has; all else a page's commands write themselves.
 NAMES: dict[str, dict[str, str]] = {
-    "README.md": {"my-photos": "photos", "other-photos": "photos", "theirs.json": "same_people"},
+    "README.md": {"my-photos": "photos", "other-photos": "photos"},
     "data.md": {"PHOTOS": "photos", "YTF": "clips", "MODEL": "model", "faces_webface": "faces", "lfw": "faces",
                 "TRAIN": "faces", "TEST": "others", "SRC": "faces"},
     "deepid.md": {"RUN": "run", "SRC": "faces", "LEARN": "others"},

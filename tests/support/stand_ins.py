@@ -140,12 +140,6 @@ class StandIns:
 
         return make
 
-    def same_people(self, path: Path) -> None:
-        """Another model on the very comparisons of README's day."""
-        self.model(path.with_name("their model"))
-        judged = ["--protocol", "folder", "--data", "faces", "--identities", "runs/mine/held_out.txt"]
-        call("evaluate", path.with_name("their model"), *judged, "--json", path, "--no-baseline")
-
     def dialect(self, path: Path) -> None:
         """Crops named `name_1.png`."""
         self.faces(path.with_name("plain"))

@@ -62,7 +62,7 @@ def test_generated_people_are_added_to_a_source_only(values, flags, said):
         parse_recipe(values, flags)
 
 
-@pytest.mark.parametrize("flag", ["--evaluate.pairs=pairs.txt", "--evaluate.source=lfw"])
+@pytest.mark.parametrize("flag", ["--evaluate.pairs=pairs.txt", "--evaluate.source=lfw", "--evaluate.valid=v.txt"])
 def test_where_pairs_are_named_nobody_is_held_out(flag):
     assert parse_recipe(GENERATED, ["--data.source=faces", flag]).data.held_out == 0
     assert parse_recipe(GENERATED, ["--data.source=faces", flag, "--data.held_out=0.2"]).data.held_out == 0.2

@@ -17,7 +17,7 @@ def with_own_data(values: Mapping[str, Any], overrides: Sequence[str], *, kept: 
 
     It replaces the recipe's generated people, and the run is judged by them no more: `--data.generated` adds them
     instead, and whoever sets `data.synthetic.identities` is taken at their word. Where the pairs to judge by are named,
-    nobody is held out of training for it.
+    or pictures of the people trained on, nobody is held out of training for it.
 
     Args:
         values: the recipe's file.
@@ -42,7 +42,7 @@ def with_own_data(values: Mapping[str, Any], overrides: Sequence[str], *, kept: 
     if gives_source and generated and not adds and "data.synthetic.identities" not in named:
         log.info("--data takes the place of the recipe's %d generated people; --%s adds them", generated, GENERATED)
         words = ["--data.synthetic.identities=0", *words]
-    judged = named & {"evaluate.pairs", "evaluate.source"}
+    judged = named & {"evaluate.pairs", "evaluate.source", "evaluate.valid"}
     if judged and not kept and "data.held_out" not in named and isinstance(data, Mapping) and data.get("held_out"):
         words = ["--data.held_out=0", *words]
     return words
