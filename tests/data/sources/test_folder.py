@@ -166,9 +166,9 @@ def test_read_identities(tmp_path, caplog):
     assert read_identities(path) == ("Ann", "Bén")
 
 
-@pytest.mark.parametrize(("pictures", "folders", "flat"), [(2, 0, True), (2, 1, False), (0, 1, False), (0, 0, False)])
-def test_pictures_side_by_side_are_told_from_a_folder_for_each_person(tmp_path, images, folders, flat):
-    for n in range(images):
+@pytest.mark.parametrize(("files", "folders", "flat"), [(2, 0, True), (2, 1, False), (0, 1, False), (0, 0, False)])
+def test_pictures_side_by_side_are_told_from_a_folder_for_each_person(tmp_path, files, folders, flat):
+    for n in range(files):
         images.write(tmp_path / f"{n}.png", image(n))
     for n in range(folders):
         (tmp_path / f"person {n}").mkdir()
