@@ -105,3 +105,9 @@ def test_former_names_of_methods_and_properties_work_with_a_warning(tmp_path):
 
     with pytest.warns(DeprecationWarning, match=r"argument seal of Gallery.__init__\(\) is now cipher"):
         Gallery(tmp_path / "g.db", ModelIdentity("m", 4, "0" * 64), create=True, seal=AesGcm(b"k" * 32)).close()
+
+
+def test_a_room_does_not_lend_what_python_asks_of_every_module(monkeypatch):
+    room, module = importlib.import_module("visavis.evaluate.report"), "visavis.evaluate.report.report"
+    monkeypatch.setattr(importlib.import_module(module), "__odd__", 1, raising=False)
+    assert not hasattr(room, "__odd__")

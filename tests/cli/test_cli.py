@@ -78,3 +78,10 @@ def test_former_flags_work_with_a_line_that_names_the_present_one(verb, capsys):
 
 def _flags(parser, verb):
     return parser._subparsers._group_actions[0].choices[verb]._option_string_actions
+
+
+def test_without_a_verb_one_line_says_that_one_is_wanted(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "visavis: the following arguments are required: VERB; see: visavis --help\n"
