@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", help="a MODEL; repeatable (sface)")
     parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--videos", type=int, default=4, help="of 200 frames, for the tracks (4)")
     parser.add_argument("--out", type=Path, default=RESULTS / "video.json")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        both = [s for s in moving_scene(0, 99, (0, 1), 6 * args.max_frames) if len(s.tracks) == 2][: args.frames]
+        shown = (scene for scene in moving_scene(0, 99, (0, 1), 4 * args.frames) if len(scene.tracks) == 2)
+        both = list(islice(shown, args.frames))  # before they pass each other
         film(Path(folder) / "both.avi", both)
         videos = []
-        for k in range(4):
+        for k in range(args.videos):
             scenes = list(moving_scene(0, k, (2 * k, 2 * k + 1), 200))
             film(Path(folder) / f"{k}.avi", scenes)
             videos.append((scenes, Path(folder) / f"{k}.avi"))

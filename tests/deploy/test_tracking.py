@@ -91,3 +91,10 @@ def test_the_template_is_weighed_by_quality_and_the_best_crop_kept():
 def test_nobody_is_two_faces_of_one_frame():
     """Two faces of one embedding, as in a mirror, are two tracks."""
     assert follow([[(0, 1), (300, 1)]] * 10)[0] == [(1, 0, 9, 10), (1, 0, 9, 10)]
+
+
+def test_frames_far_between_do_not_end_tracks():
+    """A machine that looks every two seconds; a face is gone when it was absent in two of its looks."""
+    assert follow([[(0, 1)]] * 5, rate=0.5)[0] == [(1, 0, 4, 5)]
+    assert follow([[(0, 1)]] * 3 + [[]] + [[(0, 1)]] * 3, rate=0.5)[0] == [(1, 0, 6, 6)]
+    assert len(follow([[(0, 1)]] * 3 + [[]] * 2 + [[(0, 1)]] * 3, rate=0.5)[0]) == 2

@@ -87,10 +87,14 @@ def run(args: argparse.Namespace) -> int:
     with audited(args, "identify", changes=args.keep_unknown) as about:
         try:
             _identify(args, tell, alone=len(args.images) == 1 and not endless)
-        finally:  # Ctrl-C keeps what was answered
+        except KeyboardInterrupt:  # keeps what was answered
+            if args.json:
+                print(json.dumps(answers, indent=2), flush=True)
+            raise
+        finally:
             tell_subjects(about, seen)
-            if args.json and (answers or not failed):
-                print(json.dumps(answers, indent=2))
+    if args.json:
+        print(json.dumps(answers, indent=2))
     return 2 if failed else 0
 
 
@@ -142,7 +146,6 @@ def _identify_video(one: Input, recognizer, gallery, args: argparse.Namespace, t
     from visavis.deploy.video_identification import CropFolder, identify_track
     from visavis.vision.video import LiveVideo, read_video, shown
 
-    recognizer.turn = "always" if args.turn == "always" else "never"  # a camera's pictures stand as they stand
     point = recognizer.point(fmr=args.fmr, threshold=args.threshold)
     settings = TrackingSettings() if point is None else TrackingSettings(threshold=point.threshold)
     tracker, name = FaceTracker(recognizer, settings), shown(one.name)
@@ -153,11 +156,13 @@ def _identify_video(one: Input, recognizer, gallery, args: argparse.Namespace, t
             told.track(name, track, identify_track(track, gallery, point, top=args.top), crops)
 
     live = LiveVideo(one.name) if one.kind == "stream" else None
+    recognizer.turn = "always" if args.turn == "always" else "never"  # a camera's pictures stand as they stand
     try:
         for frame in live if live is not None else read_video(one.name, every=args.every):
             if live is None or frame.number % args.every == 0:
                 answer(tracker.update(frame))
     finally:
+        recognizer.turn = args.turn
         if live is not None:
             live.close()
         answer(tracker.finish())

@@ -28,7 +28,8 @@ class TrackingSettings:
     Args:
         overlap: intersection over union from which a face is taken for the one of the frame before.
         threshold: similarity from which a face is taken for one seen before; the model's calibrated one.
-        gap: seconds a face may be away before its track ends.
+        gap: seconds, and `absent` frames, a face may be away before its track ends; on a slow machine frames are far
+            between.
         sample: seconds between two embeddings of one track; a face of better quality than any before is embedded too.
         least: frames a track must have been seen in; fewer are taken for a detector's mistake.
         most: faces of a frame that are followed, the largest first.
@@ -37,6 +38,7 @@ class TrackingSettings:
     overlap: float = 0.3
     threshold: float = 0.35
     gap: float = 1.0
+    absent: int = 2
     sample: float = 0.4
     least: int = 3
     most: int = 64
@@ -46,7 +48,8 @@ class TrackingSettings:
 class Track:
     """A person's stay: first and last time in seconds, frames seen in, template (unit, D), best face and its time.
 
-    `box` is the last one; `history` holds all as (frame, box) where the tracker was asked to keep them.
+    `absent` counts the frames since it was seen; `box` is the last one; `history` holds all as (frame, box) where the
+    tracker was asked to keep them.
     """
 
     number: int
@@ -57,6 +60,7 @@ class Track:
     box: npt.NDArray[np.float32]
     frames: int = 1
     samples: int = 0
+    absent: int = 0
     history: list[tuple[int, npt.NDArray[np.float32]]] = field(default_factory=list)
     _sum: npt.NDArray[np.float64] | float = 0.0
     _sampled: float = -np.inf
@@ -108,6 +112,8 @@ class FaceTracker:
         for i, track in _greedy(shared, self.settings.overlap, self.active).items():  # nobody is like an unsure face
             if i in unsure and i not in pairs and track not in pairs.values():
                 pairs[i] = track
+        for track in self.active:
+            track.absent += 1
         for i, found in enumerate(faces):
             face = embedded.get(i, found)
             if i in pairs:
@@ -131,8 +137,9 @@ class FaceTracker:
         return self._end(np.inf)
 
     def _end(self, time: float) -> list[Track]:
-        over = [track for track in self.active if time - track.end > self.settings.gap]
-        self.active = [track for track in self.active if time - track.end <= self.settings.gap]
+        over = [t for t in self.active if time - t.end > self.settings.gap and t.absent >= self.settings.absent]
+        over = self.active if time == np.inf else over
+        self.active = [track for track in self.active if track not in over]
         long = [track for track in over if track.frames >= self.settings.least]
         self.dropped += len(over) - len(long)
         return long
@@ -162,7 +169,7 @@ class FaceTracker:
         self.active.append(track)
 
     def _go_on(self, track: Track, face: Face, frame: Frame) -> None:
-        track.end, track.frames, track.box = frame.time, track.frames + 1, face.box
+        track.end, track.frames, track.box, track.absent = frame.time, track.frames + 1, face.box, 0
         if len(face.embedding):
             track.add(face.embedding, face.quality.score, frame.time)
             if face.quality.score > track.best.quality.score:

@@ -67,14 +67,16 @@ def read_video(path: str | os.PathLike[str], *, every: int = 1) -> Iterator[Fram
     try:
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if 0 < rate < 1000 else 25.0
-        number = -1
+        number, time_of = -1, 0.0
         while capture.grab():
             number += 1
+            said = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000  # a phone's frames do not come at one rate
+            time_of = said if said > time_of else number / rate
             if number % every == 0:
                 there, bgr = capture.retrieve()
                 if not there:
                     break
-                yield Frame(_rgb(bgr, os.fspath(path)), number, number / rate)
+                yield Frame(_rgb(bgr, os.fspath(path)), number, time_of)
         if number < 0:
             raise DataError(f"{os.fspath(path)}: the video has no frame that can be read")
     finally:
