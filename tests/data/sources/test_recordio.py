@@ -1,7 +1,9 @@
 """RecordIO: bytes by hand, InsightFace's index records, damage, scans, workers, resumed writing."""
 
+import json
 import os
 import struct
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -125,3 +127,58 @@ def test_threads_read_at_once(tmp_path):
     offsets = file.scan()[0].tolist()
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(file.read, offsets * 5)) == payloads * 5
+
+
+MXNET = os.environ.get("MXNET_PYTHON")
+_THEIR_WRITER = """
+import struct, sys
+import numpy as np
+if not hasattr(np, "bool"):
+    np.bool = bool
+from mxnet import recordio
+file = recordio.MXIndexedRecordIO(sys.argv[1] + ".idx", sys.argv[1] + ".rec", "w")
+magic = struct.pack("<I", 0xCED7230A)
+bodies = [b"", b"abc", magic, b"ab" + magic, b"abcd" + magic + magic + b"tail", bytes(range(256)) * 5]
+for i, body in enumerate(bodies):
+    label = float(i) if i % 2 else np.array([i, i + 0.5, -1], np.float32)
+    file.write_idx(i, recordio.pack(recordio.IRHeader(0, label, 10 + i, 3), body))
+file.close()
+"""
+_THEIR_READER = """
+import json, sys
+import numpy as np
+if not hasattr(np, "bool"):
+    np.bool = bool
+from mxnet import recordio
+file = recordio.MXIndexedRecordIO(sys.argv[1] + ".idx", sys.argv[1] + ".rec", "r")
+found = []
+for key in file.keys:
+    header, body = recordio.unpack(file.read_idx(key))
+    found.append([np.atleast_1d(header.label).tolist(), header.id, body.hex()])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not MXNET, reason="MXNET_PYTHON names no Python with MXNet 1.9.1 (numpy 1.23)")
+def test_records_of_mxnet_itself_are_read_and_it_reads_ours(tmp_path):
+    """MXNet's own code writes what is read here, to the byte, and reads what is written here."""
+    magic = struct.pack("<I", MAGIC)
+    bodies = [b"", b"abc", magic, b"ab" + magic, b"abcd" + magic + magic + b"tail", bytes(range(256)) * 5]
+    subprocess.run([MXNET, "-c", _THEIR_WRITER, str(tmp_path / "theirs")], check=True, capture_output=True)
+    keys, offsets = read_index(tmp_path / "theirs.idx")
+    file = RecordFile(tmp_path / "theirs.rec")
+    assert keys.tolist() == list(range(6))
+    payloads = [file.read(int(offset)) for offset in offsets]
+    for i, payload in enumerate(payloads):
+        record = unpack(payload)
+        assert record.data == bodies[i]
+        assert record.labels == ((float(i),) if i % 2 else (i, i + 0.5, -1.0))
+        assert (record.id, record.id2) == (10 + i, 3)
+    ours = write_payloads(tmp_path, payloads)
+    assert ours.read_bytes() == (tmp_path / "theirs.rec").read_bytes()
+    made = [pack(body, (1.0, 2.5) if i % 2 else float(i), id=i) for i, body in enumerate(bodies)]
+    stem = str(write_payloads(tmp_path, made).with_suffix(""))
+    done = subprocess.run([MXNET, "-c", _THEIR_READER, stem], check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        [[1.0, 2.5] if i % 2 else [float(i)], i, body.hex()] for i, body in enumerate(bodies)
+    ]
