@@ -1,20 +1,15 @@
-<<<<<<< HEAD
-"""Which device is chosen and how it is called in the log."""
-
-import platform
-=======
-"""Every branch of the device layer, with stub devices where the machine has none; see docs/training.md for what ran."""
+"""Which device is chosen and how it is called in the log; every branch for devices this machine has not, on stubs."""
 
 import logging
+import platform
 import subprocess
 import sys
->>>>>>> 4db4aa2 (Drive every branch of the device layer on stub devices; say what was run where)
 
 import pytest
 import torch
 
-<<<<<<< HEAD
 from visavis.distributed import device as devices
+from visavis.distributed import launch
 from visavis.distributed.device import choose_device, describe_device
 from visavis.errors import RecipeError
 
@@ -45,61 +40,14 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(monkeypatch):
         choose_device("cuda:1")
     with pytest.raises(RecipeError, match="'tpu' is not on this machine"):
         choose_device("tpu")
-=======
-from visavis.distributed import device, launch
-from visavis.errors import RecipeError
-
-
-@pytest.fixture
-def only(monkeypatch):
-    """Let the machine have these devices; what is set as current is noted."""
-
-    def have(*names):
-        seen = []
-        for kind in device.AVAILABLE:
-            monkeypatch.setitem(device.AVAILABLE, kind, lambda kind=kind: kind in names)
-        monkeypatch.setattr(torch.cuda, "set_device", lambda chosen: seen.append(str(chosen)))
-        return seen
-
-    return have
-
-
-@pytest.mark.parametrize(
-    ("there", "wanted", "chosen"),
-    [
-        (("cuda", "cpu"), "auto", "cuda:2"),
-        (("cuda", "mps", "cpu"), "cuda:1", "cuda:1"),
-        (("mps", "cpu"), "auto", "mps"),
-        (("cpu",), "auto", "cpu"),
-        (("cuda", "cpu"), "cpu", "cpu"),
-    ],
-)
-def test_the_device_chosen(only, there, wanted, chosen):
-    seen = only(*there)
-    assert str(device.choose_device(wanted, local_rank=2)) == chosen
-    assert seen == ([chosen] if chosen.startswith("cuda") else [])
-
-
-@pytest.mark.parametrize("wanted", ["cuda", "npu", "npu:1", "mps", "tpu"])
-def test_a_device_that_is_not_there_names_those_that_are(only, wanted):
-    only("cpu")
-    with pytest.raises(RecipeError, match=r"there is cpu \(or auto\)"):
-        device.choose_device(wanted)
-
-
-def test_a_device_is_described(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda chosen: "Stub 100")
-    assert device.describe_device(torch.device("cuda:1")) == "cuda:1 (Stub 100)"
-    assert "threads" in device.describe_device(torch.device("cpu"))
-    assert device.describe_device(torch.device("mps")) == "mps"
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_autocast_takes_the_precision_of_the_recipe(precision, dtype):
     x = torch.ones(2, 2)
-    with device.autocast(torch.device("cpu"), precision):
+    with devices.autocast(torch.device("cpu"), precision):
         assert (x @ x).dtype == dtype
-    with device.autocast(torch.device("cpu"), "fp32"):
+    with devices.autocast(torch.device("cpu"), "fp32"):
         assert (x @ x).dtype == torch.float32
 
 
@@ -167,4 +115,3 @@ def test_an_npu_is_found_described_cast_to_and_joined_over_hccl():
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", _NPU], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "every branch ran" in done.stdout
->>>>>>> 4db4aa2 (Drive every branch of the device layer on stub devices; say what was run where)
