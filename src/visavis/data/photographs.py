@@ -49,10 +49,10 @@ def look_like_photographs(
     for name in looked_at:
         try:
             image = images(name)
+            if image.shape[:2] != spec.size:
+                crops.append(fit_crop(image, spec))
         except VisavisError:
-            continue  # whoever uses the pictures says what is wrong with them
-        if image.shape[:2] != spec.size:
-            crops.append(fit_crop(image, spec))
+            continue  # whoever uses the pictures says what is wrong with them, or cuts them itself
     if not crops:
         return False
     try:
