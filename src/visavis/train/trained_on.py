@@ -10,10 +10,13 @@ import numpy as np
 
 from visavis.data.validate.trained_on import FILE, TrainedOn, read_file, read_trained_on, take_training_set
 from visavis.data.validate.training_overlap import find_overlap
+from visavis.errors import DataError
 from visavis.machine import usable_cores
 from visavis.train.build import Training
 from visavis.train.checkpoint import LAST
+from visavis.train.dataset import ImageDataset
 from visavis.train.identities import Identities
+from visavis.types import ByteArray
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ def look_at_training_data(training: Training, identities: Identities, run: Path)
     if found is None:
         own = take_training_set(
             identities.names,
-            lambda index: images.take(np.array([index]))[0],
+            lambda index: _image(images, index, may_fail=not recipe.data.skip_damaged),
             len(images),
             limit=recipe.data.fingerprints,
             workers=max(usable_cores(), recipe.data.workers),
@@ -48,3 +51,13 @@ def look_at_training_data(training: Training, identities: Identities, run: Path)
     training.warning = "; ".join(filter(None, said))
     if training.warning:
         log.warning("%s; other pairs: --evaluate.pairs FILE --evaluate.source SRC", training.warning)
+
+
+def _image(images: ImageDataset, index: int, *, may_fail: bool) -> ByteArray | None:
+    """A picture; None where it is damaged and the step that needs it will say so. Replacements are counted here too."""
+    try:
+        return images.take(np.array([index]))[0]
+    except DataError:
+        if not may_fail:
+            raise
+        return None

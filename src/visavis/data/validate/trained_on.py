@@ -19,7 +19,7 @@ import numpy.typing as npt
 from visavis.data.validate.duplicates import Hashes, HashReference
 from visavis.data.validate.fingerprints import FEATURE, feature_of
 from visavis.data.validate.safetensors_file import Arrays, from_bytes, read_metadata, to_bytes
-from visavis.errors import DataError, ModelFormatError
+from visavis.errors import ModelFormatError
 from visavis.files import write_atomically
 from visavis.models.card import CARD, read_card
 from visavis.models.find import find_model
@@ -138,7 +138,7 @@ def _set_from(arrays: Arrays, number: int) -> TrainingSet:
 
 def take_training_set(
     identities: Iterable[str],
-    image: Callable[[int], ByteArray],
+    image: Callable[[int], ByteArray | None],
     count: int,
     *,
     limit: int = 1_000_000,
@@ -149,7 +149,7 @@ def take_training_set(
 
     Args:
         identities: their names.
-        image: the picture (H, W, 3) at an index; called from several threads. One that cannot be read is left out.
+        image: the picture (H, W, 3) at an index; called from several threads. None where it cannot be read.
         count: how many pictures there are.
         limit: look at this many at most, evenly spread; 0 keeps the names alone.
         workers: threads.
@@ -161,11 +161,9 @@ def take_training_set(
     def look(start: int) -> int:
         stop = min(start + _CHUNK, len(chosen))
         for row in range(start, stop):
-            try:
-                decoded = image(int(chosen[row]))
-            except DataError:
-                continue
-            pixels[row], features[row] = pixel_digest(decoded), feature_of(decoded)
+            decoded = image(int(chosen[row]))
+            if decoded is not None:
+                pixels[row], features[row] = pixel_digest(decoded), feature_of(decoded)
         return stop
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
