@@ -101,6 +101,15 @@ def test_a_damaged_picture_ends_a_run_after_its_state_is_saved(faces, tmp_path):
     assert f"of step {kept['step']}" in said
 
 
+def test_a_damaged_picture_found_before_the_first_step_is_told_with_what_to_type(faces, tmp_path):
+    damage(faces, "person_3_0002.jpg")
+    with pytest.raises(DataError, match=r"person_3_0002.* visavis validate SRC; .* --data\.skip_damaged N"):
+        train(recipe(faces, data={"cache_gb": 1.0}), tmp_path / "run")
+    pairs = {"evaluate": {"source": str(faces)}, "data": {"cache_gb": 0.0, "skip_damaged": 1}}
+    with pytest.raises(DataError, match=r"person_3_0002.* the held-out pairs need it"):
+        train(recipe(faces, **pairs), tmp_path / "other")
+
+
 @pytest.mark.parametrize("cache_gb", [0.0, 1.0])
 def test_damaged_pictures_are_replaced_counted_and_written_into_the_card(faces, tmp_path, caplog, cache_gb):
     damage(faces, "person_3_0002.jpg")

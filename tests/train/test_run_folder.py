@@ -77,9 +77,11 @@ def add_images(faces):
 )
 def test_other_identities_are_refused_by_name_and_the_checkpoint_stays(faces, run, change, said):
     before = load_checkpoint(run)["step"], sorted(os.listdir(run / "last"))
+    recipe = (run / "recipe.yaml").read_bytes()
     change(faces)
     with pytest.raises(DataError, match=said) as caught:
         resume(run, "--loop.steps=9")
+    assert (run / "recipe.yaml").read_bytes() == recipe  # or the next resume would take it for edited
     assert f"visavis train {run}/recipe.yaml --init {run} --init-head" in str(caught.value)
     assert (load_checkpoint(run)["step"], sorted(os.listdir(run / "last"))) == before
 

@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from visavis.data.decoded_cache.cache import CachedSource, fitted
+from visavis.data.decoded_cache.cache import CachedSource, OtherShape, fitted
 from visavis.data.decoded_cache.policy import cached
 from visavis.data.photographs import warn_of_photographs
 from visavis.data.sources import open_source, read_identities
@@ -25,6 +25,8 @@ from visavis.types import ByteArray, IntArray
 from visavis.vision.preprocessing import PreprocessSpec, place_frame
 
 log = logging.getLogger(__name__)
+# What helps against a damaged picture, in every message that names one.
+WHAT_TO_TYPE = "list what is damaged with: visavis validate SRC; replace up to N images with --data.skip_damaged N"
 Advance = Callable[[int, int], None]  # (done, total) of a long preparation
 
 
@@ -192,16 +194,21 @@ def _frequent(source: Source, least: int) -> tuple[Source, int]:
 
 
 def _load(source: Source, recipe: DataRecipe, advance: Advance | None) -> ImageDataset:
-    height, width = source.image(0).shape[:2]
-    size = (int(height), int(width))
-    found = cached(
-        source,
-        None if recipe.skip_damaged else decoded_folder(recipe),  # kept on disk, replacements would go uncounted
-        size=size,
-        budget=recipe.cache_gb * 1e9,
-        workers=max(1, recipe.workers),
-        progress=advance,
-    )
+    try:
+        height, width = source.image(0).shape[:2]
+        size = (int(height), int(width))
+        found = cached(
+            source,
+            None if recipe.skip_damaged else decoded_folder(recipe),  # kept on disk, replacements would go uncounted
+            size=size,
+            budget=recipe.cache_gb * 1e9,
+            workers=max(1, recipe.workers),
+            progress=advance,
+        )
+    except DataError as error:
+        if recipe.skip_damaged or isinstance(error, OtherShape):  # which say what to type themselves
+            raise
+        raise DataError(f"{error}; {WHAT_TO_TYPE}") from error
     return FromSource(found, size)
 
 

@@ -21,12 +21,22 @@ from visavis.errors import DataError
 from visavis.metrics.verification import VerificationMetrics
 from visavis.train.build import Training, build_training, check_recipe
 from visavis.train.checkpoint import open_checkpoint
+from visavis.train.dataset import WHAT_TO_TYPE
 from visavis.train.held_out import FILE as HELD_OUT
 from visavis.train.held_out import write_held_out
 from visavis.train.identities import Identities
 from visavis.train.learning import LearningWatch, check_can_learn
 from visavis.train.recipe import Recipe
-from visavis.train.run_folder import check_belongings, check_changes, claim, ended_early, goes_on, locked, recipe_of
+from visavis.train.run_folder import (
+    check_belongings,
+    check_changes,
+    claim,
+    ended_early,
+    goes_on,
+    locked,
+    recipe_of,
+    write_recipe,
+)
 from visavis.train.run_logger import Observer, RunLogger
 from visavis.train.save import give_up, save, say_good
 from visavis.train.state import TrainState
@@ -92,7 +102,9 @@ def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer
     kept = open_checkpoint(out) if resume and not ended_early(out) else None
     if kept:
         check_changes(recipe_of(out, kept), recipe, run=out)
-    on_first(lambda: claim(out, recipe, resume=resumes), world)
+    on_first(lambda: claim(out, resume=resumes), world)
+    if not kept:
+        on_first(lambda: write_recipe(out, recipe), world)
     with RunLogger(out, resume_from=int(kept["step"]) if kept else None, silent=not world.is_first) as book:
         if resume and not kept:
             log.info("%s has no checkpoint yet: from the start", out)
@@ -110,6 +122,7 @@ def _prepare_and_run(recipe: Recipe, out: Path, world: World, observer: Observer
         if kept:
             check_belongings(kept, training, identities, run=out)
             state.load_state_dict(kept)
+            on_first(lambda: write_recipe(out, recipe), world)
             log.info("resumed at step %d of %d", state.step, training.total)
         on_first(lambda: look_at_training_data(training, identities, out), world)
         return _run(training, state, out, book)
@@ -160,10 +173,7 @@ def _saved_first(training: Training, state: TrainState, out: Path, error: DataEr
     state.optimizer.zero_grad(set_to_none=True)
     if training.world.size == 1 and state.step and state.good_step != state.step:
         save(training, state, out)
-    return DataError(
-        f"{error}; {say_good(state, out)}. List what is damaged with: visavis validate SRC; replace up to N images "
-        f"with --data.skip_damaged N; continue with: visavis train --resume {out}"
-    )
+    return DataError(f"{error}; {say_good(state, out)}; {WHAT_TO_TYPE}; continue with: visavis train --resume {out}")
 
 
 class Clock:

@@ -74,10 +74,11 @@ def locked(run: Path) -> Iterator[None]:
                 os.ftruncate(handle, 0)
 
 
-def claim(run: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Write the recipe into the run folder, refusing to write over a run that took a step.
+def claim(run: Path, *, resume: bool) -> None:
+    """Tidy the run folder, refusing one whose run took a step unless it goes on; a failure before has nothing to lose.
 
-    An earlier failure has nothing to lose.
+    Raises:
+        DataError: it holds a run, or cannot be written.
     """
     if not resume and (has_checkpoint(run) or read_metrics(run, missing_ok=True)):
         raise DataError(f"{run} already holds a run; give another --out, or continue it: visavis train --resume {run}")
@@ -86,6 +87,10 @@ def claim(run: Path, recipe: Recipe, *, resume: bool) -> None:
             left.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{run}: cannot write the run folder ({error.strerror})") from error
+
+
+def write_recipe(run: Path, recipe: Recipe) -> None:
+    """Write `recipe.yaml`; where a run goes on, only when nothing of it can be refused any more."""
     write_atomically(run / RECIPE, recipe.to_yaml().encode())
 
 

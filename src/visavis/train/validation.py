@@ -56,7 +56,10 @@ def open_validation_set(
     """
     if (found := find_pairs(recipe)) is not None:
         listed, source, index, people = found
-        crops = np.stack([fit_crops(source.image(int(i))[None], spec)[0] for i in index])
+        try:
+            crops = np.stack([fit_crops(source.image(int(i))[None], spec)[0] for i in index])
+        except DataError as error:
+            raise DataError(f"{error}; the held-out pairs need it: mend it, or leave it out of the list") from error
         return ValidationSet(listed, crops, people)
     if not recipe.evaluate.synthetic_identities:
         return None

@@ -23,6 +23,10 @@ from visavis.vision import images
 _CHUNK = 256
 
 
+class OtherShape(DataError):
+    """A picture whose shape is not that of the others."""
+
+
 def state_of(source: Source) -> str:
     """A digest that changes when the source does: names, labels, and size and time of the file of every picture."""
     digest = hashlib.sha256(repr((type(source).__name__, str(source.path), len(source))).encode())
@@ -180,7 +184,7 @@ def fitted(source: Source, index: int, shape: tuple[int, int], *, resized: bool 
         return image
     if resized and height * shape[1] == width * shape[0]:
         return images.resize(image, shape)
-    raise DataError(
+    raise OtherShape(
         f"{source.path}: {source.names[index]} is {height}×{width}, the others are {shape[0]}×{shape[1]}; "
         "align them first: visavis prepare SRC DST"
     )
