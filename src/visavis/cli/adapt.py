@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 EPILOG = """PHOTOS holds a folder per person, of photographs or aligned crops, twenty people at least. The mean of their
 embeddings is taken away behind the network: what all of one's people have in common makes no two of them alike any
-more. First it is tried: half of the people give the mean, all pairs of the others are judged. Imported MobileFaceNet,
-TMR at FMR 1e-3 of 400 others: 100 people +1.2 points, 20 +1.0 (docs/finetuning.md). Calibrate the result on other
-people, or on these where there are no others: visavis calibrate ADAPTED PHOTOS."""
+more. First it is tried: half of the people give the mean, all pairs of the others are judged. TMR at FMR 1e-3 of 400
+others: imported MobileFaceNet +1.2 points with 100 people, +1.0 with 20; sface +0.2 and +0.1 (docs/finetuning.md).
+Calibrate the result on other people, or on these where there are no others: visavis calibrate ADAPTED PHOTOS."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
