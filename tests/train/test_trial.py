@@ -12,7 +12,7 @@ from visavis.train.batch import plan_batch
 from visavis.train.build import build_network
 from visavis.train.recipe import parse_recipe
 from visavis.train.time_limit import TimeLimit
-from visavis.train.trial import Built, Trial, free_bytes, measure_speed
+from visavis.train.trial import Built, MeasuredRun, free_bytes, measure_speed
 from visavis.train.trial_data import Extent, Noise, TrialData
 
 
@@ -38,7 +38,7 @@ def built(wanted):
 
 
 def trial_of(wanted, images, data=None):
-    return Trial(wanted, built(wanted), data or noise(), torch.device("cpu"), images=images)
+    return MeasuredRun(wanted, built(wanted), data or noise(), torch.device("cpu"), images=images)
 
 
 def measured(wanted, *, data=None, seconds=60.0, most=1000, forward=math.nan, steps=3):
@@ -87,7 +87,7 @@ def test_p_by_k_batches_hold_whole_identities():
 
 def test_the_figure_is_the_median_over_steps(monkeypatch):
     seconds = iter([9.0, 1.0, 9.0, 1.0, 0.5, 4.0, 1.0, 0.8, 30.0])  # the small batch, the whole one, five steps
-    monkeypatch.setattr(Trial, "step", lambda self: (next(seconds), 16))
+    monkeypatch.setattr(MeasuredRun, "step", lambda self: (next(seconds), 16))
     speed = measured(recipe(), steps=5, seconds=1000)
     assert (speed.images_per_second, speed.steps, speed.batch) == (16 / 1.0, 5, 16)
     assert speed.spread == pytest.approx((16 / 0.8 - 16 / 4) / 16)
@@ -95,18 +95,18 @@ def test_the_figure_is_the_median_over_steps(monkeypatch):
 
 
 def test_steps_alike_need_no_remark(monkeypatch):
-    monkeypatch.setattr(Trial, "step", lambda self: (0.01, 16))
+    monkeypatch.setattr(MeasuredRun, "step", lambda self: (0.01, 16))
     assert measured(recipe()).remark == ""
 
 
 @pytest.mark.parametrize(("most", "batch"), [(15, 15), (16, 16), (1000, 16), (3, 3)])
 def test_the_batch_is_what_memory_has_room_for(monkeypatch, most, batch):
-    monkeypatch.setattr(Trial, "step", lambda self: (0.001, self.training.plan.batch_size))
+    monkeypatch.setattr(MeasuredRun, "step", lambda self: (0.001, self.training.plan.batch_size))
     assert measured(recipe(), most=most).batch == batch
 
 
 def test_what_does_not_fit_memory_is_said_and_not_tried(monkeypatch):
-    monkeypatch.setattr(Trial, "step", lambda self: pytest.fail("a step was tried"))
+    monkeypatch.setattr(MeasuredRun, "step", lambda self: pytest.fail("a step was tried"))
     speed = measured(recipe(), most=1)
     assert speed.steps == 0
     assert math.isnan(speed.images_per_second)
@@ -115,7 +115,7 @@ def test_what_does_not_fit_memory_is_said_and_not_tried(monkeypatch):
 
 def test_a_batch_that_time_has_no_room_for_shrinks(monkeypatch):
     monkeypatch.setattr(
-        Trial, "step", lambda self: (1.0 * self.training.plan.batch_size, self.training.plan.batch_size)
+        MeasuredRun, "step", lambda self: (1.0 * self.training.plan.batch_size, self.training.plan.batch_size)
     )
     # 3 steps and 2 to warm up in 40 s: 8 s each, 8 images.
     speed = measured(recipe(), seconds=40)

@@ -45,7 +45,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ImportTrial:
     """What was tried. `better` is the best reading that tells people apart better than the one told, beyond chance."""
 
     told: Reading
@@ -76,7 +76,7 @@ class Trial:
 
 def try_readings(
     run: Run, preprocess: PreprocessSpec, *, seconds: float = 12.0, pixels: bool = False, workers: int | None = None
-) -> Trial:
+) -> ImportTrial:
     """Embed generated people in the reading told and in others, one thing changed at a time.
 
     Args:
@@ -107,14 +107,14 @@ def try_readings(
     better: Reading | None = None
     for number, (words, spec) in enumerate(others):
         if clock.seconds() > 1.5 * seconds:
-            return Trial(told, tuple(readings), tuple(w for w, _ in others[number:]), better, int(people[-1]) + 1)
+            return ImportTrial(told, tuple(readings), tuple(w for w, _ in others[number:]), better, int(people[-1]) + 1)
         reading, similarity = measured(words, spec)
         readings.append(reading)
         gain = reading.auc - told.auc
         if gain > _GAIN and (better is None or reading.auc > better.auc):
             error = _error_of_difference(similarity, told_similarity, people)
             better = reading if gain > _ERRORS * error else better
-    return Trial(told, tuple(readings), (), better, int(people[-1]) + 1)
+    return ImportTrial(told, tuple(readings), (), better, int(people[-1]) + 1)
 
 
 class _Clock:

@@ -53,7 +53,7 @@ class Built:
     card: ModelCard
 
 
-class Trial:
+class MeasuredRun:
     """A run of the recipe in memory, from its first step with a gradient: the same objects and the same step."""
 
     def __init__(self, recipe: Recipe, built: Built, data: TrialData, device: torch.device, *, images: int) -> None:
@@ -153,7 +153,7 @@ def measure_speed(
     trial = None
     try:
         with limit.held():
-            trial = Trial(recipe, built, data, device, images=smallest)
+            trial = MeasuredRun(recipe, built, data, device, images=smallest)
             trial.step()  # allocates
             seconds, images = trial.step()
         batch = smallest
@@ -187,7 +187,9 @@ def _fitting(images: float, plan: BatchPlan, unit: int, *, most: int) -> int:
     return int(images // unit) * unit
 
 
-def _repeat(trial: Trial, steps: int, seconds: float, limit: TimeLimit, advance: Callable[[int, int], None]) -> Speed:
+def _repeat(
+    trial: MeasuredRun, steps: int, seconds: float, limit: TimeLimit, advance: Callable[[int, int], None]
+) -> Speed:
     rates, images = [], 0
     while len(rates) < steps and (limit.left > seconds or not rates):
         seconds, images = trial.step()

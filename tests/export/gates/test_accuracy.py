@@ -28,11 +28,15 @@ def export(home, tmp_path, monkeypatch):
 
     def run(precision, lost, format_name="onnx", suffix=".onnx"):
         verdicts = iter([judged(0)])
-        monkeypatch.setattr("visavis.export.pipeline.judge", lambda *_, **__: next(verdicts, judged(lost)))
-        monkeypatch.setattr("visavis.export.gates.sensitivity.judge", lambda *_, **__: judged(lost))
+        monkeypatch.setattr("visavis.export.pipeline.evaluate_pairs", lambda *_, **__: next(verdicts, judged(lost)))
+        monkeypatch.setattr("visavis.export.gates.sensitivity.evaluate_pairs", lambda *_, **__: judged(lost))
         crops = _faces(home)
         options = Options(
-            precision=precision, calibration=crops, pairs=open_pairs(home / "data"), max_drop=ALLOWED, ranges="minmax"
+            precision=precision,
+            calibration=crops,
+            pairs=open_pairs(home / "data"),
+            max_drop=ALLOWED,
+            calibration_method="minmax",
         )
         path = tmp_path / f"m{suffix}"
         return export_model(open_model(home / "model"), format_name, crops, out=path, options=options), path
@@ -72,9 +76,14 @@ def test_layers_stay_in_int8_while_the_budget_holds():
             return float_layers, next(tries)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("visavis.export.gates.sensitivity.judge", lambda lost, _: judged(lost))
+            patch.setattr("visavis.export.gates.sensitivity.evaluate_pairs", lambda lost, _: judged(lost))
             _, found, _ = satisfy_accuracy_budget(
-                build, lambda: ["a", "b"], before=judged(0), pairs=object(), max_drop=ALLOWED, say=lambda _: None
+                build,
+                lambda: ["a", "b"],
+                reference_accuracy=judged(0),
+                pairs=object(),
+                max_drop=ALLOWED,
+                progress=lambda _: None,
             )
         assert found == kept
 
@@ -106,7 +115,7 @@ def test_from_the_command_line(home, tmp_path, capsys, precision):
 @pytest.mark.parametrize(("lost", "status"), [(0.19, 0), (0.21, 2)])
 def test_without_a_wish_a_fifth_of_a_point_may_be_lost(home, tmp_path, monkeypatch, lost, status):
     verdicts = iter([judged(0), judged(lost)])
-    monkeypatch.setattr("visavis.export.pipeline.judge", lambda *_, **__: next(verdicts))
+    monkeypatch.setattr("visavis.export.pipeline.evaluate_pairs", lambda *_, **__: next(verdicts))
     pairs = ["--pairs", str(home / "data" / "pairs.txt"), "--precision", "fp16", "--crops", "4"]
     assert main(["export", str(home / "model"), *pairs, "--out", str(tmp_path / "m.onnx")]) == status
 

@@ -17,7 +17,7 @@ from onnx import shape_inference
 from visavis.errors import ModelFormatError, unknown_name
 from visavis.export.formats.base import ExportInfo, Format, Options, ProgressCallback
 from visavis.export.model import ExportModel
-from visavis.export.onnx.graph import Graph, label
+from visavis.export.onnx.graph import EditableGraph, label
 from visavis.files import write_atomically
 from visavis.models.card import ModelCard
 from visavis.models.graph import GraphEmbedder, identities_of
@@ -56,7 +56,7 @@ def build_cell(model: onnx.ModelProto) -> Any:
     inferred = shape_inference.infer_shapes(model)
     values = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
     ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in values if v.type.HasField("tensor_type")}
-    graph = Graph(model)
+    graph = EditableGraph(model)
     place = {model.graph.input[0].name: 0}
     cells, picks = [], []
     for node in graph.nodes:

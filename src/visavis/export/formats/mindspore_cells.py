@@ -14,7 +14,7 @@ from mindspore import Parameter, Tensor, nn, ops  # pyright: ignore[reportMissin
 from onnx import NodeProto, TensorProto
 
 from visavis.errors import ModelFormatError
-from visavis.export.onnx.graph import Array, Graph, attribute, label
+from visavis.export.onnx.graph import Array, EditableGraph, attribute, label
 
 _TYPES = {
     TensorProto.FLOAT: ms.float32,
@@ -150,8 +150,8 @@ class Cut(nn.Cell):
         return x[key]
 
 
-def _binary(primitive: Callable[[], Any]) -> Callable[[NodeProto, Graph, dict[str, int]], nn.Cell]:
-    def build(node: NodeProto, graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _binary(primitive: Callable[[], Any]) -> Callable[[NodeProto, EditableGraph, dict[str, int]], nn.Cell]:
+    def build(node: NodeProto, graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
         constants = [graph.constant(name) for name in node.input]
         for i, value in enumerate(constants):
             if value is not None:
@@ -161,31 +161,31 @@ def _binary(primitive: Callable[[], Any]) -> Callable[[NodeProto, Graph, dict[st
     return build
 
 
-def _need(node: NodeProto, graph: Graph, i: int) -> Array:
+def _need(node: NodeProto, graph: EditableGraph, i: int) -> Array:
     value = graph.constant(node.input[i]) if i < len(node.input) else None
     if value is None:
         raise ModelFormatError(f"MindSpore export: {label(node)} wants a constant as input {i}")
     return value
 
 
-def _optional(node: NodeProto, graph: Graph, i: int) -> Array | None:
+def _optional(node: NodeProto, graph: EditableGraph, i: int) -> Array | None:
     return _need(node, graph, i) if i < len(node.input) and node.input[i] else None
 
 
-def _gemm(node: NodeProto, graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _gemm(node: NodeProto, graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
     if attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1 or attribute(node, "transA", 0):
         raise ModelFormatError(f"MindSpore export: {label(node)} with alpha, beta or transA is not supported")
     return Dense(_need(node, graph, 1), _optional(node, graph, 2), transposed=bool(attribute(node, "transB", 0)))
 
 
-def _pool(node: NodeProto, _graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _pool(node: NodeProto, _graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
     if any(attribute(node, "pads", [0])) or attribute(node, "ceil_mode", 0):
         raise ModelFormatError(f"MindSpore export: {label(node)} with padding is not supported")
     kernel = tuple(attribute(node, "kernel_shape"))
     return Apply(ops.MaxPool(kernel_size=kernel, strides=tuple(attribute(node, "strides", kernel)), pad_mode="valid"))
 
 
-def _slice(node: NodeProto, graph: Graph, ranks: dict[str, int]) -> nn.Cell:
+def _slice(node: NodeProto, graph: EditableGraph, ranks: dict[str, int]) -> nn.Cell:
     start, stop = (int(_need(node, graph, i).reshape(-1)[0]) for i in (1, 2))
     axes = _need(node, graph, 3).reshape(-1)
     step = int(_need(node, graph, 4).reshape(-1)[0]) if len(node.input) > 4 else 1
@@ -195,49 +195,49 @@ def _slice(node: NodeProto, graph: Graph, ranks: dict[str, int]) -> nn.Cell:
     return Cut(int(axes[0]) % ranks[node.input[0]], start, stop, step)
 
 
-def _clip(node: NodeProto, graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _clip(node: NodeProto, graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
     low, high = _optional(node, graph, 1), _optional(node, graph, 2)
     return Apply(
         ops.clamp, None if low is None else float(low.reshape(())), None if high is None else float(high.reshape(()))
     )
 
 
-def _sum(node: NodeProto, graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _sum(node: NodeProto, graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
     axes = _optional(node, graph, 1)
     chosen = attribute(node, "axes") if axes is None else axes.reshape(-1).tolist()
     return Apply(ops.ReduceSum(keep_dims=bool(attribute(node, "keepdims", 1))), tuple(int(a) for a in chosen))
 
 
-def _gather(node: NodeProto, graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _gather(node: NodeProto, graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
     index = _need(node, graph, 1).astype(np.int32)
     return Apply(ops.Gather(), Tensor(index), int(attribute(node, "axis", 0)))
 
 
-def _cast(node: NodeProto, _graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _cast(node: NodeProto, _graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
     kind = attribute(node, "to")
     if kind not in _TYPES:
         raise ModelFormatError(f"MindSpore export: {label(node)} to ONNX type {kind} is not supported")
     return Apply(ops.Cast(), _TYPES[kind])
 
 
-def _flatten(node: NodeProto, graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _flatten(node: NodeProto, graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
     if attribute(node, "axis", 1) != 1:
         raise ModelFormatError(f"MindSpore export: {label(node)} at axis {attribute(node, 'axis', 1)} is not supported")
     return Apply(ops.Flatten())
 
 
-def _reshape(node: NodeProto, graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _reshape(node: NodeProto, graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
     return Apply(ops.Reshape(), tuple(int(v) for v in _need(node, graph, 1)))
 
 
-def _matmul(node: NodeProto, graph: Graph, ranks: dict[str, int]) -> nn.Cell:
+def _matmul(node: NodeProto, graph: EditableGraph, ranks: dict[str, int]) -> nn.Cell:
     weight = graph.constant(node.input[1])
     if weight is not None and ranks.get(node.input[0]) == 2:
         return Dense(weight, None, transposed=False)
     return Two(ops.matmul) if weight is None else WithConstant(ops.matmul, weight, first=False)
 
 
-def _layer_norm(node: NodeProto, graph: Graph, _ranks: dict[str, int]) -> nn.Cell:
+def _layer_norm(node: NodeProto, graph: EditableGraph, _ranks: dict[str, int]) -> nn.Cell:
     scale = _need(node, graph, 1)
     shift = _optional(node, graph, 2)
     return Norm(
@@ -248,7 +248,7 @@ def _layer_norm(node: NodeProto, graph: Graph, _ranks: dict[str, int]) -> nn.Cel
     )
 
 
-Builder = Callable[[NodeProto, Graph, dict[str, int]], nn.Cell]
+Builder = Callable[[NodeProto, EditableGraph, dict[str, int]], nn.Cell]
 
 CELLS: dict[str, Builder] = {
     "Add": _binary(ops.Add),

@@ -11,7 +11,7 @@ from onnx import NodeProto, helper
 
 from visavis.errors import ModelFormatError
 from visavis.export.gates.accuracy import PairSet, evaluate_pairs
-from visavis.export.onnx.graph import Array, Graph
+from visavis.export.onnx.graph import Array, EditableGraph
 from visavis.metrics.similarity import unit_rows
 from visavis.runtimes import onnx_session
 from visavis.types import Embedder
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 def layers_of(model: onnx.ModelProto) -> list[NodeProto]:
     """The convolutions and dense layers with constant weights, in order."""
-    graph = Graph(onnx.ModelProto.FromString(model.SerializeToString()))
+    graph = EditableGraph(onnx.ModelProto.FromString(model.SerializeToString()))
     return [n for n in graph.nodes if n.op_type in LAYERS and n.input[1] in graph.constants]
 
 
@@ -63,7 +63,7 @@ def _ranges(model: onnx.ModelProto, tensors: Sequence[str], batch: Array) -> dic
 
 
 def _with_int8(model: onnx.ModelProto, name: str, span: tuple[float, float]) -> onnx.ModelProto:
-    graph = Graph(onnx.ModelProto.FromString(model.SerializeToString()))
+    graph = EditableGraph(onnx.ModelProto.FromString(model.SerializeToString()))
     node = next(n for n in graph.nodes if n.name == name)
     step = max((span[1] - span[0]) / 255, 1e-12)
     scale = graph.add_constant("probe_scale", np.array(step, np.float32))

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, shape_inference
 
-from visavis.export.onnx.graph import Array, Graph, attribute
+from visavis.export.onnx.graph import Array, EditableGraph, attribute
 
 
 def fold_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -23,7 +23,7 @@ def fold_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
         The same model, edited in place; its outputs differ by rounding alone.
     """
     shapes = _shapes(model)
-    graph = Graph(model)
+    graph = EditableGraph(model)
     _drop_identities(graph)
     for node in graph.of_type("BatchNormalization"):
         if not _fold_behind(graph, node):
@@ -41,7 +41,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
     }
 
 
-def _drop_identities(graph: Graph) -> None:
+def _drop_identities(graph: EditableGraph) -> None:
     """Equal constants come as Identities of one; read that one."""
     for node in graph.of_type("Identity"):
         if node.output[0] not in graph.outputs:
@@ -49,7 +49,7 @@ def _drop_identities(graph: Graph) -> None:
             graph.remove(node)
 
 
-def _scale_and_shift(graph: Graph, node: NodeProto) -> tuple[Array, Array] | None:
+def _scale_and_shift(graph: EditableGraph, node: NodeProto) -> tuple[Array, Array] | None:
     parts = [graph.constant(name) for name in node.input[1:5]]
     if any(part is None for part in parts) or attribute(node, "training_mode", 0):
         return None
@@ -58,7 +58,7 @@ def _scale_and_shift(graph: Graph, node: NodeProto) -> tuple[Array, Array] | Non
     return scale, beta - mean * scale
 
 
-def _weights(graph: Graph, node: NodeProto) -> tuple[Array, Array] | None:
+def _weights(graph: EditableGraph, node: NodeProto) -> tuple[Array, Array] | None:
     """Weight (out, in, ...) and bias (out,) of a Conv or Gemm in float64; None where they are no constants."""
     weight = graph.constant(node.input[1])
     bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
@@ -77,7 +77,7 @@ def _weights(graph: Graph, node: NodeProto) -> tuple[Array, Array] | None:
     return weight, bias
 
 
-def _store(graph: Graph, node: NodeProto, weight: Array, bias: Array) -> None:
+def _store(graph: EditableGraph, node: NodeProto, weight: Array, bias: Array) -> None:
     base = node.input[1]
     kind = graph.constants[base].dtype if base in graph.constants else np.dtype(np.float32)
     if node.op_type == "MatMul":
@@ -92,7 +92,7 @@ def _store(graph: Graph, node: NodeProto, weight: Array, bias: Array) -> None:
         node.input.append(name)
 
 
-def _fold_behind(graph: Graph, norm: NodeProto) -> bool:
+def _fold_behind(graph: EditableGraph, norm: NodeProto) -> bool:
     layer = graph.maker(norm.input[0])
     affine = _scale_and_shift(graph, norm)
     if layer is None or affine is None or layer.op_type not in ("Conv", "Gemm", "MatMul"):
@@ -109,7 +109,7 @@ def _fold_behind(graph: Graph, norm: NodeProto) -> bool:
     return True
 
 
-def _fold_before(graph: Graph, norm: NodeProto, shapes: dict[str, list[int | None]]) -> bool:
+def _fold_before(graph: EditableGraph, norm: NodeProto, shapes: dict[str, list[int | None]]) -> bool:
     affine = _scale_and_shift(graph, norm)
     user = graph.only_user(norm.output[0])
     if affine is None or user is None:
@@ -134,7 +134,11 @@ def _fold_before(graph: Graph, norm: NodeProto, shapes: dict[str, list[int | Non
 
 
 def _fold_before_conv(
-    graph: Graph, norm: NodeProto, conv: NodeProto, affine: tuple[Array, Array], shapes: dict[str, list[int | None]]
+    graph: EditableGraph,
+    norm: NodeProto,
+    conv: NodeProto,
+    affine: tuple[Array, Array],
+    shapes: dict[str, list[int | None]],
 ) -> bool:
     found = _weights(graph, conv)
     grid = shapes.get(norm.input[0], [])[2:]

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from visavis.export.onnx.graph import Array, Graph, shorten
+from visavis.export.onnx.graph import Array, EditableGraph, shorten
 
 _LEAST = 8  # a Mul node takes more bytes than a scale of fewer channels
 
@@ -24,7 +24,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
         The same model, edited in place, with the same outputs to the bit but for the biases' scales, which a runtime
         multiplies itself.
     """
-    graph = Graph(model)
+    graph = EditableGraph(model)
     _multiply_bias_scales(graph)
     _share_constants(graph)
     for node in graph.nodes:
@@ -33,7 +33,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     return shorten(graph.finish())
 
 
-def _multiply_bias_scales(graph: Graph) -> None:
+def _multiply_bias_scales(graph: EditableGraph) -> None:
     makers = {node.output[0]: node for node in graph.nodes}
     for layer in [n for n in graph.nodes if n.op_type in ("Conv", "Gemm") and len(n.input) > 2]:
         x, weight, bias = (_dequantize(makers.get(name)) for name in layer.input[:3])
@@ -55,7 +55,7 @@ def _dequantize(node: NodeProto | None) -> NodeProto | None:
     return node if node is not None and node.op_type == "DequantizeLinear" else None
 
 
-def _share_constants(graph: Graph) -> None:
+def _share_constants(graph: EditableGraph) -> None:
     first: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     for name, value in list(graph.constants.items()):
         if name not in graph.outputs and (same := first.setdefault(_key(value), name)) != name:

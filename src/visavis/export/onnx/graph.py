@@ -13,7 +13,7 @@ from onnx import NodeProto, helper, numpy_helper
 Array = npt.NDArray[Any]
 
 
-class Graph:
+class EditableGraph:
     """An editable view of `model.graph`; the model itself is changed in place."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -116,7 +116,7 @@ def shorten(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def makers_of(model: onnx.ModelProto, output: str) -> list[str]:
     """Names of the nodes that make one output of a graph and nothing else: the way back to what others read too."""
-    graph = Graph(onnx.ModelProto.FromString(model.SerializeToString()))
+    graph = EditableGraph(onnx.ModelProto.FromString(model.SerializeToString()))
     found, name = [], output
     while (node := graph.maker(name)) is not None and (name == output or graph.only_user(name) is not None):
         found.append(node.name)

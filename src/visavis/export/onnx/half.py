@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from visavis.export.onnx.graph import Graph
+from visavis.export.onnx.graph import EditableGraph
 
 _SMALLEST = 64  # biases, slopes and shapes gain nothing
 _LARGEST = float(np.finfo(np.float16).max)
@@ -20,7 +20,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         The same model, edited in place.
     """
-    graph = Graph(model)
+    graph = EditableGraph(model)
     for name, value in list(graph.constants.items()):
         if value.dtype != np.float32 or value.size < _SMALLEST or np.abs(value).max() > _LARGEST:
             continue

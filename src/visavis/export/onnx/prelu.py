@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from visavis.export.onnx.graph import Array, Graph, attribute
+from visavis.export.onnx.graph import Array, EditableGraph, attribute
 
 
 def rewrite_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -23,7 +23,7 @@ def rewrite_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         The same model, edited in place; its outputs differ by rounding alone.
     """
-    graph = Graph(model)
+    graph = EditableGraph(model)
     ranks = {node.output[0] for node in graph.nodes if node.op_type == "Conv"}
     for node in graph.of_type("PRelu"):
         slope = graph.constant(node.input[1])
@@ -40,7 +40,7 @@ def rewrite_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
     return graph.finish()
 
 
-def _replace(graph: Graph, node: NodeProto, slope: Array) -> None:
+def _replace(graph: EditableGraph, node: NodeProto, slope: Array) -> None:
     steep = slope > 1
     inside = not steep.any() or _turn(graph, node, slope, steep)
     if inside:
@@ -68,7 +68,7 @@ def _replace(graph: Graph, node: NodeProto, slope: Array) -> None:
     graph.nodes[at : at + 1] = [*bent, straight, joined]
 
 
-def _turn(graph: Graph, node: NodeProto, slope: Array, steep: Array) -> bool:
+def _turn(graph: EditableGraph, node: NodeProto, slope: Array, steep: Array) -> bool:
     """Negate the steep channels before and scale them by −a behind, if only convolutions are there to be changed."""
     before, behind = graph.maker(node.input[0]), graph.users(node.output[0])
     if before is None or graph.only_user(before.output[0]) is not node or node.output[0] in graph.outputs:
@@ -95,6 +95,6 @@ def _turn(graph: Graph, node: NodeProto, slope: Array, steep: Array) -> bool:
     return True
 
 
-def _changed(graph: Graph, name: str, factor: Array) -> str:
+def _changed(graph: EditableGraph, name: str, factor: Array) -> str:
     value = graph.constants[name]
     return graph.add_constant(f"{name}_turned", (value.astype(np.float64) * factor).astype(value.dtype))
