@@ -11,7 +11,7 @@ people is 1e-3 and 1e-4:
   on the people of no fold,
 - photographs: `--photographs`, whole, searched for faces; judged are the large and central ones, whose the folder says,
   at the same thresholds; the faces in the background are counted, each as somebody of its own ("with background"),
-- generated people: 300 of 8 pictures, the threshold fixed on 200 others.
+- generated people: 100 of 6 pictures, the threshold fixed on 60 others.
 
 A pair is joined when both are in one group; precision is the share of joined pairs that are of one person, recall the
 share of one person's pairs that are joined. Beside it the same embeddings are grouped by average linkage over all pairs
@@ -48,7 +48,7 @@ from visavis.vision import images
 from visavis.vision.preprocessing import PreprocessSpec
 
 RATES = (1e-3, 1e-4)
-OTHERS, GENERATED, EACH = 200, 300, 8
+OTHERS, GENERATED, EACH = 60, 100, 6
 
 
 def library(

@@ -103,7 +103,9 @@ def measure(model: str, detector: str, gallery_file: Path, path: Path, frames: i
                 answer = identify_track(track, gallery, point)
                 inside = [t for frame, _ in track.history for t in scenes[frame].tracks.tolist()]
                 right = answer.match is not None and answer.match.name in {f"id_{who[t]:06d}" for t in inside}
-                named["right" if right else "unknown" if answer.match is None else "wrong"] += 1
+                named[
+                    "right" if right else "wrong" if answer.match else "unknown" if answer.decided else "undecided"
+                ] += 1
         result["tracks"] = {key: sum(t[key] for t in tracks) for key in tracks[0]}
         result["tracks"]["named"] = dict(named)
     return result
