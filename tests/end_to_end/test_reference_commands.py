@@ -70,7 +70,7 @@ class Originals(StandIns):
     def records(self, path: Path) -> None:
         """train.rec and train.idx."""
         self.faces(path.with_name("faces of the records"))
-        call("convert", path.with_name("faces of the records"), path, "--to", "rec")
+        call("convert", path.with_name("faces of the records"), path, "--to", "record")
 
     def ijb(self, path: Path) -> None:
         """IJB's lists and pictures: two templates a person of three pictures each."""
