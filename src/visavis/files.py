@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -66,7 +66,7 @@ def open_private(path: str | os.PathLike[str], flags: int = os.O_RDWR) -> int:
 
 
 @contextmanager
-def exclusive(handle: int, *, wait: bool = True) -> Iterator[None]:
+def exclusive(handle: int, *, wait: bool = True) -> Generator[None]:
     """Hold the only lock on an open file among all processes; the kernel lets go of it when its holder ends.
 
     A file system without locks raises OSError; a system without them has nothing to hold.
@@ -111,7 +111,7 @@ def _at_lock(handle: int, mode: int) -> None:
 
 
 @contextmanager
-def lock_file(path: Path) -> Iterator[None]:
+def lock_file(path: Path) -> Generator[None]:
     """Hold the lock of a file made for it and removed afterwards; others wait.
 
     A waiter that wakes up over a file its holder has removed tries again, so that never two hold it.
@@ -140,7 +140,7 @@ def _still_there(handle: int, path: Path) -> bool:
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str], *, private: bool = False, durable: bool = True) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], *, private: bool = False, durable: bool = True) -> Generator[BinaryIO]:
     """Write a file aside and rename it into place when the block ends well; else the old one stays whole.
 
     Every writer has an unfinished file of its own, `NAME.RANDOM.part`: of several processes the last one to finish

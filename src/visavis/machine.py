@@ -14,7 +14,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def machine_cores() -> int | None:
 
 def _quotas(root: Path) -> list[float]:
     """Cores allowed by each control group this process is in (cgroup v2 and v1), from its own up to the root."""
-    found = []
+    found: list[float] = []
     for line in _read(root / "proc/self/cgroup").splitlines() or ["0::/"]:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -80,7 +80,7 @@ def _quotas(root: Path) -> list[float]:
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Generator[None]:
     """Keep Ctrl-C waiting while the block runs; processes begun in it never see one until they ask to."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -50,7 +50,7 @@ def process_pool(
     *arguments: Any,
     workers: int,
     advice: str = "try --workers 1",
-) -> Iterator[ProcessPool]:
+) -> Generator[ProcessPool]:
     """Processes that each hold `make(*arguments)`, a function of a task; with up to 1 worker this process works.
 
     They are spawned, not forked (the caller may hold threads that a fork would leave locked), use one thread of OpenCV,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,11 @@ FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 BoolArray = npt.NDArray[np.bool_]
 ByteArray = npt.NDArray[np.uint8]
+
+
+def json_object(value: object) -> dict[str, Any] | None:
+    """What was read from JSON as an object with its keys; None if it is something else."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import torch
 
@@ -57,7 +57,7 @@ def describe_device(device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def autocast(device: torch.device, precision: str) -> Iterator[None]:
+def autocast(device: torch.device, precision: str) -> Generator[None]:
     """Mixed precision for the forward pass; fp32 leaves everything as it is."""
     if precision == "fp32":
         yield

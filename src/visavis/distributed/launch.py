@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -181,7 +181,7 @@ def shutdown(world: World) -> None:
 
 
 @contextmanager
-def report_failed_ranks(world: World, *, run: str | os.PathLike[str] = "RUN", patience: float = 5.0) -> Iterator[None]:
+def report_failed_ranks(world: World, *, run: str | os.PathLike[str] = "RUN", patience: float = 5.0) -> Generator[None]:
     """Turn the failure of any rank into an error that names it, on every rank.
 
     A rank that fails leaves its name at the meeting point. A rank whose collective fails without such a note (the
@@ -209,7 +209,7 @@ def report_failed_ranks(world: World, *, run: str | os.PathLike[str] = "RUN", pa
 
 
 @contextmanager
-def _ignore_sigterm() -> Iterator[None]:
+def _ignore_sigterm() -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return

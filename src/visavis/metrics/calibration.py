@@ -124,7 +124,7 @@ def _threshold_interval(
         else:
             weights = drawn[row][sides[0]] * np.where(sides[0] == sides[1], 1, drawn[row][sides[1]])
         matched = np.cumsum(weights)
-        last = int(np.searchsorted(matched, fmr * matched[-1] * (1 + 1e-12), "right"))
+        last = int(matched.searchsorted(float(fmr * matched[-1] * (1 + 1e-12)), "right"))
         if matched[-1] > 0 and 0 < last < len(scores) and np.isfinite(scores[last]):
             found[row] = between(float(scores[last]), float(scores[last - 1]))
     return percentile_interval(found)

@@ -61,7 +61,7 @@ def group_rates(
     """
     match = matches(similarities, threshold)
     within = groups[0] == groups[1]
-    found = []
+    found: list[GroupRates] = []
     for number, name in enumerate(names):
         here = within & (groups[0] == number)
         g, i = here & genuine, here & ~genuine

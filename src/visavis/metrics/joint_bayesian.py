@@ -144,8 +144,8 @@ class JointBayesian:
         rest = x - means[who]
         total = np.einsum("nd,nd->", rest @ np.linalg.inv(self.within), rest)
         total += (len(x) - len(counts)) * np.linalg.slogdet(self.within)[1] + x.size * np.log(2 * np.pi)
-        for m in np.unique(counts):
-            spread = self.within + m * self.between
+        for m in np.unique(counts).tolist():
+            spread: Matrix = self.within + m * self.between
             some = means[counts == m]
             total += m * np.einsum("nd,nd->", some @ np.linalg.inv(spread), some)
             total += len(some) * np.linalg.slogdet(spread)[1]
@@ -166,9 +166,11 @@ def _step(
     """One E and one M step; people with as many pictures share their matrices."""
     person = np.empty_like(sums)
     shared = np.zeros_like(between), np.zeros_like(within)
-    for m in np.unique(counts):
+    for m in np.unique(counts).tolist():
         which = counts == m
-        gain = np.linalg.solve(within + m * between, between).T  # S_μ (S_ε + m S_μ)⁻¹
+        gain: Matrix = np.asarray(
+            np.linalg.solve(within + float(m) * between, between), np.float64
+        ).T  # S_μ (S_ε + m S_μ)⁻¹
         person[which] = sums[which] @ gain.T
         if spread:
             left = gain @ within

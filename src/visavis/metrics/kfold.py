@@ -140,7 +140,7 @@ def fold_accuracy(sorted_scores: SortedScores, fold: IntArray) -> FoldAccuracy:
         here = by_fold[first:last]  # places of this fold in the falling order, themselves in order
         thresholds[k] = sorted_scores.best_threshold_without(here)
         scores = sorted_scores.scores[here]
-        matched = len(scores) - int(np.searchsorted(scores[::-1], thresholds[k], "left"))
+        matched = len(scores) - int(scores[::-1].searchsorted(float(thresholds[k]), "left"))
         match[sorted_scores.order[here[:matched]]] = True
         right = np.count_nonzero(sorted_scores.step[here[:matched]] > 0) + np.count_nonzero(
             sorted_scores.step[here[matched:]] < 0

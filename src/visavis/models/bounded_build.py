@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,15 +60,16 @@ class _Unfilled(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls all but in-place functions of such tensors."""
-        given = args[0] if args else (kwargs or {}).get("tensor")
+        named: dict[str, Any] = kwargs or {}
+        given: object = args[0] if args else named.get("tensor")
         name = getattr(func, "__name__", "")
         if name.endswith("_") and not name.endswith("__") and isinstance(given, torch.Tensor) and given.is_meta:
             return given
-        return func(*args, **(kwargs or {}))
+        return func(*args, **named)
 
 
 @contextmanager
-def _at_most(modules: int) -> Iterator[None]:
+def _at_most(modules: int) -> Generator[None]:
     left = modules
 
     def count(parent: nn.Module, key: str, child: nn.Module | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from visavis.errors import ModelFormatError
 from visavis.files import digest_of as digest_of
 from visavis.files import write_atomically as write_atomically
+from visavis.types import json_object
 from visavis.vision.preprocessing import PreprocessSpec
 
 CARD = "card.json"
@@ -62,10 +63,11 @@ class LicenseTerms:
             ModelFormatError: a key is missing or unknown, or a value no text.
         """
         expected = {term.name for term in fields(cls)}
-        if not isinstance(values, dict) or set(values) != expected:
-            got = sorted(values) if isinstance(values, dict) else type(values).__name__
+        given = json_object(values)
+        if given is None or set(given) != expected:
+            got = sorted(given) if given is not None else type(values).__name__
             raise ModelFormatError(f"license wants the keys {sorted(expected)}, got {got}")
-        return cls(**values)
+        return cls(**given)
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,16 @@ class ModelCard:
     backbone: str
     embedding_dim: int
     preprocess: PreprocessSpec
-    backbone_args: Mapping[str, Any] = field(default_factory=dict)
+    backbone_args: Mapping[str, Any] = field(default_factory=dict[str, Any])
     license: LicenseTerms = LicenseTerms()
     training_data: str = "not stated"
     intended_use: str = "not stated"
     source: str = ""
     weights_digest: str = ""
-    thresholds: Mapping[str, Any] = field(default_factory=dict)
-    evaluations: Mapping[str, Any] = field(default_factory=dict)
-    exports: Mapping[str, Any] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    evaluations: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    exports: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     similarity: Similarity = "cosine"
 
     def with_changes(self, **changes: Any) -> ModelCard:
@@ -132,19 +134,20 @@ def _migrated(values: Any) -> dict[str, Any]:
     Format 1 knew neither of the ways a face is reduced: what answered for it (`verify`, galleries) averaged a face more
     than twice the crop down, and so does its model now, though `prepare` sampled the crops it was trained on.
     """
-    number = values.get("format") if isinstance(values, dict) else None
+    given = json_object(values) or {}
+    number = given.get("format")
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ModelFormatError(f'expected a model card with "format": {CARD_FORMAT} or earlier')
     if number > CARD_FORMAT:
         raise ModelFormatError(
             f"a model card of format {number}, and this visavis reads up to {CARD_FORMAT}; install a newer one"
         )
-    values = {key: value for key, value in values.items() if key != "format"}
+    present = {key: value for key, value in given.items() if key != "format"}
     if number == 1:
-        values["license"] = asdict(LicenseTerms(weights=values.get("license", NOT_STATED)))
-        if isinstance(values.get("preprocess"), dict):
-            values["preprocess"] = {"antialias": "area", "normalization": "channel", **values["preprocess"]}
-    return values
+        present["license"] = asdict(LicenseTerms(weights=present.get("license", NOT_STATED)))
+        if isinstance(present.get("preprocess"), dict):
+            present["preprocess"] = {"antialias": "area", "normalization": "channel", **present["preprocess"]}
+    return present
 
 
 def _card_from(values: dict[str, Any]) -> ModelCard:
@@ -163,7 +166,7 @@ def _card_from(values: dict[str, Any]) -> ModelCard:
     if not _BACKBONE.fullmatch(values["backbone"]):
         raise ModelFormatError(f"'backbone' must be a name or module:callable, got {values['backbone']!r:.60}")
     for rate, entry in values.get("thresholds", {}).items():
-        found = entry.get("threshold") if isinstance(entry, dict) else None
+        found = (json_object(entry) or {}).get("threshold")
         if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
             raise ModelFormatError(
                 f"'thresholds' at {rate!r:.40}: expected an object with a finite threshold, got {entry!r:.60}"

@@ -8,11 +8,11 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from visavis.errors import ModelFormatError
@@ -106,7 +106,8 @@ def _find_state(content: Any, key: str | None, file: Path) -> dict[str, Tensor]:
     state = _tensors(content)
     if state is not None:
         return state
-    found = {k: s for k in _NESTS if isinstance(content, Mapping) and (s := _tensors(content.get(k))) is not None}
+    nests: Mapping[object, object] = cast("Mapping[object, object]", content) if isinstance(content, Mapping) else {}
+    found = {k: s for k in _NESTS if (s := _tensors(nests.get(k))) is not None}
     if len(found) == 1:
         return next(iter(found.values()))
     problem = f"several state dicts ({', '.join(found)})" if found else "no state dict"
@@ -117,13 +118,13 @@ def _tensors(content: Any) -> dict[str, Tensor] | None:
     """`content` as a non-empty dict of named tensors, or None."""
     if not isinstance(content, Mapping) or not content:
         return None
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
-        return None
-    return {k: v.detach() for k, v in content.items()}
+    named = cast("Mapping[object, object]", content)
+    tensors = {k: v.detach() for k, v in named.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    return tensors if len(tensors) == len(named) else None
 
 
 def _describe(content: Any) -> str:
     if isinstance(content, Mapping):
-        names = [str(k) for k in content]
+        names = [str(k) for k in cast("Mapping[object, object]", content)]
         return f"{len(names)} entries: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
     return f"a {type(content).__name__}"

@@ -96,7 +96,8 @@ def read_classifier(folder: str | os.PathLike[str]) -> Classifier:
     safetensors = import_runtime("safetensors")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            stored: dict[str, str] = file.metadata() or {}
+            about: dict[str, Any] = json.loads(stored[_KEY])
             if int(about["format"]) > CLASSIFIER_FORMAT:
                 raise ModelFormatError(f"{path}: a classifier of format {about['format']}; install a newer visavis")
             bias = file.get_tensor("bias") if "bias" in file.keys() else None  # noqa: SIM118

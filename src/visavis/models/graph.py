@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,14 +37,15 @@ def identities_of(text: str | None, columns: Any, name: str) -> tuple[str, ...]:
     if not text:
         return ()
     try:
-        found = json.loads(text)
+        found: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{name}: {IDENTITIES_KEY} is no JSON list ({error})") from error
-    if not isinstance(found, list) or not all(isinstance(v, str) for v in found):
+    names = [v for v in cast("list[object]", found) if isinstance(v, str)] if isinstance(found, list) else []
+    if not isinstance(found, list) or len(names) != len(cast("list[object]", found)):
         raise ModelFormatError(f"{name}: {IDENTITIES_KEY} is no JSON list of names")
-    if columns != len(found):
-        raise ModelFormatError(f"{name}: names {len(found)} identities, its graph gives logits of {columns}")
-    return tuple(found)
+    if columns != len(names):
+        raise ModelFormatError(f"{name}: names {len(names)} identities, its graph gives logits of {columns}")
+    return tuple(names)
 
 
 def check_card(name: str, card: ModelCard, shape: list[Any], columns: Any, *, nhwc: bool, pixels: bool) -> None:

@@ -15,7 +15,7 @@ from visavis.models.find import find_model
 from visavis.models.graph import GraphEmbedder, require_cosine
 from visavis.models.licenses import check_license
 from visavis.models.onnx import OnnxEmbedder
-from visavis.types import Embedder
+from visavis.types import Embedder, json_object
 from visavis.vision.preprocessing import Flip
 
 RUNTIMES = ("auto", "onnxruntime", "openvino", "torch")
@@ -76,9 +76,10 @@ def load_embedder(
 
 def _best(card: ModelCard, folder: Path) -> dict[str, Any]:
     """What `visavis bench --save` chose; threads of a larger machine are cut to this one's."""
-    best = card.exports.get("best", {})
-    if not isinstance(best, dict):
-        raise ModelFormatError(f"{folder}: exports.best must be an object, got {best!r:.60}")
+    stored = card.exports.get("best", {})
+    best = json_object(stored)
+    if best is None:
+        raise ModelFormatError(f"{folder}: exports.best must be an object, got {stored!r:.60}")
     wrong = [key for key in ("file", "runtime") if not isinstance(best.get(key, ""), str)]
     if wrong:
         raise ModelFormatError(f"{folder}: exports.best.{wrong[0]} must be text, got {best[wrong[0]]!r:.60}")
@@ -113,10 +114,9 @@ def _stands_for(path: Path, folder: Path, card: ModelCard, flip: Flip) -> bool:
     """Whether a file stems from the folder's present weights and fuses as wanted; a stale one must not stand in."""
     if not (folder / WEIGHTS).is_file():
         return True
-    record = card.exports.get(path.name, {})
+    record = json_object(card.exports.get(path.name)) or {}
     return bool(
-        isinstance(record, dict)
-        and record.get("weights_digest") == card.weights_digest
+        record.get("weights_digest") == card.weights_digest
         and record.get("flip") in ("none", flip)
         and record.get("digest") == digest_of(path)
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 _UNKNOWN = (
     r"No Op registered for (?P<op>\w+)",
@@ -29,20 +31,16 @@ def layers_of(path: Path, operator: str) -> list[str]:
     try:
         import onnx
 
-        nodes = onnx.load(path, load_external_data=False).graph.node
+        model: Any = onnx.load(path, load_external_data=False)  # pyright: ignore[reportUnknownMemberType]
     except Exception:  # not installed, or as damaged as the runtime says
         return []
-    return names_of(nodes, operator)
+    return names_of(model.graph.node, operator)
 
 
-def names_of(nodes: object, operator: str) -> list[str]:
+def names_of(nodes: Iterable[Any], operator: str) -> list[str]:
     """The same of a graph's nodes."""
     domain, _, kind = operator.rpartition(":")
-    return [
-        n.name or n.output[0]
-        for n in nodes  # pyright: ignore[reportGeneralTypeIssues]
-        if n.op_type == kind and domain in ("", n.domain)
-    ]
+    return [n.name or n.output[0] for n in nodes if n.op_type == kind and domain in ("", n.domain)]
 
 
 def of_layers(layers: list[str]) -> str:

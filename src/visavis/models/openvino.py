@@ -116,7 +116,7 @@ def _metadata(model: Any, path: Path) -> dict[str, str]:
         from visavis.models.onnx import open_session
 
         return dict(open_session(path).get_modelmeta().custom_metadata_map)
-    found = {}
+    found: dict[str, str] = {}
     for key in (CARD_KEY, INPUT_KEY, IDENTITIES_KEY):
         where = key.split(".")
         if model.has_rt_info(where):

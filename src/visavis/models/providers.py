@@ -60,7 +60,7 @@ def accelerated_session(path: str | os.PathLike[str], *, threads: int | None = N
 
 def installed_packages() -> dict[str, str]:
     """The packages that bring `onnxruntime`, with their versions; more than one overwrite each other's files."""
-    found = {}
+    found: dict[str, str] = {}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -28,7 +28,7 @@ class Facts:
     backbone: str
     dim: int
     grid: tuple[int, int] | None
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)

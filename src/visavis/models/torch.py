@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
 from visavis.errors import ModelFormatError
@@ -77,8 +77,9 @@ def load_model(folder: str | os.PathLike[str], *, device: str | torch.device = "
             f"{path}: these are not the weights the card speaks of (another SHA-256); restore the file or import anew"
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        opened: Any = safe_open(path, framework="pt")
+        with opened as file:
+            shapes: dict[str, tuple[int, ...]] = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
         network = build_for(card, shapes, name=str(home))
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -177,7 +178,7 @@ class TorchEmbedder:
         if len(self._buffer) < len(crops):
             shape = (len(crops), 3, *self.spec.size)
             self._buffer = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
-        pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
+        pixels = torch.as_tensor(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
         x = self._buffer[: len(crops)]
         x.copy_(pixels.flip(1) if self.spec.channels == "BGR" else pixels)
         return x.sub_(self._mean).mul_(self._scale)

@@ -221,7 +221,7 @@ def _averaged(
         fresh = (high - low + [right, bottom]) // factor
         ratio = np.full(2, 1 / factor)
     else:
-        fresh = np.maximum(np.round((high - low) * scale), 1).astype(int)
+        fresh = np.maximum(((high - low) * scale).round(), 1).astype(int)
         ratio = fresh / (high - low)
     moved = (points - low + 0.5) * ratio - 0.5
     return resize(np.ascontiguousarray(part), (int(fresh[1]), int(fresh[0]))), moved

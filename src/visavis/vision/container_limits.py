@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import struct
+from typing import cast
 
 from visavis.errors import DataError
 
@@ -105,7 +106,7 @@ def _check_tiff(data: bytes, base: int) -> None:
         raise _refuse(f"a TIFF of {count:,} tags")
     total = 0
     for at in range(start + 2, min(start + 2 + 12 * count, len(data) - 11), 12):
-        tag, kind, number = struct.unpack_from(order + "HHI", data, at)
+        tag, kind, number = cast("tuple[int, int, int]", struct.unpack_from(order + "HHI", data, at))
         total += number * (_SIZES[kind] if kind < len(_SIZES) else 0)
         if tag in (273, 324) and number > 65_536:
             raise _refuse(f"a TIFF of {number:,} strips or tiles")

@@ -187,7 +187,8 @@ def count_pixels(data: bytes, *, name: str = "picture") -> int:
         header = _jpeg_header(data, name)
         return max(1, header.width * header.height)
     if is_heif(data):
-        return max(1, int(np.prod(open_heif(data, name).size)))
+        width, height = open_heif(data, name).size
+        return max(1, width * height)
     with _open(_named(checked_container, data, name)[0], name) as image:
         return max(1, image.width * image.height)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,9 +45,10 @@ def load_image(
     if isinstance(image, str) and image[:5].lower() == "data:":
         return decode_reduced(_data_url(image, name), name=name, max_pixels=max_pixels, large=large)
     if isinstance(image, str | os.PathLike):
-        return decode_reduced(read_bytes(image), name=os.fspath(image), max_pixels=max_pixels, large=large)
+        path = os.fspath(cast("str", image))
+        return decode_reduced(read_bytes(path), name=path, max_pixels=max_pixels, large=large)
     if isinstance(image, bytes | bytearray | memoryview):
-        return decode_reduced(bytes(image), name=name, max_pixels=max_pixels, large=large)
+        return decode_reduced(bytes(cast("bytes", image)), name=name, max_pixels=max_pixels, large=large)
     if callable(getattr(image, "read", None)):
         return decode_reduced(_read_open(image, name), name=name, max_pixels=max_pixels, large=large)
     if hasattr(image, "convert") and hasattr(image, "getexif"):
@@ -67,9 +68,9 @@ def encoded(image: Any, *, name: str = "picture") -> bytes:
     if isinstance(image, str) and image[:5].lower() == "data:":
         return _data_url(image, name)
     if isinstance(image, str | os.PathLike):
-        return read_bytes(image)
+        return read_bytes(os.fspath(cast("str", image)))
     if isinstance(image, bytes | bytearray | memoryview):
-        return bytes(image)
+        return bytes(cast("bytes", image))
     if callable(getattr(image, "read", None)):
         return _read_open(image, name)
     return encode(load_image(image, name=name).pixels, ".png")

@@ -39,7 +39,8 @@ EXTENSIONS = frozenset(
 
 def is_image_path(path: str | os.PathLike[str]) -> bool:
     """Whether a file name ends as a picture's does."""
-    return os.path.splitext(os.fspath(path))[1].lower() in EXTENSIONS
+    name: str = os.fspath(path)
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

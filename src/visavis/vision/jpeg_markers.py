@@ -87,7 +87,8 @@ def _without(data: bytes, spans: list[tuple[int, int]]) -> bytes:
     """The file without some spans of it; itself when there are none."""
     if not spans:
         return data
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     for start, end in spans:
         parts.append(data[at:start])
         at = end

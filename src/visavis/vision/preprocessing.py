@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from visavis.errors import DataError, ModelFormatError
-from visavis.types import ByteArray
+from visavis.types import ByteArray, json_object
 from visavis.vision.alignment import (
     Antialias,
     Points,
@@ -45,7 +45,7 @@ class PreprocessSpec:
     normalization: Normalization = "channel"
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or not all(isinstance(v, int) and 8 <= v <= 1024 for v in self.size):
+        if len(self.size) != 2 or not all(type(v) is int and 8 <= v <= 1024 for v in self.size):
             raise ModelFormatError(f"preprocess size must be two whole numbers in [8, 1024], got {self.size}")
         if not isinstance(self.template, str):
             object.__setattr__(self, "template", five_points(self.template))
@@ -88,26 +88,27 @@ class PreprocessSpec:
         return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> PreprocessSpec:
+    def from_dict(cls, values: object) -> PreprocessSpec:
         """Read a model card's values.
 
         Raises:
             ModelFormatError: a key is missing or unknown, or a value impossible.
         """
         expected = set(cls.__dataclass_fields__)
-        if not isinstance(values, dict) or set(values) != expected:
-            got = sorted(values) if isinstance(values, dict) else type(values).__name__
+        given = json_object(values)
+        if given is None or set(given) != expected:
+            got = sorted(given) if given is not None else type(values).__name__
             raise ModelFormatError(f"preprocess wants the keys {sorted(expected)}, got {got}")
         try:
             return cls(
-                size=tuple(values["size"]),  # type: ignore[arg-type]
-                template=values["template"],
-                channels=values["channels"],
-                mean=tuple(float(v) for v in values["mean"]),  # type: ignore[arg-type]
-                std=tuple(float(v) for v in values["std"]),  # type: ignore[arg-type]
-                flip=values["flip"],
-                antialias=values["antialias"],
-                normalization=values["normalization"],
+                size=tuple(given["size"]),  # type: ignore[arg-type]
+                template=given["template"],
+                channels=given["channels"],
+                mean=tuple(float(v) for v in given["mean"]),  # type: ignore[arg-type]
+                std=tuple(float(v) for v in given["std"]),  # type: ignore[arg-type]
+                flip=given["flip"],
+                antialias=given["antialias"],
+                normalization=given["normalization"],
             )
         except (TypeError, ValueError, DataError) as error:
             raise ModelFormatError(f"preprocess holds an impossible value: {error}") from error
@@ -170,7 +171,8 @@ def place_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
     if frame.column is None:
         return np.stack([_warped(crop, spec, spec.size) for crop in crops])
     move = round(width * (frame.column - (112 - frame.size[1]) // 2) / 112)
-    return crops[:, :, np.clip(np.arange(width) - move, 0, width - 1)] if move else crops
+    columns = [min(max(column - move, 0), width - 1) for column in range(width)]
+    return crops[:, :, columns] if move else crops
 
 
 def fit_crops(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:

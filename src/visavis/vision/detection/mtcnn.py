@@ -88,7 +88,7 @@ class Mtcnn:
             rows = self._propose_in_tile(tile, width / tile.size[0], height / tile.size[1])
             if len(rows):
                 found.setdefault(tile.size, []).append(rows)
-        kept = []
+        kept: list[Array] = []
         for parts in found.values():
             rows = np.concatenate(parts)
             rows = rows[np.argsort(-rows[:, 4], kind="stable")[:most]]
@@ -169,8 +169,8 @@ def _squares(boxes: Array) -> Array:
     """Boxes grown to squares around the same center, on whole pixels' edges."""
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True) / 2
-    low = np.round(center - half + 0.5) - 0.5
-    side = np.maximum(np.round(2 * half), 1)
+    low = (center - half + 0.5).round() - 0.5
+    side = np.maximum((2 * half).round(), 1)
     return np.hstack([low, low + side]).astype(np.float32)
 
 

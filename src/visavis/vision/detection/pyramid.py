@@ -46,7 +46,8 @@ def smallest_face(shape: tuple[int, ...], min_face: int | None) -> float:
 def levels(shape: tuple[int, ...], smallest: float, factor: float) -> list[tuple[int, int]]:
     """The sizes (width, height) a picture is looked at in, the largest first."""
     height, width = shape[:2]
-    sizes, scale = [], CELL / smallest
+    sizes: list[tuple[int, int]] = []
+    scale = CELL / smallest
     while min(height, width) * scale >= CELL:
         sizes.append((int(np.ceil(width * scale)), int(np.ceil(height * scale))))
         scale *= factor

@@ -163,7 +163,9 @@ class Scrfd(AnchorDetector):
         return ((image.astype(np.float32) - 127.5) / 128).transpose(2, 0, 1)[None].copy()
 
     def _decode(self, outputs: list[Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
-        boxes, scores, landmarks = [], [], []
+        boxes: list[Array] = []
+        scores: list[Array] = []
+        landmarks: list[Array] = []
         each = len(self.strides)
         for i, stride in enumerate(self.strides):
             center = _grid(size, stride, self.anchors) * stride
@@ -196,7 +198,9 @@ class YuNet(AnchorDetector):
         return image[..., ::-1].astype(np.float32).transpose(2, 0, 1)[None].copy()
 
     def _decode(self, outputs: list[Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
-        boxes, scores, landmarks = [], [], []
+        boxes: list[Array] = []
+        scores: list[Array] = []
+        landmarks: list[Array] = []
         for i, stride in enumerate(self.strides):
             cell = _grid(size, stride, 1)
             kind, there = (self._rows(outputs[3 * j + i], len(cell))[:, 0].clip(0, 1) for j in (0, 1))
