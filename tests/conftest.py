@@ -13,6 +13,7 @@ os.environ.setdefault("VISAVIS_CACHE", tempfile.mkdtemp(prefix="visavis-cache-")
 import cv2
 import numpy as np
 import pytest
+import shape_checks  # noqa: F401  before anything of visavis
 from paths import SHARED
 
 from visavis.runtimes import silence

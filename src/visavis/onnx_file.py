@@ -136,7 +136,10 @@ def take_apart(data: bytes) -> Graph:
 
 
 def put_together(graph: Graph, nodes: Sequence[bytes | memoryview], constants: Mapping[str, Array]) -> bytes:
-    """The model of other `nodes`, and of `constants` beside those of the graph that are still read."""
+    """The model of other `nodes`, and of `constants` beside those of the graph that are still read.
+
+    Shapes: constants of any shape (N, ...).
+    """
     read = set().union(*(_read_by(_node(node)) for node in nodes))
     fields: list[tuple[int, Value | str]] = [(_NODE, node) for node in nodes]
     fields += [(_INITIALIZER, raw) for name, raw in graph.constants.items() if name in read]
@@ -145,7 +148,10 @@ def put_together(graph: Graph, nodes: Sequence[bytes | memoryview], constants: M
 
 
 def constant(graph: Graph, name: str) -> Array | None:
-    """The values of a constant; None where there is none of that name, or where they are kept in another form."""
+    """The values of a constant; None where there is none of that name, or where they are kept in another form.
+
+    Shapes: any (N, ...).
+    """
     return _array(graph.constants[name]) if name in graph.constants else None
 
 

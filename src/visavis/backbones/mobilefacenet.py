@@ -22,7 +22,7 @@ class ConvUnit(nn.Module):
         self.prelu = None if linear else PReLU(convolution.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter, normalize, activate."""
+        """Filter, normalize, activate; (N, channels, H, W) -> (N, out, H / stride, W / stride)."""
         x = self.bn(self.conv(x))
         return x if self.prelu is None else self.prelu(x)
 

@@ -22,6 +22,8 @@ def contact_sheet(
 ) -> ByteArray:
     """Draw pictures (None: unreadable) side by side, each in a square of `side` pixels over two lines of caption.
 
+    Shapes: each (H, W, 3).
+
     Pictures that belong together, `group` at a time, are set apart from the next ones.
     """
     rows = -(-len(images) // columns) or 1
@@ -63,7 +65,7 @@ def _shortened(words: str, width: int) -> str:
 
 
 def as_jpeg(sheet: ByteArray, *, quality: int = 85) -> bytes:
-    """Encode a sheet for a page or a file."""
+    """Encode a sheet for a page or a file; (H, W, 3)."""
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

@@ -89,5 +89,5 @@ class PatchSource(Source):
         return encode(self.image(index), ".png")
 
     def image(self, index: int) -> ByteArray:
-        """The patch, uint8 (*size, 3)."""
+        """The patch, uint8 (*size, 3); (H, W, 3)."""
         return self.patch.cut(self.base.image(index)[None], self.size)[0]

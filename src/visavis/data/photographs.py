@@ -69,6 +69,8 @@ def look_like_photographs(
 def warn_of_photographs(images: Callable[[str], ByteArray], names: Sequence[str], spec: PreprocessSpec | None) -> bool:
     """Say it once, with what to type, where they look like photographs; returns whether they do.
 
+    Shapes: images (H, W, 3).
+
     An embedder without a spec (a test's, say) says nothing of how its crops lie, so nothing is measured.
     """
     photographs = spec is not None and look_like_photographs(images, names, spec)

@@ -89,7 +89,7 @@ class Sampler(ABC):
         """Pictures in each part of the global batch that batch `index` of `epoch` belongs to."""
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[IntArray]:
-        """Yield the batches of epoch `number`, from its batch `start` on."""
+        """Yield the batches of epoch `number`, from its batch `start` on; indices (B,)."""
         for index in range(start, self.batches_per_epoch):
             yield self._batch(number, index)
 

@@ -75,7 +75,7 @@ def group_sheet(groups: Sequence[tuple[str, Sequence[ByteArray]]], *, columns: i
 
 
 def write_groups(path: str | os.PathLike[str], groups: Sequence[tuple[str, Sequence[ByteArray]]]) -> None:
-    """Write `group_sheet` as PNG, JPEG or WebP, as the name ends."""
+    """Write `group_sheet` as PNG, JPEG or WebP, as the name ends; images (H, W, 3)."""
     target = Path(path)
     write_atomically(target, encode(group_sheet(groups), target.suffix.lower()))
 

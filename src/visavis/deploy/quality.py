@@ -73,6 +73,8 @@ _MEAN_FACE = np.array(
 def sharpness(crop: ByteArray) -> float:
     """Mean squared Laplacian over the variance of gray, of the crop at 112 pixels height, without its border.
 
+    Shapes: (H, W, 3).
+
     A blurred crop has little of it, a noisy one much; contrast cancels.
     """
     height = 112

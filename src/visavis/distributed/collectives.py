@@ -28,13 +28,13 @@ class RankGroup:
         self.rank = dist.get_rank(group) if together else 0
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over the ranks, in place."""
+        """The sum over the ranks, in place; of any shape (N, ...)."""
         if self.size > 1:
             dist.all_reduce(value, group=self.group)
         return value
 
     def max(self, value: Tensor) -> Tensor:
-        """The largest over the ranks, in place."""
+        """The largest over the ranks, in place; of any shape (N, ...)."""
         if self.size > 1:
             dist.all_reduce(value, dist.ReduceOp.MAX, group=self.group)
         return value
@@ -56,7 +56,10 @@ class RankGroup:
         return [int(value.item()) for value in values]
 
     def gather(self, value: Tensor, counts: list[int]) -> Tensor:
-        """The rows of all ranks, in their order; ranks may have different numbers of them. No gradient."""
+        """The rows of all ranks, in their order; ranks may have different numbers of them. No gradient.
+
+        Shapes: (n, ...) -> (N, ...), N the sum of the ranks' n.
+        """
         if self.size == 1:
             return value
         most = max(counts)
@@ -67,6 +70,8 @@ class RankGroup:
 
     def gather_with_gradient(self, value: Tensor, counts: list[int], *, complete: bool = False) -> Tensor:
         """As `gather`; the gradient of this rank's rows is the sum over the ranks of what each wants of them.
+
+        Shapes: (n, ...) -> (N, ...).
 
         DistributedDataParallel averages what the ranks give it: then that is the gradient of the mean of the ranks'
         losses, whether each computes the loss of its own anchors or all the same loss of the whole batch.
@@ -82,11 +87,11 @@ class RankGroup:
         return _Gather.apply(value, self, counts, complete)  # pyright: ignore[reportReturnType]
 
     def log_sum_exp(self, value: Tensor) -> Tensor:
-        """log Σ exp over the ranks, with gradient towards this rank's part."""
+        """log Σ exp over the ranks, with gradient towards this rank's part; (B,) -> (B,)."""
         return value if self.size == 1 else _LogSumExp.apply(value, self)  # pyright: ignore[reportReturnType]
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum over the ranks, with gradient towards this rank's part."""
+        """The sum over the ranks, with gradient towards this rank's part; of any shape (N, ...)."""
         return value if self.size == 1 else value + (self.sum(value.detach().clone()) - value.detach())
 
 

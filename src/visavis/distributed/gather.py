@@ -14,7 +14,7 @@ def world_size() -> int:
 
 
 def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
-    """Stack the rows (n_r, ...) of all ranks, in rank order, and say where this rank's begin.
+    """Stack the rows (n, ...) of all ranks, in rank order, and say where this rank's begin.
 
     The ranks may hold different numbers of rows. See `RankGroup.gather_with_gradient`.
     """

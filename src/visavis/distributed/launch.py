@@ -314,7 +314,7 @@ def broadcast_parameters(network: nn.Module, world: World) -> None:
 
 
 def mean(value: Tensor, world: World) -> Tensor:
-    """The mean over the ranks of a value each has, without gradient."""
+    """The mean over the ranks of a value each has, without gradient; of any shape (N, ...)."""
     return RankGroup().sum(value.detach().clone()) / world.size if world.size > 1 else value.detach()
 
 
@@ -324,7 +324,10 @@ def rank_slice(count: int, world: World) -> slice:
 
 
 def all_gather(value: Tensor, world: World) -> Tensor:
-    """The rows of every rank, in their order, with gradient (see `RankGroup.gather_with_gradient`)."""
+    """The rows of every rank, in their order, with gradient (see `RankGroup.gather_with_gradient`).
+
+    Shapes: (n, ...) -> (N, ...).
+    """
     if world.size == 1:
         return value
     ranks = RankGroup()
@@ -348,7 +351,10 @@ class SharedEmbedder:
         return self._shared(self.embedder.embed, crops)
 
     def features(self, crops: np.ndarray) -> np.ndarray:
-        """The same before rows are scaled to length 1, of an embedder that has `features`."""
+        """The same before rows are scaled to length 1, of an embedder that has `features`.
+
+        Shapes: uint8 (N, H, W, 3) -> (N, D).
+        """
         return self._shared(getattr(self.embedder, "features"), crops)  # noqa: B009 (not part of the contract)
 
     def _shared(self, embed: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ class EmbeddingCache:
 
     @staticmethod
     def key(crop: ByteArray) -> bytes:
-        """Digest of a picture's shape and pixels."""
+        """Digest of a picture's shape and pixels; (H, W, 3)."""
         digest = hashlib.blake2b(repr(crop.shape).encode(), digest_size=_DIGEST)
         digest.update(np.ascontiguousarray(crop).data)
         return digest.digest()

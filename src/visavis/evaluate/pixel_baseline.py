@@ -28,7 +28,7 @@ class PixelEmbedder:
         return unit_rows(rows)
 
     def measure(self, crops: ByteArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """The same rows, and that they have length 1."""
+        """The same rows, and that they have length 1; (N, H, W, 3) -> (N, D) and (N,)."""
         return self.embed(crops), np.ones(len(crops), np.float32)
 
 

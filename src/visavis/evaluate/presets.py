@@ -156,6 +156,8 @@ def centered_cosine(embeddings: FloatArray, reference: IntArray, probe: IntArray
 def run_preset(measure: FloatArray, genuine: BoolArray, preset: Preset) -> PresetResult:
     """Apply a published rule to what it measures, in the order of the list.
 
+    Shapes: `measure` and `genuine` (N,).
+
     Raises:
         ProtocolError: fewer pairs than folds.
     """

@@ -32,6 +32,8 @@ def save_scores(path: str | os.PathLike[str], scores: Scores) -> None:
 def load_scores(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read scores; nothing in the file is executed.
 
+    Shapes: (N,) each.
+
     Raises:
         ProtocolError: missing, damaged or not an .npz of plain arrays.
     """

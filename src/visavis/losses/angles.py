@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def sine(cosine: Tensor) -> Tensor:
+
+def sine(cosine: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """sin θ from cos θ for θ in [0, π], with a finite slope at cos θ = ±1.
 
     √(1 − c²) has an infinite slope there; below the rounding error of c² it is constant instead.
@@ -16,7 +20,7 @@ def sine(cosine: Tensor) -> Tensor:
     return ((1.0 - cosine) * (1.0 + cosine)).clamp_min(torch.finfo(cosine.dtype).eps).sqrt()
 
 
-def angle(cosine: Tensor) -> Tensor:
+def angle(cosine: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """θ = arccos(cos θ) in radians, with a finite slope at cos θ = ±1 and for cosines a rounding error beyond.
 
     atan2 keeps all digits near 0 and π, where arccos loses half of them.
@@ -24,7 +28,7 @@ def angle(cosine: Tensor) -> Tensor:
     return torch.atan2(sine(cosine), cosine)
 
 
-def add_angle(cosine: Tensor, margin: float | Tensor) -> Tensor:
+def add_angle(cosine: Float[Tensor, "*S"], margin: float | Float[Tensor, "*#S"]) -> Float[Tensor, "*S"]:
     """cos(θ + m) while θ + m ≤ π, and cos θ − m sin m beyond, so that the logit never rises with θ.
 
     At θ = π − m the first branch is −1 and the second −(cos m + m sin m) ≤ −1: a step down, then a slope of −sin θ.
@@ -35,7 +39,7 @@ def add_angle(cosine: Tensor, margin: float | Tensor) -> Tensor:
     return torch.where(cosine >= -m.cos(), within, cosine - m * m.sin())
 
 
-def multiply_and_add_angle(cosine: Tensor, factor: float, margin: float) -> Tensor:
+def multiply_and_add_angle(cosine: Float[Tensor, "*S"], factor: float, margin: float) -> Float[Tensor, "*S"]:
     """cos(m₁θ + m₂) while m₁θ + m₂ ≤ π; beyond, cos θ shifted to start at or below −1.
 
     The shift makes m₁ = 1 agree with `add_angle`: −1 − (m₂ sin m₂ + cos m₂ − 1) at the angle where the branches meet.
@@ -46,7 +50,7 @@ def multiply_and_add_angle(cosine: Tensor, factor: float, margin: float) -> Tens
     return torch.where(cosine >= meeting, wanted.cos(), cosine - meeting - 1.0 - step)
 
 
-def multiply_angle(cosine: Tensor, factor: int) -> Tensor:
+def multiply_angle(cosine: Float[Tensor, "*S"], factor: int) -> Float[Tensor, "*S"]:
     """φ(θ) = (−1)ᵏ cos(mθ) − 2k with k = ⌊mθ/π⌋, for whole m, falling from 1 to 1 − 2m on [0, π].
 
     cos(mθ) is the Chebyshev polynomial of cos θ, and k counts the bounds cos(jπ/m) passed: no arccos, no NaN.

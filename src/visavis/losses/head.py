@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from visavis.errors import RecipeError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -51,23 +54,23 @@ class Head(nn.Module):
     def setup(self, num_classes: int, sample_rate: float) -> None:
         """Learn the number of classes and the share of them a step looks at; called once, before training."""
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ over the target cosines (B,) and the feature norms (B,); differentiable in both."""
         raise NotImplementedError
 
-    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Float[Tensor, "B C"], target: Float[Tensor, "B 1"]) -> Float[Tensor, "B C"]:
         """η over a chunk (B, n) of other classes; `target` (B, 1) is `negative_threshold`. The identity by default."""
         return cosine
 
-    def negative_threshold(self, cosine: Tensor, norm: Tensor) -> Tensor:
+    def negative_threshold(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """What a negative's cosine is compared with (B,), called without gradient: ψ unless overridden."""
         return self.target_logit(cosine, norm).logit
 
-    def scales(self, norm: Tensor) -> Tensor:
+    def scales(self, norm: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """The scale s of each sample (B,); constant unless overridden."""
         return torch.full_like(norm, self.scale)
 
-    def offset(self) -> Tensor | None:
+    def offset(self) -> Float[Tensor, ""] | None:
         """What is added to every logit of a "sigmoid" head, 0-d."""
         return None
 
@@ -75,10 +78,10 @@ class Head(nn.Module):
         """Weights of the positive and of the negative part of a "sigmoid" head."""
         return 1.0, 1.0
 
-    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> None:
         """Update the head's state from a training batch, the same on every rank; called without gradient."""
 
-    def update_negatives_state(self, reduced: Tensor, cosine: Tensor) -> None:
+    def update_negatives_state(self, reduced: Float[Tensor, " B"], cosine: Float[Tensor, " B"]) -> None:
         """Update the state from log Σ_{j≠y} exp(s cos θ_j) (B,) and the target cosines (B,), before the loss."""
 
 

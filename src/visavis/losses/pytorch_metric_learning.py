@@ -6,13 +6,16 @@ There a miner gives a tuple of index tensors (anchors, positives, negatives), an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from visavis.errors import DataError
 from visavis.types import Triplets
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 IndexTuple = tuple[Tensor, Tensor, Tensor]
 
@@ -49,7 +52,7 @@ class MinerFrom:
     def __init__(self, miner: Callable[..., Any]) -> None:
         self.miner = miner
 
-    def __call__(self, embeddings: Tensor, labels: Tensor) -> Triplets:
+    def __call__(self, embeddings: Float[Tensor, "B D"], labels: Integer[Tensor, " B"]) -> Triplets:
         """Triplets of raw embeddings (B, D) with labels (B,)."""
         return as_triplets(self.miner(embeddings, labels))
 
@@ -60,7 +63,7 @@ class MinerFor:
     def __init__(self, miner: Callable[[Tensor, Tensor], Triplets]) -> None:
         self.miner = miner
 
-    def __call__(self, embeddings: Tensor, labels: Tensor, *_: Any) -> IndexTuple:
+    def __call__(self, embeddings: Float[Tensor, "B D"], labels: Integer[Tensor, " B"], *_: Any) -> IndexTuple:
         """Three int64 tensors (T,) on the embeddings' device."""
         return as_indices(self.miner(embeddings, labels), embeddings.device)
 
@@ -75,7 +78,9 @@ class LossFor(nn.Module):
         super().__init__()
         self.loss = loss
 
-    def forward(self, embeddings: Tensor, labels: Tensor, indices_tuple: Any = None, *_: Any) -> Tensor:
+    def forward(
+        self, embeddings: Float[Tensor, "B D"], labels: Integer[Tensor, " B"], indices_tuple: Any = None, *_: Any
+    ) -> Float[Tensor, ""]:
         """The loss of raw embeddings (B, D) with labels (B,)."""
         if indices_tuple is not None and hasattr(self.loss, "miner"):
             return self.loss(embeddings, labels, as_triplets(indices_tuple))

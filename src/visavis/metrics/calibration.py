@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from visavis.errors import ProtocolError
 from visavis.metrics.error_rates import allowed_false_matches, between, error_curve, rate_name
 from visavis.metrics.intervals import percentile_interval, subject_weights, wilson
 from visavis.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Integer
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,12 @@ class CalibratedThreshold:
 
 
 def calibrate_threshold(
-    similarities: FloatArray,
-    genuine: BoolArray,
+    similarities: Float[FloatArray, " N"],
+    genuine: Bool[BoolArray, " N"],
     fmr: float,
     *,
     digest: str = "",
-    subjects: tuple[IntArray, IntArray] | None = None,
+    subjects: tuple[Integer[IntArray, " N"], Integer[IntArray, " N"]] | None = None,
     replicates: int = 500,
     seed: int = 0,
 ) -> CalibratedThreshold:

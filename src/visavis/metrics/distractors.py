@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.types import FloatArray, IntArray
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
+
 _BLOCK = 8192
 
 
 def growing_distractors(
-    probes: FloatArray, vectors: FloatArray, order: IntArray, sizes: Sequence[int], *, keep: int
-) -> npt.NDArray[np.float32]:
+    probes: Float[FloatArray, "P D"],
+    vectors: Float[FloatArray, "N D"],
+    order: Integer[IntArray, " K"],
+    sizes: Sequence[int],
+    *,
+    keep: int,
+) -> Float[npt.NDArray[np.float32], "S P {keep}"]:
     """For each of `sizes` (rising) the `keep` highest similarities of each probe to the first so many of `order`.
 
     Args:

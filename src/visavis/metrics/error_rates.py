@@ -13,12 +13,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import ProtocolError
 from visavis.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 Float64 = npt.NDArray[np.float64]
 
@@ -160,7 +164,7 @@ class ErrorCurve:
         return scores, fm / len(self.impostor), tm / len(self.genuine)
 
 
-def error_curve(similarities: FloatArray, genuine: BoolArray) -> ErrorCurve:
+def error_curve(similarities: Float[FloatArray, " N"], genuine: Bool[BoolArray, " N"]) -> ErrorCurve:
     """Sort the similarities (N,) of genuine and impostor comparisons; NaN (not acquired) becomes −inf.
 
     Raises:
@@ -174,7 +178,9 @@ def error_curve(similarities: FloatArray, genuine: BoolArray) -> ErrorCurve:
     return ErrorCurve(np.sort(parts[0]), np.sort(parts[1]))
 
 
-def check_comparisons(similarities: FloatArray, genuine: BoolArray) -> tuple[FloatArray, BoolArray]:
+def check_comparisons(
+    similarities: Float[FloatArray, " N"], genuine: Bool[BoolArray, " N"]
+) -> tuple[Float[FloatArray, " N"], Bool[BoolArray, " N"]]:
     """Refuse what is no set of comparisons: see `error_curve`."""
     similarities, genuine = np.asarray(similarities), np.asarray(genuine, bool)
     if similarities.shape != genuine.shape or similarities.ndim != 1:

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import ProtocolError
 from visavis.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 _ROWS = 2048  # vectors gathered at a time: 4 MB of 512-d
 _CELLS = 4_000_000  # scores of one block of the product: 16 MB
@@ -39,12 +43,12 @@ class Pooling:
 
 
 def pool_templates(
-    embeddings: FloatArray,
+    embeddings: Float[FloatArray, "N D"],
     pooling: Pooling,
     *,
-    weights: FloatArray | None = None,
+    weights: Float[FloatArray, " N"] | None = None,
     templates: int | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Float[npt.NDArray[np.float32], "T D"]:
     """Fuse picture embeddings (N, D) into template vectors (T, D), unit rows.
 
     Args:
@@ -82,7 +86,9 @@ def pool_templates(
     return result
 
 
-def compare_templates(vectors: FloatArray, reference: IntArray, probe: IntArray) -> npt.NDArray[np.float32]:
+def compare_templates(
+    vectors: Float[FloatArray, "T D"], reference: Integer[IntArray, " N"], probe: Integer[IntArray, " N"]
+) -> Float[npt.NDArray[np.float32], " N"]:
     """Cosines of millions of comparisons (N,) of template vectors (T, D), unit rows, at rows `reference` and `probe`.
 
     The comparison matrix of IJB is 20 to 40 % full, so the product of the distinct rows and columns is cheapest, a

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from visavis.metrics.error_rates import error_curve
 from visavis.metrics.intervals import wilson
 from visavis.metrics.similarity import matches
 from visavis.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Integer
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class GroupRates:
 
 
 def group_rates(
-    similarities: FloatArray,
-    genuine: BoolArray,
-    groups: tuple[IntArray, IntArray],
+    similarities: Float[FloatArray, " N"],
+    genuine: Bool[BoolArray, " N"],
+    groups: tuple[Integer[IntArray, " N"], Integer[IntArray, " N"]],
     names: Sequence[str],
     *,
     threshold: float,
@@ -96,9 +99,9 @@ def differentials(rates: Sequence[float | None]) -> dict[str, float | None]:
 
 
 def group_report(
-    similarities: FloatArray,
-    genuine: BoolArray,
-    groups: tuple[IntArray, IntArray],
+    similarities: Float[FloatArray, " N"],
+    genuine: Bool[BoolArray, " N"],
+    groups: tuple[Integer[IntArray, " N"], Integer[IntArray, " N"]],
     names: Sequence[str],
     *,
     column: str,

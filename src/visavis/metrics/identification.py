@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from visavis.metrics.error_rates import Float64, allowed_false_matches, between,
 from visavis.metrics.intervals import subject_interval, wilson
 from visavis.metrics.similarity import matches
 from visavis.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 _GALLERY_ROWS = 8192
 _PROBE_ROWS = 1024
@@ -47,10 +50,10 @@ class Search:
 
 
 def search(
-    probes: FloatArray,
-    probe_subject: IntArray,
-    gallery: FloatArray | Gallery,
-    gallery_subject: IntArray | None = None,
+    probes: Float[FloatArray, "P D"],
+    probe_subject: Integer[IntArray, " P"],
+    gallery: Float[FloatArray, "G D"] | Gallery,
+    gallery_subject: Integer[IntArray, " S"] | None = None,
     *,
     block: int = _GALLERY_ROWS,
 ) -> Search:

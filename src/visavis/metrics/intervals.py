@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visavis.errors import ProtocolError
 from visavis.metrics.error_rates import Float64, allowed_false_matches, rate_name
 from visavis.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Integer
 
 CONFIDENCE = 0.95
 
@@ -63,14 +67,14 @@ def percentile_interval(values: Float64, *, confidence: float = CONFIDENCE) -> t
     return float(low), float(high)
 
 
-def subject_weights(subjects: int, *, replicates: int, seed: int) -> IntArray:
+def subject_weights(subjects: int, *, replicates: int, seed: int) -> Integer[IntArray, "{replicates} {subjects}"]:
     """How often each subject is drawn in each replicate: (B, S), rows multinomial with sum S."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=replicates)
 
 
 def subject_interval(
-    hits: BoolArray, subject: IntArray, *, replicates: int, seed: int = 0
+    hits: Bool[BoolArray, " N"], subject: Integer[IntArray, " N"], *, replicates: int, seed: int = 0
 ) -> tuple[float, float] | None:
     """Interval of the share of `hits` (N,) when the subjects (N,) behind them, not the hits, are drawn again.
 
@@ -94,7 +98,12 @@ def subject_interval(
 
 
 def subject_difference(
-    first: BoolArray, second: BoolArray, subject: IntArray, *, replicates: int, seed: int = 0
+    first: Bool[BoolArray, " N"],
+    second: Bool[BoolArray, " N"],
+    subject: Integer[IntArray, " N"],
+    *,
+    replicates: int,
+    seed: int = 0,
 ) -> tuple[tuple[float, float], float] | None:
     """Interval and two-sided p of the difference of two shares of hits (N,) when their subjects (N,) are drawn again.
 
@@ -111,7 +120,9 @@ def subject_difference(
     return percentile_interval(shares), min(1.0, 2 * (tail + 1) / (replicates + 1))
 
 
-def comparison_weights(drawn: IntArray, reference_subject: IntArray, probe_subject: IntArray) -> Float64:
+def comparison_weights(
+    drawn: Integer[IntArray, "R S"], reference_subject: Integer[IntArray, " N"], probe_subject: Integer[IntArray, " N"]
+) -> Float[Float64, "R N"]:
     """Weights of comparisons when subjects are drawn `drawn` (B, S) times.
 
     A comparison of a subject with itself counts w_a times, one of two subjects w_a·w_b times (the two-way bootstrap of
@@ -124,10 +135,10 @@ def comparison_weights(drawn: IntArray, reference_subject: IntArray, probe_subje
 
 
 def bootstrap_subjects(
-    similarities: FloatArray,
-    genuine: BoolArray,
-    correct: BoolArray,
-    subjects: tuple[IntArray, IntArray],
+    similarities: Float[FloatArray, " N"],
+    genuine: Bool[BoolArray, " N"],
+    correct: Bool[BoolArray, " N"],
+    subjects: tuple[Integer[IntArray, " N"], Integer[IntArray, " N"]],
     *,
     fmrs: tuple[float, ...] = (),
     replicates: int = 1000,

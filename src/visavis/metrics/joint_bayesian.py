@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.errors import DataError
 from visavis.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +29,7 @@ class Pca:
     variance: Matrix
 
     @classmethod
-    def fit(cls, features: FloatArray, dim: int, *, or_fewer: bool = False) -> Pca:
+    def fit(cls, features: Float[FloatArray, "N D"], dim: int, *, or_fewer: bool = False) -> Pca:
         """Keep the `dim` directions of largest variance of features (N, D).
 
         Raises:
@@ -49,7 +53,7 @@ class Pca:
         rows = (x.T @ vectors / np.sqrt(values)).T if wide else vectors.T
         return cls(mean, np.ascontiguousarray(rows), values / (len(x) - 1))
 
-    def __call__(self, features: FloatArray) -> Matrix:
+    def __call__(self, features: Float[FloatArray, "N D"]) -> Float[Matrix, "N K"]:
         """Project features (N, D) to (N, D')."""
         return (np.asarray(features, np.float64) - self.mean) @ self.components.T
 
@@ -73,8 +77,8 @@ class JointBayesian:
     @classmethod
     def fit(
         cls,
-        features: FloatArray,
-        labels: IntArray,
+        features: Float[FloatArray, "N D"],
+        labels: Integer[IntArray, " L"],
         *,
         iterations: int = 50,
         tolerance: float = 1e-4,
@@ -127,14 +131,16 @@ class JointBayesian:
         # The covariance of a pair is [[S_μ + S_ε, S_μ], [S_μ, S_μ + S_ε]]: determinant |S_ε| · |2 S_μ + S_ε|.
         return total - (f + g), (g + g.T) / 2, logdet[0] - 0.5 * (logdet[1] + logdet[2])
 
-    def score(self, first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64]:
+    def score(
+        self, first: Float[FloatArray, "N D"], second: Float[FloatArray, "N D"]
+    ) -> Float[npt.NDArray[np.float64], " N"]:
         """Log likelihood ratios (N,) of pairs of features (N, D); above 0 one person is likelier than two."""
         a, g, constant = self.matrices()
         x, y = np.asarray(first, np.float64) - self.mean, np.asarray(second, np.float64) - self.mean
         own = np.einsum("nd,nd->n", x @ a, x) + np.einsum("nd,nd->n", y @ a, y)
         return 0.5 * own - np.einsum("nd,nd->n", x @ g, y) + constant
 
-    def log_likelihood(self, features: FloatArray, labels: IntArray) -> float:
+    def log_likelihood(self, features: Float[FloatArray, "N D"], labels: Integer[IntArray, " N"]) -> float:
         """log P(features | labels), each person's pictures sharing one μ."""
         x, who = np.asarray(features, np.float64) - self.mean, np.unique(labels, return_inverse=True)[1].ravel()
         counts = np.bincount(who)
@@ -190,7 +196,7 @@ class PairScorer:
     joint: JointBayesian
 
     @classmethod
-    def fit(cls, features: FloatArray, labels: IntArray, *, dim: int = 150) -> PairScorer:
+    def fit(cls, features: Float[FloatArray, "N D"], labels: Integer[IntArray, " L"], *, dim: int = 150) -> PairScorer:
         """Learn both from features (N, D) of people whom the networks that made them have not been trained on.
 
         PCA keeps `dim` dimensions, or as many as the features vary in.
@@ -198,6 +204,8 @@ class PairScorer:
         pca = Pca.fit(features, dim, or_fewer=True)
         return cls(pca, JointBayesian.fit(pca(features), labels))
 
-    def score(self, first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64]:
+    def score(
+        self, first: Float[FloatArray, "N D"], second: Float[FloatArray, "N D"]
+    ) -> Float[npt.NDArray[np.float64], " N"]:
         """Log likelihood ratios (N,) of pairs of features (N, D)."""
         return self.joint.score(self.pca(first), self.pca(second))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from visavis.metrics.error_rates import Float64, between
 from visavis.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Integer
 
 DEFAULT_FOLDS = 10
 _PLACES = 2**32 - 1
@@ -38,12 +42,12 @@ class SortedScores:
         last &= scores != -np.inf
         return cls(order, scores, step, None if last.all() else np.flatnonzero(last))
 
-    def ascending(self, *, genuine: bool) -> FloatArray:
+    def ascending(self, *, genuine: bool) -> Float[FloatArray, " G"]:
         """The sorted scores of the genuine or of the impostor comparisons, ascending."""
         chosen = self.scores[self.step > 0] if genuine else self.scores[self.step < 0]
         return np.ascontiguousarray(chosen[::-1])
 
-    def best_threshold_without(self, left_out: IntArray) -> float:
+    def best_threshold_without(self, left_out: Integer[IntArray, " K"]) -> float:
         """The best threshold of all comparisons but those at the places `left_out` (rising)."""
         step = self.step
         if len(left_out):
@@ -71,7 +75,7 @@ class SortedScores:
         return float(self.scores[index + skipped])
 
 
-def falling_order(scores: FloatArray) -> IntArray:
+def falling_order(scores: Float[FloatArray, " N"]) -> Integer[IntArray, " N"]:
     """Places (N,) of the scores from the highest to the lowest, −inf allowed.
 
     Single precision is sorted together with its places, as integers in the order of the numbers they spell: a third
@@ -125,7 +129,7 @@ class FoldAccuracy:
         return self.std * math.sqrt(k / (k - 1)) / math.sqrt(k) if k > 1 else math.nan
 
 
-def fold_accuracy(sorted_scores: SortedScores, fold: IntArray) -> FoldAccuracy:
+def fold_accuracy(sorted_scores: SortedScores, fold: Integer[IntArray, " N"]) -> FoldAccuracy:
     """Judge every fold of at least two at the best threshold of the others (exact, no grid).
 
     Of several best thresholds the middle one is taken (see `best_threshold`); −inf never matches. The scores are sorted
@@ -158,7 +162,7 @@ def best_threshold(sorted_scores: SortedScores) -> float:
     return sorted_scores.best_threshold_without(np.zeros(0, np.int64))
 
 
-def cut_folds(genuine: BoolArray, folds: int = DEFAULT_FOLDS) -> IntArray:
+def cut_folds(genuine: Bool[BoolArray, " N"], folds: int = DEFAULT_FOLDS) -> Integer[IntArray, " N"]:
     """Folds for a list that has none: genuine and impostor comparisons each cut into contiguous, equal blocks.
 
     As many as asked for, or as the rarer kind has comparisons; 1 if there is only one of a kind.
@@ -171,7 +175,7 @@ def cut_folds(genuine: BoolArray, folds: int = DEFAULT_FOLDS) -> IntArray:
     return result
 
 
-def contiguous_folds(count: int, folds: int) -> IntArray:
+def contiguous_folds(count: int, folds: int) -> Integer[IntArray, " {count}"]:
     """The fold of each of `count` things cut in order; the first count % folds have one more, as sklearn's KFold."""
     sizes = np.full(folds, count // folds)
     sizes[: count % folds] += 1

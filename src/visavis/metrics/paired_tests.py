@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from visavis.errors import ProtocolError
 from visavis.metrics.error_rates import Float64, allowed_false_matches, rate_name
 from visavis.metrics.intervals import comparison_weights, normal_quantile, percentile_interval, subject_weights
 from visavis.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Integer
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class McNemar:
     p_value: float
 
 
-def mcnemar(first: BoolArray, second: BoolArray) -> McNemar:
+def mcnemar(first: Bool[BoolArray, " N"], second: Bool[BoolArray, " N"]) -> McNemar:
     """Exact test of equal accuracy from paired decisions (N,), True where right.
 
         p = min(1, 2·Σ_{k ≤ min(b, c)} C(b + c, k)·2^{−(b + c)})
@@ -99,8 +103,8 @@ class PairedDecisions:
 
 def paired_bootstrap(
     models: tuple[PairedDecisions, PairedDecisions],
-    genuine: BoolArray,
-    subjects: tuple[IntArray, IntArray],
+    genuine: Bool[BoolArray, " N"],
+    subjects: tuple[Integer[IntArray, " N"], Integer[IntArray, " N"]],
     *,
     fmrs: Sequence[float] = (),
     replicates: int = 1000,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from visavis.errors import ProtocolError
 from visavis.metrics.error_rates import Float64, error_curve
 from visavis.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Integer
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Logistic:
     slope: float
     offset: float
 
-    def __call__(self, similarities: FloatArray) -> Float64:
+    def __call__(self, similarities: Float[FloatArray, "*S"]) -> Float[Float64, "*S"]:
         """Probabilities (N,)."""
         return _sigmoid(self.slope * np.asarray(similarities, np.float64) + self.offset)
 
@@ -32,13 +35,15 @@ class Isotonic:
     edges: Float64
     values: Float64
 
-    def __call__(self, similarities: FloatArray) -> Float64:
+    def __call__(self, similarities: Float[FloatArray, "*S"]) -> Float[Float64, "*S"]:
         """Probabilities (N,)."""
         place = np.searchsorted(self.edges, np.asarray(similarities, np.float64), "right") - 1
         return self.values[np.clip(place, 0, None)]
 
 
-def fit_logistic(similarities: FloatArray, genuine: BoolArray, *, prior: float | None = None) -> Logistic:
+def fit_logistic(
+    similarities: Float[FloatArray, " N"], genuine: Bool[BoolArray, " N"], *, prior: float | None = None
+) -> Logistic:
     """Fit P(genuine | s) by maximum likelihood (Newton's method), with Platt's targets against perfect separation.
 
         t₊ = (n₊ + 1)/(n₊ + 2), t₋ = 1/(n₋ + 2)                    (Platt 1999, section 2.2)
@@ -80,7 +85,7 @@ def fit_logistic(similarities: FloatArray, genuine: BoolArray, *, prior: float |
     return Logistic(float(slope / scale), float(offset - slope * center / scale + shift))
 
 
-def fit_isotonic(similarities: FloatArray, genuine: BoolArray) -> Isotonic:
+def fit_isotonic(similarities: Float[FloatArray, " N"], genuine: Bool[BoolArray, " N"]) -> Isotonic:
     """The rising function of the score that is nearest to the truth in squares: pool adjacent violators.
 
     Ayer et al., Ann. Math. Stat. 26, 1955. Equal scores share one value.
@@ -117,7 +122,7 @@ class Reliability:
     log_loss: float
 
 
-def reliability(probabilities: Float64, genuine: BoolArray, *, bins: int = 15) -> Reliability:
+def reliability(probabilities: Float[Float64, " N"], genuine: Bool[BoolArray, " N"], *, bins: int = 15) -> Reliability:
     """Compare probabilities (N,) with what happened, in bins of equal width; empty ones are left out.
 
     ECE = Σ_b n_b/N·|observed_b − predicted_b| (Naeini et al. 2015, eq. 3).
@@ -135,7 +140,7 @@ def reliability(probabilities: Float64, genuine: BoolArray, *, bins: int = 15) -
 
 
 def cross_calibrated(
-    similarities: FloatArray, genuine: BoolArray, fold: IntArray
+    similarities: Float[FloatArray, " N"], genuine: Bool[BoolArray, " N"], fold: Integer[IntArray, " N"]
 ) -> tuple[dict[str, Reliability], dict[str, Any]]:
     """Reliability of both maps, each fold judged by maps fitted on the others; and the maps of the whole set."""
     good = np.isfinite(similarities)

@@ -31,6 +31,8 @@ def unit_rows(features: npt.ArrayLike) -> npt.NDArray[np.floating]:
 def matches(similarities: npt.ArrayLike, threshold: float) -> npt.NDArray[np.bool_]:
     """Which similarities reach the threshold; NaN never does.
 
+    Shapes: any shape (N, ...) -> the same.
+
     Compared in double precision: NumPy would round a Python float to the single precision of the scores, and let pass
     what lies below a threshold between two of them.
     """

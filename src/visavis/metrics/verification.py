@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from visavis.metrics.error_rates import ErrorCurve, OperatingPoint, check_compar
 from visavis.metrics.intervals import wilson
 from visavis.metrics.kfold import FoldAccuracy, SortedScores, best_threshold, cut_folds, fold_accuracy
 from visavis.types import BoolArray, FloatArray, IntArray, Pairs
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Integer
 
 FMRS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 CHUNK = 1024  # rows of two 512-d float32 blocks: 4 MB, about what a core caches
@@ -100,9 +103,9 @@ class VerificationMetrics:
 
 
 def verify_scores(
-    similarities: FloatArray,
-    genuine: BoolArray,
-    fold: IntArray | None = None,
+    similarities: Float[FloatArray, " N"],
+    genuine: Bool[BoolArray, " N"],
+    fold: Integer[IntArray, " N"] | None = None,
     *,
     fmrs: tuple[float, ...] = FMRS,
 ) -> VerificationMetrics:
@@ -136,7 +139,9 @@ def verify_scores(
     )
 
 
-def verify_pairs(embeddings: FloatArray, pairs: Pairs, *, fmrs: tuple[float, ...] = FMRS) -> VerificationMetrics:
+def verify_pairs(
+    embeddings: Float[FloatArray, "M D"], pairs: Pairs, *, fmrs: tuple[float, ...] = FMRS
+) -> VerificationMetrics:
     """Verify from embeddings (images, D) with unit rows, in the order of `pairs.images`; a row of NaN was not acquired.
 
     Cheap enough to be called within training: 6,000 pairs of 512-d take a few milliseconds.
@@ -148,7 +153,9 @@ def verify_pairs(embeddings: FloatArray, pairs: Pairs, *, fmrs: tuple[float, ...
     )
 
 
-def pair_similarities(embeddings: FloatArray, reference: IntArray, probe: IntArray) -> npt.NDArray[np.floating]:
+def pair_similarities(
+    embeddings: Float[FloatArray, "M D"], reference: Integer[IntArray, " N"], probe: Integer[IntArray, " N"]
+) -> Float[npt.NDArray[np.floating], " N"]:
     """Cosine of unit rows, similarity[i] = ⟨x[reference[i]], x[probe[i]]⟩, in chunks that stay in cache."""
     result = np.empty(len(reference), np.result_type(embeddings, np.float32))
     for start in range(0, len(reference), CHUNK):

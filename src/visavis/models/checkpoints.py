@@ -35,6 +35,8 @@ _WRAPPERS = ("module.", "_orig_mod.")
 def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, on the CPU.
 
+    Shapes: of any shapes (N, ...).
+
     Args:
         path: `.safetensors`, or any file `torch.save` wrote (zip or legacy).
         key: name of the entry that holds the state dict, where a checkpoint holds several things.

@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from visavis.errors import ModelFormatError
 from visavis.models.card import WEIGHTS, read_card
 from visavis.runtimes import import_runtime
 from visavis.vision.preprocessing import Flip
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 CLASSIFIER = "classifier.safetensors"
 CLASSIFIER_FORMAT = 1
@@ -54,7 +57,7 @@ class Classifier:
                 f"a classifier of {len(self.identities)} identities wants {rows} rows, got {self.weight.shape}"
             )
 
-    def logits(self, features: npt.NDArray[np.floating], flip: Flip = "none") -> npt.NDArray[np.float32]:
+    def logits(self, features: npt.NDArray[np.floating], flip: Flip = "none") -> Float[npt.NDArray[np.float32], "N C"]:
         """Logits (N, C) of raw features (N, D), or of the views fused as `flip` says.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from visavis.metrics.similarity import unit_rows
 from visavis.models.card import ModelCard
 from visavis.types import ByteArray
 from visavis.vision.preprocessing import Flip, PreprocessSpec, fit_crops
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 CARD_KEY = "visavis.card"
 IDENTITIES_KEY = "visavis.identities"  # JSON: whom the columns of the output "logits" stand for
@@ -111,7 +114,7 @@ class GraphEmbedder:
         """Length of an embedding."""
         return self._graph_dim * (2 if self._outside == "concat" else 1)
 
-    def checked(self, feature: Any, count: int) -> npt.NDArray[np.float32]:
+    def checked(self, feature: Any, count: int) -> Float[npt.NDArray[np.float32], "N D"]:
         """What a graph gave for `count` crops, as (count, D).
 
         Raises:
@@ -128,15 +131,15 @@ class GraphEmbedder:
             raise ModelFormatError(f"{self.name}: gave NaN or infinity for a crop; its weights are damaged")
         return rows
 
-    def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """One batch in the graph's own layout -> raw features."""
+    def run(self, x: npt.NDArray[Any]) -> Float[npt.NDArray[np.float32], "N D"]:
+        """One batch in the graph's own layout -> raw features; (N, ...) -> (N, D)."""
         raise NotImplementedError
 
-    def run_logits(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def run_logits(self, x: npt.NDArray[Any]) -> Float[npt.NDArray[np.float32], "N C"]:
         """One batch in the graph's own layout -> logits (N, C) of the classifier inside."""
         raise NotImplementedError
 
-    def logits(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+    def logits(self, crops: ByteArray) -> Float[npt.NDArray[np.float32], "N C"]:
         """Logits (N, C) over `identities` of uint8 crops (N, H, W, 3), RGB; the mean over a picture's views.
 
         Raises:
@@ -152,7 +155,7 @@ class GraphEmbedder:
             result[start : start + len(batch)] = np.mean([self.run_logits(self.layout(v)) for v in views], axis=0)
         return result
 
-    def embed(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+    def embed(self, crops: ByteArray) -> Float[npt.NDArray[np.float32], "N D"]:
         """Embed uint8 crops (N, H, W, 3), RGB, as float32 (N, D) with rows of length 1.
 
         Raises:
@@ -160,13 +163,15 @@ class GraphEmbedder:
         """
         return unit_rows(self.features(crops))
 
-    def features(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+    def features(self, crops: ByteArray) -> Float[npt.NDArray[np.float32], "N D"]:
         """The fused features (N, D) before they are scaled to length 1; their norm tells of a picture's quality."""
         if self._outside == "none" and 0 < len(crops) <= self.batch_size:
             return self.run(self.layout(fit_crops(crops, self.spec)))  # nothing to join: a picture at once is one call
         return self.measure(crops)[0]
 
-    def measure(self, crops: ByteArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def measure(
+        self, crops: ByteArray
+    ) -> tuple[Float[npt.NDArray[np.float32], "N D"], Float[npt.NDArray[np.float32], " N"]]:
         """The fused features (N, D), and the mean length (N,) of the views' raw features before they are fused.
 
         The lengths are NaN where the graph itself adds the mirrored view, since it shows the sum only.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from visavis.models.find import find_model
 from visavis.models.load import load_embedder
 from visavis.types import ByteArray
 from visavis.vision.preprocessing import Flip
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class LogitEmbedder:
@@ -36,13 +39,13 @@ class LogitEmbedder:
         self.spec = embedder.spec
         self.flip: Flip = getattr(embedder, "flip", embedder.spec.flip)
 
-    def logits(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+    def logits(self, crops: ByteArray) -> Float[npt.NDArray[np.float32], "N C"]:
         """Logits (N, C) of crops uint8 (N, H, W, 3), RGB."""
         if self.classifier is None:
             return self.embedder.logits(crops)
         return self.classifier.logits(self.embedder.features(crops), self.flip)
 
-    def embed(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+    def embed(self, crops: ByteArray) -> Float[npt.NDArray[np.float32], "N C"]:
         """Logits (N, C) with rows of length 1."""
         return unit_rows(self.logits(crops))
 

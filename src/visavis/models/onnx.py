@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from visavis.models.graph import (
 from visavis.models.onnx_errors import unknown_operator
 from visavis.models.providers import accelerated_session
 from visavis.vision.preprocessing import Flip
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _LISTED = 3
 
@@ -83,12 +86,12 @@ class OnnxEmbedder(GraphEmbedder):
         """What the graph calls its embedding."""
         return self._output
 
-    def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def run(self, x: npt.NDArray[Any]) -> Float[npt.NDArray[np.float32], "N D"]:
         """One batch in the graph's own layout -> raw features (N, D)."""
         x, count = self._filled(x), len(x)
         return self.checked(self._output_of(self._output, x), len(x))[:count]
 
-    def run_logits(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def run_logits(self, x: npt.NDArray[Any]) -> Float[npt.NDArray[np.float32], "N C"]:
         """One batch in the graph's own layout -> logits (N, C)."""
         return np.asarray(self._output_of(LOGITS, self._filled(x)), np.float32)[: len(x)]
 

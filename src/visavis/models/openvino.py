@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from visavis.models.card import CARD, ModelCard, read_card
 from visavis.models.graph import CARD_KEY, IDENTITIES_KEY, INPUT_KEY, LOGITS, GraphEmbedder, check_card, identities_of
 from visavis.runtimes import import_runtime
 from visavis.vision.preprocessing import Flip
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class OpenVinoEmbedder(GraphEmbedder):
@@ -84,7 +87,7 @@ class OpenVinoEmbedder(GraphEmbedder):
             self._requests[key] = self._core.compile_model(model, "CPU", self._config).create_infer_request()
         return self._requests[key]
 
-    def run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def run(self, x: npt.NDArray[Any]) -> Float[npt.NDArray[np.float32], "N D"]:
         """One batch in the graph's own layout -> raw features (N, D)."""
         try:
             request = self._request(len(x))
@@ -98,7 +101,7 @@ class OpenVinoEmbedder(GraphEmbedder):
             raise DataError(f"{self.path}: OpenVINO refused the crops: {_cause(error)}") from error
         return self.checked(np.array(feature), len(x))  # a copy: the request writes there again
 
-    def run_logits(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def run_logits(self, x: npt.NDArray[Any]) -> Float[npt.NDArray[np.float32], "N C"]:
         """One batch in the graph's own layout -> logits (N, C)."""
         self.run(x)
         return np.array(self._request(len(x)).get_output_tensor(self._logits).data, np.float32)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from visavis.models.find import find_model
 from visavis.models.licenses import check_license
 from visavis.types import ByteArray, FloatArray
 from visavis.vision.preprocessing import PreprocessSpec, fit_crops
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = ["TorchEmbedder", "load_model", "match_keys", "network_run", "save_model"]
 
@@ -99,13 +102,16 @@ def network_run(network: nn.Module) -> Callable[[FloatArray], FloatArray]:
     def run(x: FloatArray) -> FloatArray:
         network.eval()
         with torch.inference_mode():
-            return np.asarray(network(torch.from_numpy(x)).float())
+            return np.asarray(network(torch.as_tensor(x)).float())
 
     return run
 
 
 def match_keys(network: nn.Module, state: Mapping[str, Tensor], *, limit: int = 8) -> str:
-    """Say which keys are missing, unknown or of another shape; an empty text when `state` fits strictly."""
+    """Say which keys are missing, unknown or of another shape; an empty text when `state` fits strictly.
+
+    Shapes: tensors of any shapes (N, ...).
+    """
     return difference(network, {key: tuple(value.shape) for key, value in state.items()}, limit=limit)
 
 
@@ -145,7 +151,7 @@ class TorchEmbedder:
         own: Any = self.network.dim
         return int(own) * (2 if self.spec.flip == "concat" else 1)
 
-    def embed(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+    def embed(self, crops: ByteArray) -> Float[npt.NDArray[np.float32], "N D"]:
         """Embed uint8 crops (N, H, W, 3), RGB, as float32 (N, D) with rows of length 1.
 
         Raises:
@@ -154,11 +160,13 @@ class TorchEmbedder:
         features, _ = self.measure(crops)
         return unit_rows(features)
 
-    def features(self, crops: ByteArray) -> npt.NDArray[np.float32]:
+    def features(self, crops: ByteArray) -> Float[npt.NDArray[np.float32], "N D"]:
         """The fused features (N, D) before they are scaled to length 1; their norm tells of a picture's quality."""
         return self.measure(crops)[0]
 
-    def measure(self, crops: ByteArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def measure(
+        self, crops: ByteArray
+    ) -> tuple[Float[npt.NDArray[np.float32], "N D"], Float[npt.NDArray[np.float32], " N"]]:
         """The fused features (N, D), and the mean length (N,) of the views' raw features before they are fused."""
         crops = fit_crops(crops, self.spec)
         result, norms = np.empty((len(crops), self.dim), np.float32), np.empty(len(crops), np.float32)

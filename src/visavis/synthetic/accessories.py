@@ -15,7 +15,7 @@ from visavis.types import ByteArray
 
 
 def apply_accessories(places: FaceLayout, conditions: Conditions, rho: Map, colors: ByteArray) -> None:
-    """Put clothes, hat and mask on; `rho` and `colors` are changed."""
+    """Put clothes, hat and mask on; `rho` and `colors` are changed; `rho` (H, W), `colors` (H, W, 3)."""
     collar = places.chin_y + 30
     start = round((collar - TOP) / (BOTTOM - TOP) * (SHAPE[0] - 1))
     colors[start:] = conditions.clothes.astype(np.uint8)

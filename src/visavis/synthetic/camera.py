@@ -31,7 +31,7 @@ def background(rng: np.random.Generator, shape: tuple[int, int]) -> Map:
 
 
 def develop(lit: Map, conditions: Conditions, rng: np.random.Generator, scale: float) -> ByteArray:
-    """Linear light to a uint8 picture; `scale` is pixels per pixel of a 112-pixel crop."""
+    """Linear light to a uint8 picture; `scale` is pixels per pixel of a 112-pixel crop; (H, W, 3)."""
     height, width = lit.shape[:2]
     if conditions.resolution < 1:
         small = (max(8, round(width * conditions.resolution)), max(8, round(height * conditions.resolution)))

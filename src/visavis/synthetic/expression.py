@@ -35,7 +35,7 @@ def _blend(patch: Map, alpha: Map, color: npt.ArrayLike) -> None:
 
 
 def paint_features(person: Identity, places: FaceLayout, rho: Map, conditions: Conditions, canvas: ByteArray) -> None:
-    """Paint brows, eyes and mouth of one picture into `canvas`."""
+    """Paint brows, eyes and mouth of one picture into `canvas`; `canvas` (H, W, 3)."""
     row = round((0 - TOP) / (BOTTOM - TOP) * (rho.shape[0] - 1))
     middle = rho.shape[1] // 2
     eye_radius = float(rho[row, middle + 22])

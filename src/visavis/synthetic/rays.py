@@ -93,7 +93,7 @@ class Rays:
         return self.a[0] + t * self.b[0], self.a[1] + t * self.b[1], self.a[2] + t * self.b[2]
 
     def only(self, index: tuple[slice, slice] | tuple[IntArray, IntArray]) -> Rays:
-        """Some of the rays, as maps of two dimensions."""
+        """Some of the rays, as maps of two dimensions; maps (H, W)."""
         a, b = [m[index] for m in self.a], [m[index] for m in self.b]
         if a[0].ndim == 1:
             a, b = [m[None] for m in a], [m[None] for m in b]

@@ -80,7 +80,7 @@ def check_request(seed: int, identity: int, image: int, size: int, difficulty: f
 
 
 def draw(who: RenderedHead, conditions: Conditions, rng: np.random.Generator, size: int) -> tuple[ByteArray, Map]:
-    """Draw a person under given conditions on the ArcFace template."""
+    """Draw a person under given conditions on the ArcFace template; image (H, W, 3), landmarks (5, 2)."""
     rho, colors, pose, flat = prepare(who, conditions)
     target = template_points("arcface", (size, size))
     wanted = estimate_similarity(flat + conditions.jitter / 0.56, target)

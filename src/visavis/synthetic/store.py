@@ -122,7 +122,7 @@ def write_scenes(
 
 
 def contact_sheet(rows: Sequence[Sequence[ByteArray]], *, cell: int = 96, gap: int = 4) -> ByteArray:
-    """Pictures side by side, a row per person, on white."""
+    """Pictures side by side, a row per person, on white; each (H, W, 3)."""
     height = len(rows) * (cell + gap) + gap
     sheet = np.full((height, max(map(len, rows)) * (cell + gap) + gap, 3), 255, np.uint8)
     for r, row in enumerate(rows):
@@ -133,7 +133,7 @@ def contact_sheet(rows: Sequence[Sequence[ByteArray]], *, cell: int = 96, gap: i
 
 
 def outline_faces(image: ByteArray, boxes: Map, landmarks: Map) -> ByteArray:
-    """A copy of a picture with its boxes and landmarks drawn in."""
+    """A copy of a picture with its boxes and landmarks drawn in; (H, W, 3)."""
     shown = image.copy()
     for box, points in zip(boxes, landmarks, strict=True):
         corners = [round(float(v)) for v in box]

@@ -261,7 +261,10 @@ def check_network(network: nn.Module, spec: PreprocessSpec, dim: int, *, name: s
 
 
 def build_sampler(recipe: Recipe, labels: IntArray, *, world: World = distributed.ALONE) -> Sampler:
-    """The sampler a recipe names over pictures of these labels, for this rank's parts of the global batch."""
+    """The sampler a recipe names over pictures of these labels, for this rank's parts of the global batch.
+
+    Shapes: `labels` (N,).
+    """
     plan, data = plan_batch(recipe, world.size), recipe.data
     if data.sampler == "shuffled":
         return Shuffled(

@@ -140,13 +140,13 @@ class StoredTensor:
             raise ValueError(f"{key}: its parts are not {self.shape[0]} rows")
 
     def whole(self) -> Tensor:
-        """All rows."""
+        """All rows; (R, ...)."""
         if not self.shape:
             return self._read(self.parts[0][0], None, None)
         return self.rows(0, self.shape[0])
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """The rows `start` to `stop`; nothing else is read."""
+        """The rows `start` to `stop`; nothing else is read; (stop − start, ...)."""
         found = [
             self._read(file, max(start, first) - first, min(stop, last) - first)
             for file, first, last in self.parts

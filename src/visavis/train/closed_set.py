@@ -22,7 +22,7 @@ class FeatureEmbedder(Protocol):
     """An embedder that gives raw features (N, D) too."""
 
     def features(self, crops: ByteArray) -> np.ndarray:
-        """Before rows are scaled to length 1."""
+        """Before rows are scaled to length 1; uint8 (N, H, W, 3) -> (N, D)."""
         ...
 
 

@@ -98,6 +98,8 @@ def open_dataset(
 ) -> tuple[ImageDataset, dict[str, object]]:
     """The training pictures of a recipe and a description of them for the model card and the log.
 
+    Shapes: what `draw` gives: images (N, H, W, 3), labels (N,).
+
     Generated faces, which `draw` gives, are moved to where crops of the spec's template have theirs.
 
     Raises:

@@ -44,7 +44,10 @@ def shard_weights(network: nn.Module, world: World, *, precision: str = "fp32", 
 
 
 def whole_weights(network: nn.Module) -> dict[str, Tensor]:
-    """The state dict as one process would have it, ordinary tensors on the CPU; all ranks must call it."""
+    """The state dict as one process would have it, ordinary tensors on the CPU; all ranks must call it.
+
+    Shapes: of any shapes (R, ...).
+    """
     return {
         name: (value.full_tensor() if isinstance(value, DTensor) else value.detach()).cpu()
         for name, value in network.state_dict().items()

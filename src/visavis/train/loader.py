@@ -68,7 +68,10 @@ class Loader:
         return self._prepare(self.sampler.batch(number), (place.step, 0), first=place.first, total=place.total)
 
     def prepare(self, indices: IntArray, number: int) -> Batch:
-        """Read the pictures at `indices`, which no other rank knows of, and change them as those of batch `number`."""
+        """Read the pictures at `indices`, which no other rank knows of, and change them as those of batch `number`.
+
+        Shapes: `indices` (B,).
+        """
         return self._prepare(indices, (number, self.sampler.rank), first=0, total=len(indices))
 
     def _prepare(self, indices: IntArray, counters: tuple[int, int], *, first: int, total: int) -> Batch:

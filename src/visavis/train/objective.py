@@ -100,5 +100,5 @@ def check_objective(recipe: Recipe) -> None:
 
 
 def is_finite(loss: Tensor, norm: Tensor) -> bool:
-    """Whether a step may be taken: neither the loss nor the gradient's norm is NaN or infinite."""
+    """Whether a step may be taken: neither the loss nor the gradient's norm is NaN or infinite; both 0-d."""
     return bool(torch.isfinite(loss) & torch.isfinite(norm))

@@ -117,6 +117,8 @@ def clip_gradients(
 ) -> tuple[Tensor, bool]:
     """Scale all gradients by min(1, `limit` / ‖g‖), ‖g‖ over the network and the class centers of every rank.
 
+    Shapes: the norm, 0-d.
+
     With `backbone_alone` ‖g‖ is over the network, and its gradients alone are scaled (arcface_torch).
     The same trip over the ranks tells whether any of them was asked to `stop`. A limit of 0 only measures.
 

@@ -132,7 +132,7 @@ class Pool(ABC):
         self.triplet_batches += [TripletBatch(self.idle(), _empty())] * (steps - len(self.triplet_batches))
 
     def idle(self) -> IntArray:
-        """ImageDataset to embed where there is nothing to learn from."""
+        """ImageDataset to embed where there is nothing to learn from; (2,)."""
         return np.arange(2)
 
     def _seed(self) -> int:
@@ -158,7 +158,7 @@ class SemiOnline(Pool):
         self.rows: list[tuple[int, int, int]] = []
 
     def embed_pool(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Embed this rank's batches and gather all ranks'."""
+        """Embed this rank's batches and gather all ranks'; (N, D), (N,) and this rank's (n,)."""
         self._open()
         own = [self._batch(self.loader.sampler.rank, i) for i in range(self.count)]
         embeddings = self.embed(batch.pixels for batch in own)
@@ -209,7 +209,7 @@ class Offline(Pool):
     """Every picture of the set, seen as it is; learned from with augmentation."""
 
     def embed_pool(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Embed this rank's share of the pictures and gather all."""
+        """Embed this rank's share of the pictures and gather all; (N, D), (N,) and this rank's (n,)."""
         images, spec, n = self.loader.images, self.loader.spec, len(self.loader.images)
         rank, world = self.loader.sampler.rank, world_size()
         own = np.arange(n * rank // world, n * (rank + 1) // world)

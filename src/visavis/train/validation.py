@@ -42,7 +42,7 @@ class ValidationSet:
 
     @property
     def images(self) -> Mapping[str, ByteArray]:
-        """Picture by name."""
+        """Picture by name; each (H, W, 3)."""
         return dict(zip(self.pairs.images, self.crops, strict=True))
 
 
@@ -68,6 +68,8 @@ def open_validation_set(
 
 def find_pairs(recipe: Recipe) -> tuple[Pairs, Source, IntArray, tuple[str, ...]] | None:
     """The pairs a recipe lists or draws from held-out people, their source, where in it each picture is, these people.
+
+    Shapes: places (N,).
 
     Raises:
         DataError: no list, no source, or a pair names a picture that is missing.

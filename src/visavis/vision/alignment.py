@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from visavis.errors import DataError, unknown_name
 from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.images import resize
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
 
 Antialias = Literal["none", "area", "box"]
 Fit = Literal["crop", "image"]
@@ -113,7 +116,9 @@ def template_points(
     return (found.points + padding + 0.5) * scale - 0.5
 
 
-def fit_similarity(source: npt.ArrayLike, target: npt.ArrayLike, fit: Fit = "crop") -> npt.NDArray[np.float64]:
+def fit_similarity(
+    source: npt.ArrayLike, target: npt.ArrayLike, fit: Fit = "crop"
+) -> Float[npt.NDArray[np.float64], "2 3"]:
     """The similarity (2, 3) of `source` onto `target` points (N, 2) with the least squared error in the crop or image.
 
     `image` is what MATLAB's cp2tform (row S2) does: it estimates the map from the target to the source and inverts it,
@@ -125,7 +130,7 @@ def fit_similarity(source: npt.ArrayLike, target: npt.ArrayLike, fit: Fit = "cro
     return np.linalg.inv(back)[:2]
 
 
-def estimate_similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def estimate_similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> Float[npt.NDArray[np.float64], "2 3"]:
     """The similarity (2, 3) that maps `source` points (N, 2) onto `target` (N, 2) with least squared error.
 
         min over s, R, t of Σ ‖s·R·x_i + t − y_i‖²,  R a rotation (never a reflection)
@@ -153,7 +158,7 @@ def estimate_similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.NDA
 
 
 def align(
-    image: ByteArray,
+    image: UInt8[ByteArray, "H W 3"],
     landmarks: npt.ArrayLike,
     *,
     template: str | Sequence[Sequence[float]] = "arcface",
@@ -161,7 +166,7 @@ def align(
     padding: float = 0.0,
     antialias: Antialias = "none",
     fit: Fit = "crop",
-) -> ByteArray:
+) -> UInt8[ByteArray, "h w 3"]:
     """Warp a face onto a template with bilinear sampling.
 
     Args:

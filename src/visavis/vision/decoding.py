@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from visavis.vision.image_formats import damaged, what_it_is
 from visavis.vision.image_modes import blended, strip_rows, to_rgb
 from visavis.vision.jpeg_markers import JpegHeader, read_jpeg_header
 from visavis.vision.orientation import exif_orientation, upright
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
 
 T = TypeVar("T")
 MAX_PIXELS = 64_000_000
@@ -45,12 +48,12 @@ class ReducedImage:
     pixels: ByteArray
     divisor: int = 1
 
-    def whole(self, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def whole(self, points: Float[npt.NDArray[np.float32], "*S"]) -> Float[npt.NDArray[np.float32], "*S"]:
         """Coordinates in `pixels` as those of the whole picture; a pixel's center is at whole numbers in both."""
         return points if self.divisor == 1 else (points + np.float32(0.5)) * self.divisor - np.float32(0.5)
 
 
-def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> ByteArray:
+def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> UInt8[ByteArray, "H W 3"]:
     """Decode JPEG, PNG, BMP, WebP, PPM, TIFF, AVIF, HEIC or the first frame of a GIF into uint8 (H, W, 3) RGB.
 
     EXIF orientation is applied, gray is repeated over three channels, alpha is blended onto white, CMYK is converted.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from visavis.types import ByteArray
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 _STRIP = 1_000_000
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -19,7 +23,7 @@ def strip_rows(width: int) -> int:
     return max(1, _STRIP // max(1, width))
 
 
-def to_rgb(image: Image.Image) -> ByteArray:
+def to_rgb(image: Image.Image) -> UInt8[ByteArray, "H W 3"]:
     """A loaded Pillow picture as uint8 (H, W, 3) RGB: alpha over white, more than 8 bits scaled by their white.
 
     The whole is never held in more than its own mode and the answer: six conversions of a picture are six pictures.
@@ -63,7 +67,7 @@ def scaled(values: npt.NDArray[np.generic], white: float) -> ByteArray:
     return np.repeat(rgb[..., None], 3, axis=2) if rgb.ndim == 2 else rgb
 
 
-def blended(rgba: ByteArray) -> ByteArray:
+def blended(rgba: UInt8[ByteArray, "H W 4"]) -> UInt8[ByteArray, "H W 3"]:
     """RGBA (H, W, 4) over white: c' = (c·α + 255·(255 − α)) / 255, rounded."""
     answer = np.empty((*rgba.shape[:2], 3), np.uint8)
     for top in range(0, len(rgba), rows := strip_rows(rgba.shape[1])):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from visavis.files import is_reserved
 from visavis.opencv import cv2
 from visavis.types import ByteArray
 from visavis.vision.decoding import LARGE, MAX_PIXELS, ReducedImage, count_pixels, decode, decode_reduced
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 __all__ = [
     "EXTENSIONS", "LARGE", "MAX_PIXELS", "ReducedImage", "count_pixels", "decode", "decode_reduced", "encode",
@@ -57,12 +61,12 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise DataError(f"{os.fspath(path)}: cannot read the picture ({error.strerror})") from error
 
 
-def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> ByteArray:
+def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> UInt8[ByteArray, "H W 3"]:
     """Decode a picture file; see `decode`."""
     return decode(read_bytes(path), name=os.fspath(path), max_pixels=max_pixels)
 
 
-def encode(image: ByteArray, extension: str = ".jpg", *, quality: int = 95) -> bytes:
+def encode(image: UInt8[ByteArray, "H W 3"], extension: str = ".jpg", *, quality: int = 95) -> bytes:
     """Encode a uint8 (H, W, 3) RGB picture as JPEG, PNG, WebP or BMP, chosen by `extension`."""
     options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality]}
     if extension == ".webp":
@@ -75,12 +79,12 @@ def encode(image: ByteArray, extension: str = ".jpg", *, quality: int = 95) -> b
     return buffer.tobytes()
 
 
-def write(path: str | os.PathLike[str], image: ByteArray, *, quality: int = 95) -> None:
+def write(path: str | os.PathLike[str], image: UInt8[ByteArray, "H W 3"], *, quality: int = 95) -> None:
     """Write a uint8 (H, W, 3) RGB picture; the extension chooses the format."""
     Path(path).write_bytes(encode(image, Path(path).suffix.lower(), quality=quality))
 
 
-def resize(image: ByteArray, size: tuple[int, int]) -> ByteArray:
+def resize(image: UInt8[ByteArray, "H W *C"], size: tuple[int, int]) -> UInt8[ByteArray, "h w *C"]:
     """Resize to `size` = (height, width); averages areas when shrinking, bilinear otherwise."""
     height, width = size
     if image.shape[:2] == (height, width):

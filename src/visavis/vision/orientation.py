@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visavis.types import ByteArray
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 _TAG, _SHORT = 0x0112, 3
 _MAX_ENTRIES = 1000
@@ -33,7 +37,7 @@ def exif_orientation(exif: bytes) -> int:
     return 1
 
 
-def upright(image: ByteArray, orientation: int) -> ByteArray:
+def upright(image: UInt8[ByteArray, "H W *C"], orientation: int) -> UInt8[ByteArray, "h w *C"]:
     """Turn and mirror a stored picture (H, W, 3) as its orientation says."""
     if orientation == 1:
         return image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from visavis.vision.alignment import (
     template_points,
 )
 from visavis.vision.images import resize
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 Channels = Literal["RGB", "BGR"]
 Flip = Literal["none", "sum", "concat"]
@@ -114,7 +117,7 @@ class PreprocessSpec:
             raise ModelFormatError(f"preprocess holds an impossible value: {error}") from error
 
 
-def fit_crop(crop: ByteArray, spec: PreprocessSpec) -> ByteArray:
+def fit_crop(crop: UInt8[ByteArray, "H W 3"], spec: PreprocessSpec) -> UInt8[ByteArray, "h w 3"]:
     """Bring one aligned uint8 (H, W, 3) crop to a network's size: as it is, or from a full ArcFace frame.
 
     A square crop of another size is an ArcFace frame. It holds every named template as some of its columns (the center
@@ -147,7 +150,7 @@ def _warped(crop: ByteArray, spec: PreprocessSpec, size: tuple[int, int]) -> Byt
     return align(crop, points, template=template.tolist(), size=size, antialias=spec.antialias)
 
 
-def cut_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
+def cut_frame(crops: UInt8[ByteArray, "N H W 3"], spec: PreprocessSpec) -> UInt8[ByteArray, "N h w 3"]:
     """The template's part of square ArcFace crops (N, H, H, 3), in their own resolution; other crops as they are."""
     height, width = crops.shape[1:3]
     frame = spec.frame
@@ -162,7 +165,7 @@ def cut_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
     return crops[:, :, left : left + round(width * frame.size[1] / 112)]
 
 
-def place_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
+def place_frame(crops: UInt8[ByteArray, "N H W 3"], spec: PreprocessSpec) -> UInt8[ByteArray, "N h w 3"]:
     """Square crops (N, H, H, 3) of faces in the middle, moved to where crops of the template keep the face."""
     height, width = crops.shape[1:3]
     frame = spec.frame
@@ -175,7 +178,7 @@ def place_frame(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
     return crops[:, :, columns] if move else crops
 
 
-def fit_crops(crops: ByteArray, spec: PreprocessSpec) -> ByteArray:
+def fit_crops(crops: ByteArray, spec: PreprocessSpec) -> UInt8[ByteArray, "N h w 3"]:
     """`fit_crop` over a batch (N, H, W, 3)."""
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[-1] != 3:
         raise DataError(f"crops must be uint8 (N, H, W, 3) RGB, got {crops.dtype} {crops.shape}")

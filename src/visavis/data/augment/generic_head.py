@@ -49,6 +49,8 @@ class GenericHead:
     def turned(self, x: FloatArray, y: FloatArray, *, yaw: float, pitch: float) -> tuple[FloatArray, FloatArray]:
         """Where in the frontal crop the points (x, y) of the turned one come from; float32 maps, angles in radians.
 
+        Shapes: (H, W) each.
+
         x = (x' − z(x, y) · sin θ) / cos θ has x on both sides: two rounds from x = x' settle it to a fraction of a
         pixel at these angles.
         """
@@ -62,7 +64,7 @@ class GenericHead:
         return x, y
 
     def shading(self, x: FloatArray, y: FloatArray, *, side: float, above: float) -> FloatArray:
-        """Brightness at (x, y) relative to frontal light: 1 + side · u + above · v, held within [0.25, 1.9]."""
+        """Brightness at (x, y) relative to frontal light: 1 + side · u + above · v, held within [0.25, 1.9]; (H, W)."""
         across, down = side / (_HALF_WIDTH * self.unit), _VERTICAL_LIGHT * above / (_HALF_HEIGHT * self.unit)
         constant = 1 - across * self.column - down * self.row
         return np.clip(x * np.float32(across) + y * np.float32(down) + np.float32(constant), _DARKEST, _BRIGHTEST)

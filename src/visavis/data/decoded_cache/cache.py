@@ -69,7 +69,7 @@ class CachedSource(Source):
 
     @cached_property
     def crops(self) -> ByteArray:  # pyright: ignore[reportRedeclaration]
-        """All pictures."""
+        """All pictures; (N, H, W, 3)."""
         assert self.file is not None
         return np.asarray(np.load(self.file, mmap_mode="r", allow_pickle=False))
 
@@ -78,7 +78,7 @@ class CachedSource(Source):
         return self.base.read(index)
 
     def image(self, index: int) -> ByteArray:
-        """A picture, copied out of the map."""
+        """A picture, copied out of the map; (H, W, 3)."""
         return np.array(self.crops[index])
 
     def take(self, indices: npt.ArrayLike, *, out: ByteArray | None = None) -> ByteArray:
@@ -143,7 +143,10 @@ def build_cache(
 def decode_all(
     source: Source, crops: ByteArray, shape: tuple[int, int], *, resized: bool, workers: int
 ) -> Iterator[int]:
-    """Fill `crops` with the source's pictures; yields the pictures done (decoding releases the interpreter lock)."""
+    """Fill `crops` with the source's pictures; yields the pictures done (decoding releases the interpreter lock).
+
+    Shapes: `crops` (N, H, W, 3).
+    """
 
     def decode(span: range) -> int:
         for i in span:
@@ -174,6 +177,8 @@ def shape_of(source: Source) -> tuple[int, int]:
 
 def fitted(source: Source, index: int, shape: tuple[int, int], *, resized: bool = True) -> ByteArray:
     """A picture brought to `shape`; refused when its aspect ratio (or, unless `resized`, its size) is another.
+
+    Shapes: (H, W, 3).
 
     Raises:
         DataError: the picture cannot be read, or does not fit.

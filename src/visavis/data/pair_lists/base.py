@@ -31,7 +31,10 @@ class ListedPairs(Pairs):
 
 
 def build_pairs(rows: Sequence[Row], fold: IntArray, *, path: str = "", lines: Sequence[int] = ()) -> ListedPairs:
-    """Pairs from (reference, probe, genuine) rows; every picture gets one index, in order of first mention."""
+    """Pairs from (reference, probe, genuine) rows; every picture gets one index, in order of first mention.
+
+    Shapes: `fold` (N,).
+    """
     index: dict[str, int] = {}
     ends = np.array([[index.setdefault(name, len(index)) for name in row[:2]] for row in rows], np.int64).reshape(-1, 2)
     genuine = np.array([row[2] for row in rows], bool)
@@ -50,7 +53,7 @@ def _note_contradictions(rows: Sequence[Row], path: str) -> None:
 
 
 def even_folds(genuine: np.ndarray, folds: int) -> IntArray:
-    """Cut genuine and impostor pairs alike into `folds` contiguous parts, so that every fold has both."""
+    """Cut genuine and impostor pairs alike into `folds` contiguous parts, so that every fold has both; (N,) -> (N,)."""
     if folds < 1:
         raise DataError(f"the number of folds must be at least 1, got {folds}")
     fold = np.zeros(len(genuine), np.int64)

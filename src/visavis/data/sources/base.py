@@ -118,7 +118,10 @@ class Source(ABC):
         return found
 
     def subset(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Source:
-        """Only the pictures at `indices`, in that order; labels are renumbered, identities keep their order."""
+        """Only the pictures at `indices`, in that order; labels are renumbered, identities keep their order.
+
+        Shapes: `indices` (N,).
+        """
         return _Subset(self, np.asarray(indices, np.int64))
 
     def only(self, wanted: Iterable[str]) -> Source:

@@ -84,6 +84,8 @@ def loads(data: bytes | mmap.mmap, *, name: str = "pickle") -> Any:
 def materialize(value: Array, data: bytes | mmap.mmap, *, name: str = "pickle") -> np.ndarray:
     """The NumPy array of an `Array`.
 
+    Shapes: of any shape (N, ...).
+
     Raises:
         DataError: shape, type and bytes do not fit.
     """

@@ -49,6 +49,8 @@ class TolerantSource(Source):
     def image(self, index: int) -> ByteArray:
         """The picture, or the one that takes its place.
 
+        Shapes: (H, W, 3).
+
         Raises:
             DataError: more than `limit` pictures are damaged.
         """

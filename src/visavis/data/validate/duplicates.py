@@ -131,7 +131,7 @@ def bucket_search(
     width: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """`close_hashes` by buckets of pictures that agree in `width` bits."""
+    """`close_hashes` by buckets of pictures that agree in `width` bits; hashes (N, 2), index (M,) -> (K, 3)."""
     chosen = np.ascontiguousarray(hashes[index])
     count, rng = len(chosen), np.random.default_rng(0)
     codes = np.zeros(0, np.int64)  # i · N + j of every pair found, sorted

@@ -53,6 +53,8 @@ def centers(embeddings: FloatArray, labels: IntArray, classes: int) -> npt.NDArr
 def match_threshold(embeddings: FloatArray, labels: IntArray, *, pairs: int = 200_000, seed: int = 0) -> float:
     """The similarity above which two pictures are one person: mean + 5·σ of impostor similarities.
 
+    Shapes: embeddings (N, D), labels (N,).
+
     Taken from random pairs of the set itself, so that it fits the model at hand: for a normal distribution of impostor
     similarities it stands for a false match rate of 3·10⁻⁷.
     """

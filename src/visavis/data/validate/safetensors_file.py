@@ -20,7 +20,7 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 def to_bytes(arrays: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file with these arrays (uint64, int64 or float32)."""
+    """The bytes of a safetensors file with these arrays (uint64, int64 or float32); of any shapes (N, ...)."""
     names = {kind: name for name, kind in _TYPES.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     start, parts = 0, []

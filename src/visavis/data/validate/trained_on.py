@@ -189,7 +189,7 @@ def name_digest(name: str) -> int:
 
 
 def pixel_digest(image: ByteArray) -> int:
-    """64 bits of BLAKE2b of a picture's size and pixels."""
+    """64 bits of BLAKE2b of a picture's size and pixels; (H, W, 3)."""
     return _digest(repr(image.shape).encode() + image.tobytes())
 
 

@@ -96,7 +96,7 @@ class OverlapSearch:
             self._seen[name] = pixel_digest(image), hashes
 
     def watching(self, images: Mapping[str, ByteArray] | Callable[[str], ByteArray]) -> Callable[[str], ByteArray]:
-        """`images`, each noted when it is taken."""
+        """`images`, each noted when it is taken; images (H, W, 3)."""
         get = images.__getitem__ if isinstance(images, Mapping) else images
 
         def take(name: str) -> ByteArray:
@@ -130,7 +130,7 @@ class OverlapSearch:
 
 
 def find_overlap(images: Mapping[str, ByteArray], trained_on: TrainedOn) -> TrainingOverlap:
-    """What of pictures by name a model trained on that has seen."""
+    """What of pictures by name a model trained on that has seen; images (H, W, 3)."""
     search = OverlapSearch(trained_on)
     for name, image in images.items():
         search.look(name, image)

@@ -84,6 +84,8 @@ class EnrollMethods(ForgetMethods):
     ) -> int:
         """Add one sample to each of many subjects, `batch` per transaction; returns how many were added.
 
+        Shapes: embeddings (N, D).
+
         Raises:
             DataError: as `enroll`; the batches before the failing one are kept.
         """

@@ -75,7 +75,7 @@ class TemplateIndex:
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:
-        """Subject id of every row."""
+        """Subject id of every row; (N,)."""
         return self._ids[: len(self.vectors)]
 
     def load(self, db: Any, generation: int) -> None:

@@ -279,7 +279,7 @@ class Writer:
 
 
 def most_templates(ids: npt.NDArray[np.int64]) -> int:
-    """The most rows in a row that are one subject's."""
+    """The most rows in a row that are one subject's; (N,)."""
     if not len(ids):
         return 1
     starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 1))

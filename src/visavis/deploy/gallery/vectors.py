@@ -103,7 +103,7 @@ class Vectors:
         self._n = stop
 
     def replace(self, row: int, vector: npt.NDArray[np.float32]) -> None:
-        """Overwrite one row."""
+        """Overwrite one row; `vector` (D,)."""
         for data in self._places():
             data[row] = self._encode(vector[None])[0]
 
@@ -120,7 +120,7 @@ class Vectors:
         return [self._data] if self._copied is None else [self._data, self._copied]
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Rows [start, stop) as float32."""
+        """Rows [start, stop) as float32; (N, D)."""
         return self._decode(self._data[start:stop]) * self._unit
 
     def taken(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:

@@ -39,7 +39,7 @@ class Meta:
     scores: npt.NDArray[np.float64]
 
     def crop(self, name: str) -> ByteArray:
-        """One picture, aligned by its landmarks to the ArcFace template."""
+        """One picture, aligned by its landmarks to the ArcFace template; (H, W, 3)."""
         return align(read(self.folder / name), self.landmarks[self._index[name]])
 
     @property
@@ -52,6 +52,8 @@ class Meta:
 
     def places(self, template_ids: IntArray, *, where: str) -> IntArray:
         """Places of the set's template numbers.
+
+        Shapes: (T,) -> (T,).
 
         Raises:
             ProtocolError: a number is none of the set's.

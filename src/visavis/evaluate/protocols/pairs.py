@@ -129,7 +129,7 @@ def subject_names(pairs: Pairs) -> list[str]:
 
 
 def subjects_of(pairs: Pairs) -> IntArray:
-    """A subject number per picture by `subject_names`; −1 everywhere where the names do not tell."""
+    """A subject number per picture by `subject_names`; −1 everywhere where the names do not tell; (N,)."""
     names = subject_names(pairs)
     numbers = {subject: i for i, subject in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names] or [-1] * len(pairs.images), np.int64)

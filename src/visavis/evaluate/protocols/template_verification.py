@@ -85,7 +85,7 @@ class TemplateProtocol(EvaluationProtocol):
 
 
 def image_weights(embedded: Embeddings, weights: FloatArray | None, *, use_norms: bool) -> FloatArray | None:
-    """Detector scores, feature norms, their product, or nothing."""
+    """Detector scores, feature norms, their product, or nothing; (N,)."""
     if not use_norms:
         return weights
     norms = embedded.require_norms()
@@ -169,7 +169,10 @@ def nearest_rates(curve: ErrorCurve, rates: Iterable[str]) -> dict[str, float]:
 
 
 def corner_points(curve: ErrorCurve) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The ROC without the points between two equal steps, strict to lax (scikit-learn's drop_intermediate)."""
+    """The ROC without the points between two equal steps, strict to lax (scikit-learn's drop_intermediate).
+
+    Shapes: (T,) each.
+    """
     thresholds, fmr, tmr = curve.roc()
     fm = np.rint(fmr * len(curve.impostor)).astype(np.int64)
     tm = np.rint(tmr * len(curve.genuine)).astype(np.int64)

@@ -54,6 +54,8 @@ class _Reader(_quantization.CalibrationDataReader):
 def calibrate(model: onnx.ModelProto, batches: list[Array], method: str) -> Any:
     """The range of every activation over calibration batches.
 
+    Shapes: batches (N, ...).
+
     Args:
         model: the float32 graph.
         batches: crops in its own layout.

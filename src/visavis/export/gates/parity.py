@@ -171,5 +171,5 @@ def _generated(spec: PreprocessSpec, count: int, seed: int) -> Crops:
 
 
 def unnamed(images: ByteArray, names: Sequence[str] = ()) -> Crops:
-    """Crops without a source, for callers who have their own."""
+    """Crops without a source, for callers who have their own; uint8 (N, H, W, 3)."""
     return Crops(images, tuple(names) or tuple(f"crop {i}" for i in range(len(images))), "crops given")

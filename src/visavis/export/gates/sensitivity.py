@@ -29,6 +29,8 @@ def layers_of(model: onnx.ModelProto) -> list[NodeProto]:
 def rank_layers(model: onnx.ModelProto, batch: Array) -> list[str]:
     """Layer names, most sensitive first: the mean 1 − cos of the embedding when that layer alone is int8.
 
+    Shapes: `batch` (N, ...).
+
         x → Δ·(clip(round(x/Δ) + z, 0, 255) − z) on the layer's input, W → Δ_c·clip(round(W/Δ_c), ±127) per channel
 
     Args:

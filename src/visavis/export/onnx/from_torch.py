@@ -45,7 +45,7 @@ class PixelNetwork(nn.Module):
         self.register_buffer("scale", 1.0 / torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Pixels to features, and to logits if there is a classifier."""
+        """Pixels to features, and to logits if there is a classifier; (N, ...) -> (N, D) and (N, C)."""
         feature, mean = self._features(image)
         return feature if self.classifier is None else (feature, self.classifier(mean))
 
@@ -71,7 +71,7 @@ class PixelNetwork(nn.Module):
         return ["embedding"] if self.classifier is None else ["embedding", LOGITS]
 
     def example(self, count: int = 2) -> Tensor:
-        """A batch of gray crops in the input's own layout."""
+        """A batch of gray crops in the input's own layout; (N, H, W, 3) or (N, 3, H, W)."""
         height, width = self.spec.size
         if self.pixels == "uint8":
             return torch.full((count, height, width, 3), 128, dtype=torch.uint8)
@@ -91,7 +91,7 @@ class ClassifierLayer(nn.Module):
             self.dense.bias.data = torch.from_numpy(classifier.bias.copy())
 
     def forward(self, features: Tensor) -> Tensor:
-        """max over a class's centers of w · x + b."""
+        """max over a class's centers of w · x + b; (N, D) -> (N, C)."""
         values = self.dense(features)
         return values if self.sub_centers == 1 else values.unflatten(1, (-1, self.sub_centers)).amax(2)
 

@@ -42,14 +42,14 @@ class EditableGraph:
         return users[0] if len(users) == 1 and name not in self.outputs else None
 
     def constant(self, name: str) -> Array | None:
-        """A constant's array, also through an Identity."""
+        """A constant's array, also through an Identity; of any shape (N, ...)."""
         node = self.maker(name)
         if node is not None and node.op_type == "Identity":
             return self.constant(node.input[0])
         return self.constants.get(name)
 
     def add_constant(self, base: str, value: Array) -> str:
-        """Store a constant under a fresh name."""
+        """Store a constant under a fresh name; of any shape (N, ...)."""
         name, i = base, 0
         while name in self.constants:
             i += 1

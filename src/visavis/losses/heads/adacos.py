@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from visavis.errors import RecipeError
 from visavis.losses.angles import angle
 from visavis.losses.head import Head, TargetLogit
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class AdaCosHead(Head):
@@ -40,17 +44,17 @@ class AdaCosHead(Head):
             raise RecipeError(f"AdaCos needs at least 3 classes, got {num_classes}")
         self.current.fill_(math.sqrt(2.0) * math.log(num_classes - 1))
 
-    def update_negatives_state(self, reduced: Tensor, cosine: Tensor) -> None:
+    def update_negatives_state(self, reduced: Float[Tensor, " B"], cosine: Float[Tensor, " B"]) -> None:
         """Set s⁽ᵗ⁾; kept if the batch gives none that is positive and finite."""
         mass = reduced.logsumexp(0) - math.log(len(reduced))
         scale = mass / angle(cosine).median().clamp_max(math.pi / 4).cos()
         if torch.isfinite(scale) and scale > 0:
             self.current.copy_(scale)
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos θ."""
         return TargetLogit(cosine)
 
-    def scales(self, norm: Tensor) -> Tensor:
+    def scales(self, norm: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """The current s."""
         return self.current.to(norm.dtype).expand_as(norm)

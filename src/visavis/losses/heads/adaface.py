@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from visavis.losses.angles import angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class AdaFaceHead(Head):
@@ -50,14 +54,14 @@ class AdaFaceHead(Head):
         self.register_buffer("mean", torch.tensor(20.0))
         self.register_buffer("deviation", torch.tensor(100.0))
 
-    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> None:
         """Move μ and σ towards the batch's; σ of a single sample says nothing and is left."""
         norm = norm.clamp(1e-3, 100.0)
         self.mean.mul_(self.momentum).add_((1.0 - self.momentum) * norm.mean())
         if len(norm) > 1:
             self.deviation.mul_(self.momentum).add_((1.0 - self.momentum) * norm.std())
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ with the margins of each sample's quality."""
         norm = norm.detach().clamp(1e-3, 100.0)
         quality = ((norm - self.mean) / (self.deviation + 1e-3) * self.spread).clamp(-1.0, 1.0).to(cosine.dtype)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class ArcFaceHead(Head):
@@ -30,6 +34,6 @@ class ArcFaceHead(Head):
         self.margin = checked("ArcFace margin", margin, 0.0, math.pi / 2, open_high=True, unit="radians")
         self.detach_margin = detach_margin
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos(θ + m), continued monotonically."""
         return TargetLogit(add_angle(cosine, self.margin))

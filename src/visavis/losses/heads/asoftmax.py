@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from visavis.errors import RecipeError
 from visavis.losses.angles import multiply_angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class ASoftmaxHead(Head):
@@ -65,7 +70,7 @@ class ASoftmaxHead(Head):
             # In the rule of cross_entropy every class, the true one included, gets ε/C.
             self.label_smoothing = self.smoothing * num_classes / (num_classes - 1)
 
-    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> None:
         """Count the step."""
         self.iteration += 1
 
@@ -81,14 +86,14 @@ class ASoftmaxHead(Head):
     def _mixed(self, cosine: Tensor, share: float) -> Tensor:
         return cosine + (multiply_angle(cosine, self.margin) - cosine) * (share / (1.0 + self.annealing))
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos θ + (φ(θ) − cos θ)/(1 + λ)."""
         return TargetLogit(self._mixed(cosine, 1.0 - self.smoothing))
 
-    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Float[Tensor, "B C"], target: Float[Tensor, "B 1"]) -> Float[Tensor, "B C"]:
         """The leak of row S7; unused otherwise."""
         return self._mixed(cosine, self.leak)
 
-    def scales(self, norm: Tensor) -> Tensor:
+    def scales(self, norm: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """s = ‖x‖."""
         return norm

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from visavis.losses.angles import add_angle, multiply_and_add_angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class CombinedMarginHead(Head):
@@ -43,7 +47,7 @@ class CombinedMarginHead(Head):
         self.m3 = checked("m3", m3, 0.0, 2.0, open_high=True)
         self.detach_margin = detach_margin
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos(m₁θ + m₂) − m₃, continued monotonically."""
         turned = add_angle(cosine, self.m2) if self.m1 == 1.0 else multiply_and_add_angle(cosine, self.m1, self.m2)
         return TargetLogit(turned - self.m3)

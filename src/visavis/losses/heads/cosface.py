@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class CosFaceHead(Head):
@@ -24,6 +29,6 @@ class CosFaceHead(Head):
         super().__init__(scale=scale)
         self.margin = checked("CosFace margin", margin, 0.0, 2.0, open_high=True)
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos θ − m."""
         return TargetLogit(cosine - self.margin)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class CurricularFaceHead(Head):
@@ -42,14 +46,14 @@ class CurricularFaceHead(Head):
         self.stage: Tensor
         self.register_buffer("stage", torch.zeros(()))
 
-    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> None:
         """Move t towards the mean target cosine."""
         self.stage.mul_(self.momentum).add_((1.0 - self.momentum) * cosine.mean())
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos(θ + m), continued monotonically."""
         return TargetLogit(add_angle(cosine, self.margin))
 
-    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Float[Tensor, "B C"], target: Float[Tensor, "B 1"]) -> Float[Tensor, "B C"]:
         """η: negatives above the target are modulated."""
         return torch.where(cosine > target, cosine * (self.stage.to(cosine.dtype) + cosine), cosine)

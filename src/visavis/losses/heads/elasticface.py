@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
 from visavis.losses.partial_fc.sampling import step_generator
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class ElasticFace(Head):
@@ -35,7 +39,7 @@ class ElasticFace(Head):
         self.step: Tensor
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def update_state(self, cosine: Tensor, norm: Tensor) -> None:
+    def update_state(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> None:
         """Count the step, so that the next one draws anew."""
         self.step += 1
 
@@ -86,7 +90,7 @@ class ElasticArcFaceHead(ElasticFace):
             scale=scale, margin=margin, deviation=deviation, plus=plus, seed=seed, detach_margin=detach_margin
         )
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos(θ + M_i)."""
         return TargetLogit(add_angle(cosine, self.margins(cosine)))
 
@@ -124,6 +128,6 @@ class ElasticCosFaceHead(ElasticFace):
             scale=scale, margin=margin, deviation=deviation, plus=plus, seed=seed, detach_margin=detach_margin
         )
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos θ − M_i."""
         return TargetLogit(cosine - self.margins(cosine))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from visavis.errors import RecipeError
 from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class MagFaceHead(Head):
@@ -56,7 +60,7 @@ class MagFaceHead(Head):
                 f"got norms {low_norm:g}, {high_norm:g} and margins {low_margin:g}, {high_margin:g}"
             )
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """cos(θ + m(a)) and λ_g g(a)."""
         size = norm.clamp(self.low_norm, self.high_norm)
         slope = (self.high_margin - self.low_margin) / (self.high_norm - self.low_norm)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch import Tensor
 from visavis.errors import RecipeError
 from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class MVSoftmaxHead(Head):
@@ -60,18 +63,18 @@ class MVSoftmaxHead(Head):
         self.weight = checked("weight", weight, 1.0, 10.0)
         self.adaptive = adaptive
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ of the kind."""
         logit = self.negative_threshold(cosine, norm)
         if not self.easy_margin:
             return TargetLogit(logit)
         return TargetLogit(torch.where(cosine > (0.0 if self.kind == "angle" else self.margin), logit, cosine))
 
-    def negative_threshold(self, cosine: Tensor, norm: Tensor) -> Tensor:
+    def negative_threshold(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """ψ with its margin everywhere."""
         return add_angle(cosine, self.margin) if self.kind == "angle" else cosine - self.margin
 
-    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Float[Tensor, "B C"], target: Float[Tensor, "B 1"]) -> Float[Tensor, "B C"]:
         """η: negatives above the target are raised."""
         raised = (self.weight * cosine if self.adaptive else cosine) + (self.weight - 1.0)
         return torch.where(cosine > target, raised, cosine)

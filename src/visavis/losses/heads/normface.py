@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from visavis.losses.head import Head, TargetLogit
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class NormFaceHead(Head):
@@ -28,10 +33,10 @@ class NormFaceHead(Head):
         super().__init__(scale=scale)
         self.log_scale = nn.Parameter(torch.tensor(scale).log()) if learn_scale else None
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos θ."""
         return TargetLogit(cosine)
 
-    def scales(self, norm: Tensor) -> Tensor:
+    def scales(self, norm: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """s of each sample."""
         return super().scales(norm) if self.log_scale is None else self.log_scale.exp().to(norm.dtype).expand_as(norm)

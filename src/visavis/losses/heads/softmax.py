@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from visavis.losses.head import Head, TargetLogit
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class SoftmaxHead(Head):
@@ -18,6 +23,6 @@ class SoftmaxHead(Head):
     def __init__(self) -> None:
         super().__init__(scale=1.0)
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(z) = z: the inner product itself."""
         return TargetLogit(cosine)

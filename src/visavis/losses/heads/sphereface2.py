@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from visavis.errors import RecipeError
 from visavis.losses.angles import angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class SphereFace2Head(Head):
@@ -67,7 +70,7 @@ class SphereFace2Head(Head):
         others = max(1.0, (num_classes - 1) * sample_rate)
         right = torch.zeros(1, dtype=torch.float64)  # cos θ of an untrained network
         positive = self.scale * float(self.target_logit(right, right).logit)
-        negative = self.scale * float(self.negative_logits(right, right))
+        negative = self.scale * float(self.negative_logits(right[:, None], right[:, None]))
         z = self.share / ((1.0 - self.share) * others)
         root = math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(positive - negative))
         nn.init.constant_(self.bias, math.log(2.0 * z) - negative - math.log(1.0 - z + root))
@@ -75,7 +78,7 @@ class SphereFace2Head(Head):
     def _shape(self, cosine: Tensor) -> Tensor:
         return 2.0 * ((cosine + 1.0) / 2.0).clamp_min(0.0).pow(self.power) - 1.0
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ of the kind."""
         if self.kind == "C":
             return TargetLogit(self._shape(cosine) - self.margin)
@@ -84,12 +87,12 @@ class SphereFace2Head(Head):
         accumulation_dtype = angle(cosine) + self.margin if self.kind == "A" else angle(cosine) * self.margin
         return TargetLogit(self._shape(accumulation_dtype.clamp_max(math.pi).cos()))
 
-    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Float[Tensor, "B C"], target: Float[Tensor, "B 1"]) -> Float[Tensor, "B C"]:
         """η of the kind."""
         mapped = self._shape(cosine) + (self.margin if self.kind == "C" else 0.0)
         return cosine + (mapped - cosine).detach() if self.detach_margin else mapped
 
-    def offset(self) -> Tensor:
+    def offset(self) -> Float[Tensor, ""]:
         """b."""
         return self.bias
 

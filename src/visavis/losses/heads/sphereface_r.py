@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from visavis.errors import RecipeError
 from visavis.losses.angles import angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class SphereFaceRHead(Head):
@@ -55,18 +58,18 @@ class SphereFaceRHead(Head):
         self.detach_margin = detach_margin
         self.has_negatives = version == "v2"
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ of the version; the soft constraint as a regularizer."""
         soft = self.softness * (norm - self.scale).abs() if self.features == "soft" else None
         if self.version == "v2":
             return TargetLogit(cosine, soft)
         return TargetLogit((self.margin * angle(cosine)).clamp_max(math.pi).cos(), soft)
 
-    def negative_logits(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def negative_logits(self, cosine: Float[Tensor, "B C"], target: Float[Tensor, "B 1"]) -> Float[Tensor, "B C"]:
         """η of version 2."""
         mapped = (angle(cosine) / self.margin).cos()
         return cosine + (mapped - cosine).detach() if self.detach_margin else mapped
 
-    def scales(self, norm: Tensor) -> Tensor:
+    def scales(self, norm: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """s for "hard", ‖x‖ otherwise."""
         return super().scales(norm) if self.features == "hard" else norm

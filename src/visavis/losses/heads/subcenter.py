@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from visavis.errors import RecipeError
 from visavis.losses.angles import add_angle
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class SubCenterArcFaceHead(Head):
@@ -38,6 +42,6 @@ class SubCenterArcFaceHead(Head):
         self.sub_centers = sub_centers
         self.detach_margin = detach_margin
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos(θ + m), continued monotonically."""
         return TargetLogit(add_angle(cosine, self.margin))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from visavis.losses.head import Head, TargetLogit, checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class UniFaceHead(Head):
@@ -41,11 +45,11 @@ class UniFaceHead(Head):
         """Start b at log(10 C r)."""
         nn.init.constant_(self.bias, math.log(10.0 * num_classes * sample_rate))
 
-    def target_logit(self, cosine: Tensor, norm: Tensor) -> TargetLogit:
+    def target_logit(self, cosine: Float[Tensor, " B"], norm: Float[Tensor, " B"]) -> TargetLogit:
         """ψ(cos θ) = cos θ − m."""
         return TargetLogit(cosine - self.margin)
 
-    def offset(self) -> Tensor:
+    def offset(self) -> Float[Tensor, ""]:
         """The threshold: −b."""
         return -self.bias
 

@@ -67,7 +67,10 @@ class ChunkedLogits(torch.autograd.Function):
         labels: Tensor,
         config: ChunkConfig,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Walk the chunks once, keeping a running maximum and a running sum per sample."""
+        """Walk the chunks once, keeping a running maximum and a running sum per sample.
+
+        Shapes: unit (B, D), weight (R, D), bias (R,), the others (B,).
+        """
         chunks = _chunks(labels, len(weight) // config.sub_centers, config)
         keep = len(unit) * len(weight) * target.element_size() <= config.keep
         held: list[tuple[Tensor, Tensor | None]] = []
@@ -108,7 +111,10 @@ class ChunkedLogits(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, g_target: Tensor, g_reduced: Tensor, g_total: Tensor, _: Tensor
     ) -> tuple[Any, ...]:
-        """Walk the chunks again: probabilities, then two products per chunk."""
+        """Walk the chunks again: probabilities, then two products per chunk.
+
+        Shapes: gradients (B,) -> of unit (B, D), weight (R, D), bias (R,), scale and offset (B,), target (B,).
+        """
         unit, weight, bias, scale, offset, threshold, reduced = ctx.saved_tensors
         config: ChunkConfig = ctx.config
         need_weight, need_scale = ctx.needs_input_grad[1], ctx.needs_input_grad[3] or ctx.needs_input_grad[4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from visavis.losses.partial_fc.cosines import EPSILON, accumulation_dtype, cosin
 from visavis.losses.partial_fc.regularizers import CenterLoss, norm_weights
 from visavis.losses.partial_fc.sampling import draw_classes, keep_positives, step_generator
 from visavis.losses.partial_fc.sparse_sgd import gather_rows
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 Streamed = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -135,7 +138,7 @@ class MarginSoftmax(nn.Module):
             f"sample_rate={self.sample_rate:g}, classes here={self.start}..{self.stop - 1}"
         )
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, embeddings: Float[Tensor, "B D"], labels: Integer[Tensor, " L"]) -> Float[Tensor, ""]:
         """Mean loss over the batch (of all ranks).
 
         Raises:
@@ -207,7 +210,7 @@ class MarginSoftmax(nn.Module):
         return loss
 
     @torch.no_grad()
-    def logits(self, embeddings: Tensor, classes: slice = slice(None)) -> Tensor:
+    def logits(self, embeddings: Float[Tensor, "B D"], classes: slice = slice(None)) -> Float[Tensor, "B C"]:
         """s·cos θ (or wᵀx + b) of `classes` of this rank without margin, (B, classes)."""
         embeddings = embeddings.to(accumulation_dtype(embeddings.dtype))
         unit, norm = self._split(embeddings)
@@ -218,7 +221,7 @@ class MarginSoftmax(nn.Module):
         return cosine * self.head.scales(norm)[:, None]
 
     @torch.no_grad()
-    def predict(self, embeddings: Tensor) -> Tensor:
+    def predict(self, embeddings: Float[Tensor, "B D"]) -> Integer[Tensor, " B"]:
         """The class (B,) of the highest logit without margin, the first of equals: for closed-set accuracy.
 
         All ranks must call it with the same embeddings and get the same answer. Memory holds `chunk` classes at once.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from visavis.distributed.collectives import RankGroup
 from visavis.losses.head import checked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 
 class CenterLoss(nn.Module):
@@ -34,7 +39,7 @@ class CenterLoss(nn.Module):
         self.means: Tensor
         self.register_buffer("means", torch.zeros(stop - start, dim))
 
-    def forward(self, embeddings: Tensor, labels: Tensor, *, move: bool) -> Tensor:
+    def forward(self, embeddings: Float[Tensor, "B D"], labels: Integer[Tensor, " B"], *, move: bool) -> Tensor:
         """The loss of the gathered batch (B, D), (B,); then moves the centers, if wanted."""
         here = (labels >= self.start) & (labels < self.stop)
         rows = (labels - self.start).clamp(0, len(self.means) - 1)
@@ -50,7 +55,7 @@ class CenterLoss(nn.Module):
         return self.weight * 0.5 * distance.square().sum(1).mean()
 
 
-def norm_weights(norm: Tensor, power: float) -> Tensor:
+def norm_weights(norm: Float[Tensor, " B"], power: float) -> Float[Tensor, " B"]:
     """w_i = ‖x_i‖^γ / mean ‖x‖^γ (B,), without gradient: samples of poor quality, short features, count less.
 
     That the norm of a feature follows its picture's quality is the observation AdaFace rests on (arXiv:2204.00964).

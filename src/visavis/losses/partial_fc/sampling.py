@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from visavis import seeding
+
+if TYPE_CHECKING:
+    from jaxtyping import Integer
 
 
 def step_generator(seed: int, purpose: str, step: int) -> torch.Generator:
@@ -13,7 +18,7 @@ def step_generator(seed: int, purpose: str, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seeding.derived(seed, purpose, step))
 
 
-def draw_classes(num_classes: int, count: int, generator: torch.Generator) -> Tensor:
+def draw_classes(num_classes: int, count: int, generator: torch.Generator) -> Integer[Tensor, " {count}"]:
     """`count` different classes of [0, num_classes), each with the same probability, in O(count).
 
     One class is drawn from each of `count` neighboring ranges of equal length, and all are turned by a common random
@@ -28,7 +33,9 @@ def draw_classes(num_classes: int, count: int, generator: torch.Generator) -> Te
     return (chosen + offset) % num_classes
 
 
-def keep_positives(drawn: Tensor, labels: Tensor, start: int, stop: int) -> Tensor:
+def keep_positives(
+    drawn: Integer[Tensor, " K"], labels: Integer[Tensor, " B"], start: int, stop: int
+) -> Integer[Tensor, " M"]:
     """The drawn classes and all labels within [start, stop), sorted, counted from `start`."""
     both = torch.cat([drawn.to(labels.device), labels])
     return torch.unique(both[(both >= start) & (both < stop)]) - start

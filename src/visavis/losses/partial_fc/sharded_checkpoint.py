@@ -33,11 +33,11 @@ class Stored(Protocol):
         ...
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Its rows `start` to `stop`."""
+        """Its rows `start` to `stop`; (stop − start, ...)."""
         ...
 
     def whole(self) -> Tensor:
-        """All of it."""
+        """All of it; (R, ...)."""
         ...
 
 
@@ -56,6 +56,8 @@ def module_state(module: nn.Module) -> dict[str, Value]:
 
 def load_module_state(module: nn.Module, state: Mapping[str, Tensor | Stored]) -> None:
     """Take this rank's part of whole tensors that any number of ranks has left.
+
+    Shapes: whole tensors (R, ...).
 
     Raises:
         ModelFormatError: names or shapes differ.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
-def gather_rows(weight: Tensor, rows: Tensor) -> Tensor:
+
+def gather_rows(weight: Float[Tensor, "R D"], rows: Integer[Tensor, " K"]) -> Float[Tensor, "K D"]:
     """weight[rows] for different rows in rising order; the gradient of `weight` is sparse and holds those rows alone.
 
     Unlike torch.nn.functional.embedding's, it is known to be coalesced: nothing is sorted or added up again.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 _TINY = 1e-12
 
 
-def unit_rows(raw: Tensor) -> Tensor:
+def unit_rows(raw: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
     """Scale each row of (N, D) to length 1, in float32 or better; a row of zeros stays zero and has no NaN gradient."""
     return functional.normalize(raw.float() if raw.dtype in (torch.float16, torch.bfloat16) else raw, dim=1)
 
 
-def squared_l2(queries: Tensor, references: Tensor) -> Tensor:
+def squared_l2(queries: Float[Tensor, "Q D"], references: Float[Tensor, "R D"]) -> Float[Tensor, "Q R"]:
     """Squared Euclidean distances of unit rows, d(q, r) = ‖q − r‖² = 2 − 2 q·r, clamped to [0, ∞).
 
     Rounding can leave 2 − 2 q·r at −1e-7 for equal rows; the clamp makes it 0, with gradient 0, which is the gradient
@@ -59,7 +62,7 @@ class _Mutual(torch.autograd.Function):
         return (grad + grad.T) @ rows * -2.0
 
 
-def l2(squared: Tensor) -> Tensor:
+def l2(squared: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """Euclidean distances from squared ones, with gradient 0 instead of infinity at distance 0.
 
     sqrt has an infinite slope at 0, and infinity times the zero gradient of equal rows is NaN: one duplicated picture

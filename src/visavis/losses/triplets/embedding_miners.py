@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from visavis.losses.triplets.distances import squared_l2, unit_rows
 from visavis.losses.triplets.loss import TripletObjective
 from visavis.losses.triplets.miners import build_miner
 from visavis.types import Triplets
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 
 class EmbeddingMiner:
@@ -31,7 +34,7 @@ class EmbeddingMiner:
         self.miner = build_miner(self.name, **options)
         self.margin, self.generator = margin, generator
 
-    def __call__(self, embeddings: Tensor, labels: Tensor) -> Triplets:
+    def __call__(self, embeddings: Float[Tensor, "B D"], labels: Integer[Tensor, " B"]) -> Triplets:
         """The triplets of one batch; none is a valid answer."""
         with torch.no_grad():
             rows = unit_rows(embeddings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -16,8 +16,13 @@ from visavis.losses.triplets.distances import squared_l2, unit_rows
 from visavis.losses.triplets.miners import build_miner
 from visavis.types import Triplets
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
-def triplet_loss(distances: Tensor, triplets: Triplets, *, margin: float, soft_margin: bool = False) -> Tensor:
+
+def triplet_loss(
+    distances: Float[Tensor, "Q R"], triplets: Triplets, *, margin: float, soft_margin: bool = False
+) -> Tensor:
     """L = mean over triplets of max(0, d(a, p) − d(a, n) + α); 0 with a gradient of 0 when there are none.
 
     With `soft_margin`, mean of log(1 + exp(d(a, p) − d(a, n))) and α has no part in it. Distances are squared L2 of
@@ -85,7 +90,9 @@ class TripletObjective(nn.Module):
         rank = distributed.get_rank() if world_size() > 1 else 0
         return torch.Generator(device).manual_seed(seeding.derived(self.seed, "triplets", int(self.calls), rank))
 
-    def forward(self, embeddings: Tensor, labels: Tensor, triplets: Triplets | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Float[Tensor, "B D"], labels: Integer[Tensor, " B"], triplets: Triplets | None = None
+    ) -> Tensor:
         """The loss of raw embeddings (B, D) with labels (B,); given `triplets` index the batch and spare the mining."""
         rows = unit_rows(embeddings)
         if triplets is None:

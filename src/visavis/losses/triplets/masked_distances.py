@@ -99,5 +99,8 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def as_triplets(masked: MaskedDistances, slot: tuple[IntArray, IntArray], negative: IntArray) -> Triplets:
-    """Anchors and positives of the genuine slots (q, k), with a negative each."""
+    """Anchors and positives of the genuine slots (q, k), with a negative each.
+
+    Shapes: `slot` two vectors (T,), `negative` (T,).
+    """
     return Triplets(slot[0], masked.positive[slot], negative)

@@ -8,22 +8,28 @@ distances from another device are copied once and mined here too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visavis.types import FloatArray, IntArray
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
+
 _INF = np.inf
 _MOST = 1 << 19
 
 
-def row_min(values: FloatArray) -> tuple[FloatArray, IntArray]:
+def row_min(values: Float[FloatArray, "Q R"]) -> tuple[Float[FloatArray, " Q"], Integer[IntArray, " Q"]]:
     """Smallest value of each row of (Q, R) and the first column that has it; (Q,) each."""
     column = values.argmin(1)
     return values[np.arange(len(values)), column], column
 
 
-def row_min_above(values: FloatArray, floor: FloatArray) -> tuple[FloatArray, IntArray]:
+def row_min_above(
+    values: Float[FloatArray, "Q R"], floor: Float[FloatArray, " Q"]
+) -> tuple[Float[FloatArray, " Q"], Integer[IntArray, " Q"]]:
     """As `row_min`, of only the values greater than their row's `floor` (Q,), finite; +inf where there is none.
 
     Values of one row that differ by less than the rounding of their difference to the floor count as equal.
@@ -39,7 +45,9 @@ def row_min_above(values: FloatArray, floor: FloatArray) -> tuple[FloatArray, In
     return found, column
 
 
-def below(values: FloatArray, limit: FloatArray) -> tuple[IntArray, IntArray]:
+def below(
+    values: Float[FloatArray, "Q R"], limit: Float[FloatArray, "Q K"]
+) -> tuple[Integer[IntArray, "Q K"], Integer[IntArray, " M"]]:
     """For each (q, k) how many values[q, r] < limit[q, k] there are, (Q, K), and their columns r in order, (T,).
 
     `values` is (Q, R), `limit` (Q, K).

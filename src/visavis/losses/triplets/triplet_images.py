@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from visavis.errors import DataError
 from visavis.types import ByteArray, FloatArray, Triplets
 
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
-def strips(images: ByteArray, triplets: Triplets, *, limit: int = 8, distances: FloatArray | None = None) -> ByteArray:
+
+def strips(
+    images: UInt8[ByteArray, "N H W 3"], triplets: Triplets, *, limit: int = 8, distances: FloatArray | None = None
+) -> ByteArray:
     """Up to `limit` strips A|P|N, (T, H, 3 W, 3); the hardest first (smallest d(a, n) − d(a, p)) if `distances` come.
 
     Args:
@@ -34,7 +41,7 @@ def strips(images: ByteArray, triplets: Triplets, *, limit: int = 8, distances: 
     return np.concatenate([images[c[chosen]] for c in columns], axis=2)
 
 
-def sheet(rows: ByteArray, *, columns: int = 2, gap: int = 4) -> ByteArray:
+def sheet(rows: UInt8[ByteArray, "N H W 3"], *, columns: int = 2, gap: int = 4) -> ByteArray:
     """Strips (T, H, W, 3) as one white-ruled picture, `columns` side by side; T = 0 gives one white pixel."""
     count, height, width = rows.shape[:3]
     if count == 0:

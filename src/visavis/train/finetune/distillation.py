@@ -120,6 +120,8 @@ def _scaled_distances(rows: Tensor) -> Tensor:
 def relational_angle(student: Tensor, teacher: Tensor, *, group: int = GROUP) -> Tensor:
     """L_A = mean over triplets of h(cos ∠ s_i s_j s_k, cos ∠ t_i t_j t_k), the angle at j, h the Huber loss.
 
+    Shapes: both (B, D) -> 0-d.
+
     Differs from the paper in that only triplets within runs of `group` pictures are compared, which bounds memory.
 
     Source: arXiv 1904.05068v2, equations 7 and 9.

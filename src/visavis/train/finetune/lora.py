@@ -37,7 +37,7 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The adapted weight, in the shape of `weight`."""
+        """The adapted weight, in the shape of `weight`; (R, ...) -> (R, ...)."""
         with torch.autocast(weight.device.type, enabled=False):
             return weight + (self.b @ self.a).view_as(weight) * self.scale
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from visavis.errors import DataError, ModelFormatError, unknown_name
 from visavis.runtimes import onnx_session
 from visavis.types import Detector, Faces
 from visavis.vision.detection.yunet_weights import YUNET
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -107,7 +110,9 @@ def choose(faces: Faces, shape: tuple[int, ...]) -> int:
     return int(np.argmax(area - 2 * ((centers - middle) ** 2).sum(1)))
 
 
-def suppress(boxes: Array, scores: Array, limit: float, *, of_smaller: bool = False) -> npt.NDArray[np.int64]:
+def suppress(
+    boxes: Float[Array, "N 4"], scores: Float[Array, " N"], limit: float, *, of_smaller: bool = False
+) -> Integer[npt.NDArray[np.int64], " K"]:
     """Non-maximum suppression: the boxes (N, 4) to keep, best first.
 
     Two boxes collide where intersection / union (or / the smaller area, when `of_smaller`) exceeds `limit`.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from visavis.opencv import cv2
 from visavis.types import ByteArray, Faces
 from visavis.vision.detection.detectors import MTCNN_PACKAGE, Array, UprightScores, no_faces, session, suppress
 from visavis.vision.detection.pyramid import CELL, STRIDE, Tile, levels, smallest_face, tiles
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 # A share of the pixels searched, and a least number: 2,048 and 256 of the four megapixels searched of a large picture.
 _MAX_CANDIDATES = 512e-6, 512
@@ -57,7 +60,7 @@ class Mtcnn:
         self.asked = min_face is not None
         self.min_face, self.thresholds, self.factor = min_face, thresholds, factor
 
-    def detect(self, image: ByteArray) -> Faces:
+    def detect(self, image: UInt8[ByteArray, "H W 3"]) -> Faces:
         """Find the faces of a uint8 (H, W, 3) RGB picture."""
         boxes = self._propose(image)
         if len(boxes):

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visavis.opencv import cv2
 from visavis.types import ByteArray
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 STRIDE, CELL = 2, 12
 SEARCHED = 2_000_000  # pixels of the largest size a picture is looked at in, unless the caller names a smallest face
@@ -54,7 +58,7 @@ def levels(shape: tuple[int, ...], smallest: float, factor: float) -> list[tuple
     return sizes
 
 
-def tiles(image: ByteArray, sizes: list[tuple[int, int]]) -> Iterator[Tile]:
+def tiles(image: UInt8[ByteArray, "H W 3"], sizes: list[tuple[int, int]]) -> Iterator[Tile]:
     """All tiles of all sizes; a size is resized from a copy at least twice as large, not from the whole each time."""
     source = image
     for size in sizes:

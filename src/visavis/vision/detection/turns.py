@@ -9,7 +9,7 @@ and less otherwise (every sixth of them).
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from visavis.types import ByteArray, Detector, Faces
 from visavis.vision.detection.detectors import UprightScores, choose
 from visavis.vision.images import resize
 
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
 Turn = Literal["auto", "never", "always"]
 TURNS: tuple[Turn, ...] = ("auto", "never", "always")
 LEVEL = 35.0  # degrees the line of the eyes may lean before a face is doubted
@@ -26,7 +29,7 @@ UNTOLD = UprightScores(sure=0.997, better=1.0, least=3.5)  # of a detector that 
 _LOOK = 500_000  # pixels a picture is reduced to for the looks at its other turns
 
 
-def detect_turned(detector: Detector, image: ByteArray, *, turn: Turn = "auto") -> tuple[Faces, int]:
+def detect_turned(detector: Detector, image: UInt8[ByteArray, "H W 3"], *, turn: Turn = "auto") -> tuple[Faces, int]:
     """Find the faces of a picture, whichever way up it is.
 
     Args:

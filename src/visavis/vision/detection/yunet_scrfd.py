@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from visavis.opencv import cv2
 from visavis.types import ByteArray, Faces
 from visavis.vision.detection.detectors import Array, UprightScores, no_faces, session, suppress
 from visavis.vision.detection.yunet_weights import packaged_yunet
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 _MAX_SIDE = 1920
 _SMALLEST = 12  # pixels of a face in the network's input that is found more often than not
@@ -76,7 +79,7 @@ class AnchorDetector(ABC):
     def _decode(self, outputs: list[Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
         """Boxes (K, 4), scores (K,) and landmarks (K, 5, 2) of every cell, in pixels of the network's input."""
 
-    def detect(self, image: ByteArray) -> Faces:
+    def detect(self, image: UInt8[ByteArray, "H W 3"]) -> Faces:
         """Find the faces of a uint8 (H, W, 3) RGB picture: in all of it reduced, and in tiles where `min_face` asks."""
         parts = [self._pass(image, 0, 0, image.shape)]
         for top, left, bottom, right in self._tiles(image.shape):
