@@ -21,14 +21,14 @@ class PReLU(nn.PReLU):
     gradients, and in what is compiled or exported it is `torch.nn.PReLU`.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """x (N, C, ...) -> the same shape; the weights take x's number format, as autocast leaves them alone."""
         weight = self.weight.to(x.dtype)
         plain = (
             x.device.type != "cpu"
             or not torch.is_grad_enabled()
             or torch.compiler.is_compiling()
-            or torch.jit.is_tracing()
+            or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
             or type(x) is not Tensor
         )
         if plain:
@@ -46,7 +46,9 @@ class _BlockwisePReLU(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         shape = [1] * x.dim()
         shape[1:2] = [-1]

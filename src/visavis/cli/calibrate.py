@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     protocol, images = task.protocol, task.images
     assert isinstance(protocol, FolderProtocol)
     assert isinstance(images, SourceImages)
+    assert isinstance(protocol, FolderProtocol)
     rates = tuple(args.fmr) or supported_rates(protocol.describe()["impostors_drawn"])
     check_rates(protocol, rates)
     target = copy_target(args, folder)

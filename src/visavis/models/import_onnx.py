@@ -123,7 +123,7 @@ def _run(session: Any, output: str) -> Run:
     fixed = given.shape[0] if isinstance(given.shape[0], int) else None
 
     def run(x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        parts = []
+        parts: list[npt.NDArray[np.float32]] = []
         for start in range(0, len(x), fixed or len(x)):
             part = x[start : start + (fixed or len(x))]
             count = len(part)

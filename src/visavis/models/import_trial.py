@@ -139,7 +139,7 @@ def auc(similarity: FloatArray, people: npt.NDArray[np.int64]) -> float:
 
 def _error_of_difference(one: FloatArray, other: FloatArray, people: npt.NDArray[np.int64]) -> float:
     """Standard error of the difference of two AUC on the same pictures: the jackknife over people."""
-    differences = []
+    differences: list[float] = []
     for person in range(int(people[-1]) + 1):
         kept = np.flatnonzero(people != person)
         both = (auc(s[np.ix_(kept, kept)], people[kept]) for s in (one, other))
@@ -164,7 +164,7 @@ def _features(run: Run, faces: ByteArray, spec: PreprocessSpec, *, pixels: bool)
     crops = fit_crops(faces, spec)
     if spec.channels == "BGR":
         crops = crops[..., ::-1]
-    parts = []
+    parts: list[FloatArray] = []
     for start in range(0, len(crops), 8):
         x: npt.NDArray[Any] = np.ascontiguousarray(crops[start : start + 8])
         if not pixels:
@@ -186,7 +186,7 @@ def _similarity(features: FloatArray) -> FloatArray:
 
 def _typed(told: PreprocessSpec, better: PreprocessSpec) -> str:
     """The options that differ, as they are typed."""
-    words = []
+    words: list[str] = []
     for key in ("mean", "std", "channels", "template"):
         value = getattr(better, key)
         if value != getattr(told, key):

@@ -37,7 +37,7 @@ def fast_prelu(data: bytes) -> bytes:
     following = list(graph.nodes)
     reads = Counter(name for part in graph.nodes for name in part.inputs)
     while following:
-        first, *following = following
+        first = following.pop(0)
         if first.kind != "Conv":
             nodes.append(first.raw)
             continue

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,8 @@ def is_stream(text: str) -> bool:
 
 def is_video_path(path: str | os.PathLike[str]) -> bool:
     """Whether a file name ends as a video's does."""
-    return os.path.splitext(os.fspath(path))[1].lower() in EXTENSIONS
+    name: str = os.fspath(path)
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def shown(address: str) -> str:
@@ -128,7 +129,7 @@ def _why_not(address: str, *, camera: bool, stream: bool) -> str:
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
+def _environment(**values: str) -> Generator[None]:
     """OpenCV takes these from the environment alone."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update({name: value for name, value in values.items() if value})

@@ -198,9 +198,10 @@ def headline(results: dict[str, Any], title: str) -> Table:
     note = f"{counts['genuine']:,} genuine and {counts['impostor']:,} impostor comparisons"
     if counts["failed_to_acquire"]:
         note += f"; {counts['failed_to_acquire']:,} with a picture that could not be acquired count as non-matches"
-    sizes = (results["accuracy"] or {}).get("fold_sizes", [])
+    accuracy: dict[str, Any] = results["accuracy"] or {}
+    sizes = accuracy.get("fold_sizes", [])
     if len(set(sizes)) > 1:
-        plain = percent(results["accuracy"]["mean_over_folds"])
+        plain = percent(accuracy["mean_over_folds"])
         note += f"; folds of {min(sizes):,} to {max(sizes):,} pairs count by their pairs (each the same: {plain})"
     if thin:
         note += f"; thresholds that rest on fewer than {_FEW} false matches: FMR {', '.join(thin)}"
