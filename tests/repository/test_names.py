@@ -2,9 +2,10 @@
 
 import ast
 import collections
-from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "visavis"
+from paths import ROOT
+
+SOURCE = ROOT / "src" / "visavis"
 
 
 def classes():
