@@ -181,12 +181,12 @@ def test_packaged_models_and_their_detector(child, tmp_path):
     if YUNET.find() is None:
         pytest.skip("the extra pretrained is not installed")
     drawn = [scene(3, number, range(1), size=(256, 256), difficulty=0.2).image for number in (1, 2)]
-    images = [tmp_path / f"{number}.png" for number in (1, 2)]
-    for image, image in zip(images, drawn, strict=True):
-        cv2.imwrite(str(image), image[..., ::-1])
+    files = [tmp_path / f"{number}.png" for number in (1, 2)]
+    for file, image in zip(files, drawn, strict=True):
+        cv2.imwrite(str(file), image[..., ::-1])
     assert "sface" in child.run("-m", "visavis", "models").out
     for model in [name for name, packaged in PACKAGED.items() if packaged.file.find() is not None]:
-        child.run("-m", "visavis", "verify", model, *images, "--detector", "yunet")
+        child.run("-m", "visavis", "verify", model, *files, "--detector", "yunet")
     assert child.seen() == NOTHING
     kept = sorted(path.name.rpartition("-")[0] for path in (child.home / ".cache" / "visavis" / "models").iterdir())
     assert "sface" in kept
