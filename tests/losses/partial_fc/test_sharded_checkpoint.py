@@ -7,6 +7,7 @@ from visavis.errors import ModelFormatError
 from visavis.losses.heads import build_head
 from visavis.losses.partial_fc.margin_softmax import MarginSoftmax
 from visavis.losses.partial_fc.sharded_checkpoint import (
+    _entry,
     load_module_state,
     load_optimizer_state,
     module_state,
@@ -36,3 +37,11 @@ def test_a_checkpoint_of_other_classes_is_refused():
         load_optimizer_state(optimizer, module, {"gone": entries["weight"]})
     with pytest.raises(ModelFormatError, match="does not fit"):
         load_module_state(sampled(1.0, sparse=False, center_loss=0.1), state)
+
+
+def test_plain_numbers_of_an_optimizer_stay_as_they_are():
+    parameter = torch.zeros(4, 3)
+    assert _entry("step", 7, parameter, None) == 7
+    assert _entry("step", 7, parameter, (0, 8)) == 7
+    momentum = torch.arange(12.0).view(4, 3)
+    assert torch.equal(_entry("momentum_buffer", momentum, parameter, None), momentum)
