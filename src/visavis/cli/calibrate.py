@@ -165,16 +165,28 @@ def crops_of(recognizer: Recognizer, source: Source, *, aligned: bool) -> tuple[
     """
     from visavis.data.photographs import look_like_photographs
     from visavis.errors import DataError
+    from visavis.vision.preprocessing import fit_crop
 
     place = {name: i for i, name in enumerate(source.names)}
 
     def image(name: str) -> Any:
         return source.image(place[name])
 
-    try:
-        photographs = not aligned and look_like_photographs(image, source.names, recognizer.spec)
-    except DataError:
-        photographs = True
+    def has_no_crops_shape(name: str) -> bool:
+        try:
+            pixels = image(name)
+        except DataError:
+            return False  # unreadable: whoever embeds it says so
+        try:
+            fit_crop(pixels, recognizer.spec)
+        except DataError:
+            return True
+        return False
+
+    photographs = not aligned and (
+        any(map(has_no_crops_shape, source.names[:: max(1, len(source) // 9)]))
+        or look_like_photographs(image, source.names, recognizer.spec)
+    )
     if photographs:
         return lambda name: recognizer.crop(image(name), name=name), FOUND
     height, width = recognizer.spec.size
