@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("photographs", type=Path)
-    parser.add_argument("--pictures", type=int, default=10**9)
+    parser.add_argument("--images", type=int, default=10**9)
     parser.add_argument("--out", type=Path, default=harness.RESULTS / "alignment.json")
     args = parser.parse_args()
     cv2.setNumThreads(1)

@@ -1,7 +1,7 @@
 """Recall and landmark error of a detector on generated scenes, whose boxes and landmarks are known.
 
     visavis synth SCENES --identities 12 --images-per-identity 5 --scenes
-    python benchmarks/detection.py SCENES [--detector mtcnn] [--detector-model PATH] [--pictures N]
+    python benchmarks/detection.py SCENES [--detector mtcnn] [--detector-model PATH] [--images N]
 
 A face counts as found when a detection overlaps its box by an intersection over union of 0.4. The landmark error is
 the mean distance of the five points in parts of the distance between the eyes. Detections that match no face are
@@ -22,6 +22,7 @@ import numpy as np
 from visavis.opencv import cv2
 from visavis.types import Detector
 from visavis.vision.detection.detectors import load_detector
+from visavis.vision.images import read
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("scenes", type=Path)
     parser.add_argument("--detector", default="mtcnn")
     parser.add_argument("--detector-model")
-    parser.add_argument("--pictures", type=int, default=10**9)
+    parser.add_argument("--images", type=int, default=10**9)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "detection.json")
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -64,15 +65,15 @@ def main() -> None:
     harness.write(result, args.out)
 
 
-def measure(detector: Detector, scenes_folder: Path, images: int) -> dict[str, Any]:
+def measure(detector: Detector, scenes_folder: Path, count: int) -> dict[str, Any]:
     """Recall, false detections, landmark error and CPU seconds over generated scenes."""
-    scenes = dict(list(read_scenes(scenes_folder / "scenes.tsv").items())[:images])
+    scenes = dict(list(read_scenes(scenes_folder / "scenes.tsv").items())[:count])
     faces = hits = false = 0
     errors: list[float] = []
     sizes: list[tuple[float, bool]] = []
     seconds = 0.0
     for name, truth in scenes.items():
-        image = images.read(scenes_folder / "images" / name.removeprefix("images/"))
+        image = read(scenes_folder / "images" / name.removeprefix("images/"))
         started = time.process_time()
         found = detector.detect(image)
         seconds += time.process_time() - started

@@ -1,7 +1,7 @@
 """The detectors beside each other, so that the default is chosen by a table: recall, landmarks, verification, time.
 
     visavis synth SCENES --identities 12 --images-per-identity 5 --scenes
-    python benchmarks/detectors.py --data ../shared/lfw-raw --scenes SCENES [--model sface] [--pictures N]
+    python benchmarks/detectors.py --data ../shared/lfw-raw --scenes SCENES [--model sface] [--images N]
 
 For each detector: the photographs of `--data` in which it finds a face, CPU milliseconds each; the figures of `--model`
 on the pairs of `--data`, its crops aligned by that detector's landmarks (a photograph without a face is a failure to
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--model", default="sface")
-    parser.add_argument("--pictures", type=int, default=10**9, help="of the scenes")
+    parser.add_argument("--images", type=int, default=10**9, help="of the scenes")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "detectors.json")
     args = parser.parse_args()
     cv2.setNumThreads(1)

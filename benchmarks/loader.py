@@ -1,6 +1,6 @@
 """From a picture set to normalized batches, on one core: folder, .rec and decoded cache against folder + Pillow.
 
-    python benchmarks/loader.py [--data SRC] [--pictures 2000] [--runs 5]
+    python benchmarks/loader.py [--data SRC] [--images 2000] [--runs 5]
 
 The reference opens one file at a time with Pillow, converts, mirrors and normalizes it with NumPy, and stacks a batch.
 The others decode with OpenCV, mirror with cv2.flip, and normalize once per batch into a reused buffer. Without --data
@@ -118,7 +118,7 @@ def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="aligned crops as a folder per identity")
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "loader.json")
     args = parser.parse_args()

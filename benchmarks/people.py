@@ -202,14 +202,14 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--data", type=Path, help="a folder with pairs.txt and images/ of aligned 112×112 crops")
     parser.add_argument("--photographs", type=Path, help="a folder with images/ of whole photographs")
-    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--only-many", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=RESULTS / "people.json")
     args = parser.parse_args()
     if args.only_many:
         print(json.dumps(many(args.images)))
         return
-    command = [sys.executable, __file__, "--only-many", "--pictures", str(args.images)]
+    command = [sys.executable, __file__, "--only-many", "--images", str(args.images)]
     large = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     recognizer = Recognizer.load(args.model, threads=1)
     settings = {"model": Path(args.model).parent.name, "data": args.data.name, "photographs": args.photographs.name}

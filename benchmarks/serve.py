@@ -1,6 +1,6 @@
 """Load on the service over the loopback: throughput and latency at 1, 8 and 64 clients, against the bare runtime.
 
-    python benchmarks/serve.py --model MODEL [--picture FILE] [--requests 300] [--soak 10000] [--route embed|identify]
+    python benchmarks/serve.py --model MODEL [--image FILE] [--requests 300] [--soak 10000] [--route embed|identify]
 
 The service is started as a user starts it; requests carry an aligned crop, so that what is measured beside the network
 is HTTP, decoding, batching and searching. The bare runtime embeds the same crop in a loop, one and 64 at a time. On a
@@ -38,7 +38,7 @@ def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--picture", help="an aligned crop; a generated one when left out")
+    parser.add_argument("--image", help="an aligned crop; a generated one when left out")
     parser.add_argument("--requests", type=int, default=300, help="per number of clients")
     parser.add_argument("--soak", type=int, default=10_000, help="requests of the memory test; 0 leaves it out")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "serve.json")

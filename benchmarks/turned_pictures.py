@@ -1,6 +1,6 @@
 """Photographs turned by 90, 180 and 270 degrees: how many are embedded as the upright ones, and what upright ones pay.
 
-    python benchmarks/turned_pictures.py --model MODEL --data ../shared/lfw-raw [--pictures N] [--auto-only]
+    python benchmarks/turned_pictures.py --model MODEL --data ../shared/lfw-raw [--images N] [--auto-only]
 
 A turned photograph counts as embedded like the upright one when the cosine of the two embeddings is at least 0.99. The
 cost is CPU time of detection with `auto` over that with `never`, on the upright photographs. Writes
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=10**9, help="about so many, evenly over the set")
+    parser.add_argument("--images", type=int, default=10**9, help="about so many, evenly over the set")
     parser.add_argument("--auto-only", action="store_true", help="leave out what not turning makes of turned ones")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "turned_pictures.json")
     args = parser.parse_args()

@@ -19,21 +19,25 @@ class FakeEmbedder:
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def world(identities=20, images=4, seed=0):
+def world(identities=20, images_per_identity=4, seed=0):
     """Pictures of noisy colors and 10 folds of pairs."""
     rng = np.random.default_rng(seed)
     colors = rng.integers(30, 226, (identities, 3))
     images = {}
     for i in range(identities):
-        for p in range(images):
+        for p in range(images_per_identity):
             crop = colors[i] + rng.normal(0, 25, 3) + rng.normal(0, 3, (8, 8, 3))
             images[f"id{i}/id{i}_{p}.jpg"] = np.clip(crop, 0, 255).astype(np.uint8)
     names = tuple(images)
     rows = []
     for k in range(300):
         i, j = rng.choice(identities, 2, replace=False)
-        a, b = rng.choice(images, 2, replace=False)
-        rows.append((i * images + a, i * images + b, True) if k % 2 else (i * images + a, j * images + b, False))
+        a, b = rng.choice(images_per_identity, 2, replace=False)
+        rows.append(
+            (i * images_per_identity + a, i * images_per_identity + b, True)
+            if k % 2
+            else (i * images_per_identity + a, j * images_per_identity + b, False)
+        )
     reference, probe, genuine = (np.array(c) for c in zip(*rows, strict=True))
     return images, Pairs(names, reference, probe, genuine.astype(bool), np.arange(300) * 10 // 300)
 
