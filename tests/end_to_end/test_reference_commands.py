@@ -113,6 +113,7 @@ def smaller(words: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # eight commands and more a system, on networks of the original sizes
 @pytest.mark.parametrize("letter", SYSTEMS)
 def test_the_commands_of_a_system_run_as_the_table_has_them(letter, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
