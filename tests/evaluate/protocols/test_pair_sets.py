@@ -116,7 +116,7 @@ def test_thousands_of_missing_pictures_are_told_at_once(tmp_path):
     assert time.process_time() - started < 5  # a nearest name was once looked for 6,000 times: minutes
 
 
-def test_allowed_missing_pictures_are_failures_to_acquire(tmp_path, monkeypatch, capsys):
+def test_allowed_missing_pictures_are_failures_to_acquire(tmp_path, monkeypatch, capsys, write_color_model):
     from visavis.evaluate.pixel_baseline import PixelEmbedder
 
     lines = ["2\t2"]
@@ -133,7 +133,7 @@ def test_allowed_missing_pictures_are_failures_to_acquire(tmp_path, monkeypatch,
     (root / "images/Bob/Bob_0002.png").unlink()
     monkeypatch.setattr("visavis.models.load.load_embedder", lambda *_, **__: PixelEmbedder())
     argv = ["evaluate", str(root / "none"), "--data", str(root), "--bootstrap", "0", "--no-baseline"]
-    (root / "none").mkdir()
+    write_color_model(root / "none")
     monkeypatch.setattr("visavis.cli.evaluate._about", lambda *_: {})
     monkeypatch.setattr("visavis.data.validate.trained_on.read_trained_on", lambda _: None)
     assert main(argv) == 2
