@@ -46,7 +46,7 @@ def test_verify(capsys, model, people, tmp_path):
     )
     assert status == 0
     assert out.startswith("undecided: similarity")
-    assert "--calibrate" in out
+    assert "visavis calibrate MODEL" in out
 
 
 def test_an_exported_file_takes_thresholds_calibrated_later_from_its_folder(capsys, model, people, tmp_path):
