@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -143,7 +144,7 @@ def test_ctrl_c_waits_while_it_is_held_and_arrives_afterwards():
     former = signal.signal(signal.SIGINT, lambda number, frame: arrived.append(number))
     try:
         with machine.interrupts_held():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
             assert not arrived
         assert arrived == [signal.SIGINT]

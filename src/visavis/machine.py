@@ -81,7 +81,7 @@ def _quotas(root: Path) -> list[float]:
 
 @contextmanager
 def interrupts_held() -> Generator[None]:
-    """Keep Ctrl-C waiting while the block runs; processes begun in it never see one until they ask to."""
+    """Keep a Ctrl-C that reaches this thread waiting meanwhile; processes begun here see none until they ask to."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -172,13 +172,13 @@ def test_at_least_99_percent_of_the_raw_pictures(tmp_path):
     assert right / len(source) >= 0.99
 
 
-@pytest.mark.parametrize("more", [["yunet"], ["scrfd", "--detector-model", "nowhere.onnx"]])
+@pytest.mark.parametrize("more", [["scrfd"], ["yunet", "--detector-model", "nowhere.onnx"]])
 def test_a_detector_that_cannot_be_loaded_is_said_before_anything_is_written(photos, capfd, more):
     """From the command line with several workers: one line, no worker's traceback, no manifest that blocks the next."""
     assert main(["prepare", str(photos / "src"), str(photos / "out"), "--workers", "2", "--detector", *more]) == 2
     said = capfd.readouterr().err
     assert "Traceback" not in said
-    assert "--detector-model PATH" in said or "nowhere.onnx" in said
+    assert "--detector-model FILE" in said or "nowhere.onnx" in said
     assert not (photos / "out").exists()
 
 

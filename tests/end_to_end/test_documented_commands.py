@@ -129,7 +129,8 @@ def _serve(words: list[str], block: Block) -> None:
             assert answer.status == 200
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGTERM)  # uvicorn finishes, then ends by the signal it was sent
+        process.communicate(timeout=60)
+        assert process.returncode in (0, -signal.SIGTERM)  # uvicorn finishes, then ends by the signal it was sent
 
 
 def test_few_blocks_are_marked_and_each_says_why():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from visavis.backbones import build_backbone
 from visavis.errors import RecipeError
 from visavis.train.build import check_network
 from visavis.train.loop import train
@@ -116,3 +117,16 @@ def test_a_machine_without_a_home_trains(blob_folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("there is no home folder") == 1
     assert not list(tmp_path.glob("visavis-*"))
+
+
+def test_a_deep_fresh_network_is_let_pass_and_nothing_of_it_changes():
+    """iResNet-100 overflows by its fresh running statistics, not by those of the batch it trains with."""
+    network = build_backbone("iresnet100", size=(112, 112), dim=512).eval()
+    before, state = {k: v.clone() for k, v in network.state_dict().items()}, torch.get_rng_state()
+    check_network(network, PreprocessSpec(), 512, name="iresnet100")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+    assert not network.training
+    torch.nn.init.constant_(network.features.weight, torch.nan)
+    with pytest.raises(RecipeError, match="gives NaN or infinity"):
+        check_network(network, PreprocessSpec(), 512, name="iresnet100")

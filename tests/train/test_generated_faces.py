@@ -33,10 +33,10 @@ def test_a_second_run_reads_what_the_first_has_drawn(tmp_path, drawn):
 
 @pytest.mark.parametrize(
     "other",
-    [{"seed": 4}, {"identities": range(6, 9)}, {"pictures": 1}, {"size": 32}, {"difficulty": 0.5}, {"code": "x"}],
+    [{"seed": 4}, {"identities": range(6, 9)}, {"images": 1}, {"size": 32}, {"difficulty": 0.5}, {"code": "x"}],
 )
 def test_other_faces_are_drawn_anew(tmp_path, drawn, monkeypatch, other):
-    wanted = {"seed": 3, "identities": range(5, 8), "pictures": 2, "size": 24, "difficulty": 1.0}
+    wanted = {"seed": 3, "identities": range(5, 8), "images": 2, "size": 24, "difficulty": 1.0}
     generated_faces(**wanted, folder=tmp_path, workers=0)
     if "code" in other:
         monkeypatch.setattr(module, "drawing_digest", lambda: "another")

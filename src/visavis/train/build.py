@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,12 +36,13 @@ from visavis.train.objective import Objective, check_objective
 from visavis.train.optimizers import OPTIMIZERS, ExponentialMovingAverage, build_optimizer
 from visavis.train.recipe import Recipe
 from visavis.train.run_logger import Observer
+from visavis.train.running_statistics import RunningStatistics
 from visavis.train.schedule import build_schedule
 from visavis.train.state import TrainState
 from visavis.train.triplet_pools import open_pool
 from visavis.train.validation import ValidationSet, check_held_out, open_validation_set
 from visavis.types import IntArray
-from visavis.vision.preprocessing import PreprocessSpec
+from visavis.vision.preprocessing import PreprocessSpec, fit_crop
 
 log = logging.getLogger(__name__)
 FEW_TO_FINETUNE = 300
@@ -132,6 +134,7 @@ def build_training(
     if recipe.loop.wccn_ridge:
         check_can_whiten(network, spec, card.embedding_dim)
     images, about = open_dataset(recipe.data, spec, advance=observer.preparing)
+    check_crops(recipe, images.size, spec)
     if recipe.init and recipe.data.source and images.num_classes < FEW_TO_FINETUNE:
         log.warning(
             "%d people are few to fine-tune on: 70 brought nothing that showed; what they do for a model without "
@@ -240,16 +243,32 @@ def build_network(recipe: Recipe) -> tuple[nn.Module, PreprocessSpec, ModelCard]
     return network, spec, card
 
 
+def check_crops(recipe: Recipe, size: tuple[int, int], spec: PreprocessSpec) -> None:
+    """Refuse crops of a shape that would have to be stretched, unless the recipe cuts the input out of them.
+
+    Raises:
+        DataError: neither the network's shape nor an ArcFace frame's.
+    """
+    if not recipe.augment.random_crop:
+        fit_crop(np.zeros((*size, 3), np.uint8), spec)
+
+
 @torch.no_grad()
 def check_network(network: nn.Module, spec: PreprocessSpec, dim: int, *, name: str) -> None:
-    """Try a network on two images of noise before anything long begins; in evaluation mode, so nothing is learned.
+    """Try a network on two images of noise before anything long begins; what it learns of them is undone.
+
+    Batch norms go by the batch, as in training: a deep residual network overflows with its fresh running statistics,
+    means of 0 and deviations of 1.
 
     Raises:
         RecipeError: it gives no tensor of finite embeddings (2, `dim`).
     """
     was = network.training
     noise = torch.rand(2, 3, *spec.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    found = network.eval()(noise)
+    statistics = RunningStatistics(network)
+    with torch.random.fork_rng(devices=[]):
+        found = network.train()(noise)
+    statistics.restore()
     network.train(was)
     expected = f"backbone {name} must map (N, 3, {spec.size[0]}, {spec.size[1]}) to a tensor (N, {dim})"
     if not isinstance(found, Tensor):

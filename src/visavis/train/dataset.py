@@ -208,10 +208,15 @@ def _load(source: Source, recipe: DataRecipe, advance: Advance | None) -> ImageD
             progress=advance,
         )
     except DataError as error:
-        if recipe.skip_damaged or isinstance(error, OtherShape):  # which say what to type themselves
-            raise
-        raise DataError(f"{error}; {WHAT_TO_TYPE}") from error
+        raise advised(error, recipe) from error
     return FromSource(found, size)
+
+
+def advised(error: DataError, recipe: DataRecipe) -> DataError:
+    """What cannot be read, with what helps, unless it says so itself."""
+    if recipe.skip_damaged or isinstance(error, OtherShape):
+        return error
+    return DataError(f"{error}; {WHAT_TO_TYPE}")
 
 
 @final

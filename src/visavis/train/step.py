@@ -18,6 +18,7 @@ from visavis.train.build import Training
 from visavis.train.loader import Batch
 from visavis.train.objective import is_finite
 from visavis.train.optimizers import clip_gradients, set_learning_rate
+from visavis.train.running_statistics import RunningStatistics
 from visavis.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -116,17 +117,3 @@ class StepCounters:
         """Let the next part count as the first did."""
         for counter, before in zip(self._counters, self._before, strict=True):
             counter.copy_(before)
-
-
-class RunningStatistics:
-    """A network's float buffers as they were before a step: a batch that is not finite must not stay in batch norms."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-        self._before = [buffer.clone() for buffer in self._buffers]
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put them back."""
-        if self._buffers:
-            torch._foreach_copy_(self._buffers, self._before)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from visavis.distributed.launch import World
-from visavis.errors import RecipeError
+from visavis.errors import DataError, RecipeError
 from visavis.train.batch import BatchPlan
-from visavis.train.build import build_sampler
+from visavis.train.build import build_sampler, check_crops
 from visavis.train.closed_set import open_closed_set
-from visavis.train.dataset import ImageDataset, open_dataset
+from visavis.train.dataset import ImageDataset, advised, open_dataset
 from visavis.train.finetune.init_head import known_identities
 from visavis.train.learning import check_can_learn
 from visavis.train.loader import Loader
@@ -111,6 +111,7 @@ def open_trial_data(
     images, _ = open_dataset(lazily, spec, draw=_noise_faces)
     known_from = f"counted in {recipe.data.source}" if recipe.data.source else "generated"
     extent = Extent(images.num_classes, len(images), known_from)
+    check_crops(recipe, images.size, spec)
     check_can_learn(recipe, images)
     if recipe.finetune.init_head:
         known_identities(recipe.init, images.identities)
@@ -118,7 +119,10 @@ def open_trial_data(
     find_pairs(recipe)
     open_closed_set(recipe, spec, images.identities)
     _first_batch(recipe, images, spec)
-    looked_at = _look_over(images, seconds=limit.left / 3, progress=progress, seed=recipe.seed)
+    try:
+        looked_at = _look_over(images, seconds=limit.left / 3, progress=progress, seed=recipe.seed)
+    except DataError as error:
+        raise advised(error, recipe.data) from error
     few = looked_at < len(images)
     remark = f"{looked_at:,} of {len(images):,} pictures were decoded; the others: visavis validate SRC"
     return TrialData(images, extent, per_epoch, (remark,) if few else ())
