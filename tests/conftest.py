@@ -3,8 +3,12 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
+# Started in the background of a script, this process ignores Ctrl-C, and so would every process it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Two test processes share two cores: a thread each, set before anything brings its own pool.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nothing a test decodes stays behind in the user's cache.
